@@ -1,0 +1,287 @@
+"""What a route can do with a request: the eleven answers and the filters, one frozen dataclass each.
+
+The same rules as ``run/config``, which holds the rest of the file and re-exports these: one field per setting, values without units.
+"""
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from fairlead.run import units as u
+from fairlead.run.setting import REQUIRED, setting, short_form, table
+
+Many = tuple[str, ...]
+
+# ---- [[route]]: the answers -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """A Python application. Short form: `app = "module:attribute"`."""
+
+    target: str = setting(REQUIRED, "`module:attribute` of the application.", u.TARGET)
+    factory: bool = setting(False, "The attribute is a function that makes the application.", u.FLAG)
+    interface: str = setting("auto", "How the application is called.", u.choice("auto", "asgi", "wsgi"))
+    lifespan: str = setting("auto", "ASGI lifespan; `auto` goes on without when the app does not know it.", u.choice("auto", "on", "off"))
+    threads: int = setting(40, "Threads for WSGI and other blocking code, per worker.", u.count(1, 10000))
+    queue: int = setting(1000, "Requests that may wait for a thread; above it the answer is 503.", u.COUNT)
+    dir: str = setting(".", "Directory added to the import path; relative to the file.")
+    env: str = setting("", "File of NAME=value lines set before the application is imported: `file:.env`.", u.matching("a file", r"(file:.+)?", 'write "file:.env"'))
+    strip: str = setting("", "Path prefix that becomes `root_path`; the app still sees the full path.", u.matching("a path prefix", r"(/\S*)?", 'write "/prefix"'))
+
+    short: ClassVar[Callable[[Any], Any]] = short_form("target", str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grpc:
+    """A gRPC server made with `fairlead.grpc.Server`. Short form: `grpc = "module:attribute"`."""
+
+    target: str = setting(REQUIRED, "`module:attribute` of the server.", u.TARGET)
+    factory: bool = setting(False, "The attribute is a function that makes the server.", u.FLAG)
+    threads: int = setting(40, "Threads for blocking servicers, per worker.", u.count(1, 10000))
+    dir: str = setting(".", "Directory added to the import path; relative to the file.")
+    web: bool = setting(True, "Answer gRPC-Web as well.", u.FLAG)
+    reflection: bool = setting(False, "Answer server reflection.", u.FLAG)
+
+    short: ClassVar[Callable[[Any], Any]] = short_form("target", str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewrite:
+    """Changes to header fields."""
+
+    set: Mapping[str, str] = setting({}, "Fields to set; one that is there is replaced.", u.mapping(u.TEXT))
+    add: Mapping[str, str] = setting({}, "Fields to add beside those that are there.", u.mapping(u.TEXT))
+    remove: Many = setting([], "Fields to remove.", u.several(u.FIELD))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """When a request may be sent to an upstream again."""
+
+    times: int = setting(1, "Attempts after the first; 0 is none.", u.count(0, 10))
+    budget: float = setting("20%", "Most retries, as a share of the requests to the upstream.", u.PERCENT)
+    statuses: tuple[int, ...] = setting([], "Answers that count as failed, for idempotent methods.", u.several(u.count(400, 599)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proxy:
+    """A reverse proxy. Short form: `proxy = "upstream"`. Exactly one of `upstream` and `split`."""
+
+    upstream: str = setting("", "The upstream.")
+    split: Mapping[str, int] = setting({}, "Upstreams with their weights (canary).", u.mapping(u.count(0, 1000000)))
+    retry: Retry = table(Retry, "When a request is sent again.")
+    cache: bool = setting(False, "Keep answers in the cache.", u.FLAG)
+    mirror: str = setting("", "Upstream that gets a copy of each request; its answers are thrown away.")
+    host: str = setting("preserve", "`Host` sent on: the client's (`preserve`), the server's address (`upstream`), or this text.", u.matching("a host", r"[A-Za-z0-9_.:\[\]-]+", 'write "preserve", "upstream" or a host name'))
+    request: Rewrite = table(Rewrite, "Header fields of the request sent on.")
+    response: Rewrite = table(Rewrite, "Header fields of the answer.")
+    strip: str = setting("", "Path prefix removed before the request is sent on.", u.matching("a path prefix", r"(/\S*)?", 'write "/prefix"'))
+
+    short: ClassVar[Callable[[Any], Any]] = short_form("upstream", str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Files of a directory, with ranges and validators. Short form: `files = "dir"`."""
+
+    dir: str = setting(REQUIRED, "The directory; relative to the file.")
+    strip: str = setting("", "Path prefix removed before the name is looked up; empty removes the fixed part of the route's path.")
+    index: Many = setting(["index.html"], "Files that answer for a directory.", u.TEXTS)
+    listing: bool = setting(False, "List directories without an index.", u.FLAG)
+    fallback: str = setting("", "File that answers for names that do not exist (single-page apps).")
+    hidden: bool = setting(False, "Answer names that begin with a dot.", u.FLAG)
+    links: bool = setting(False, "Follow symbolic links that leave the directory.", u.FLAG)
+    precompressed: bool = setting(False, "Answer `x.br`, `x.zst` or `x.gz` in place of `x` where the client takes it.", u.FLAG)
+    cache_control: str = setting("", "`Cache-Control` of the answers.")
+
+    short: ClassVar[Callable[[Any], Any]] = short_form("dir", str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """A topic: poll, long poll, SSE and WebSocket by negotiation; `POST` publishes. The path names it with `{topic}`."""
+
+    name: str = setting("", "Name of the topic; empty takes it from `{topic}` in the path.")
+    keep: float | None = setting("24h", "How long messages are kept.", u.SOME_DURATION)
+    max: int | None = setting(100000, "Messages kept.", u.SOME_COUNT)
+    slow: str = setting("cursor", "What happens to a subscriber that is too slow.", u.choice("cursor", "latest", "drop", "close"))
+    create: str = setting("subscribe", "What makes a topic: only `put`, a `publish`, or any first use (`subscribe`).", u.choice("put", "publish", "subscribe"))
+    message: int = setting("1MiB", "Size of one message.", u.SIZE)
+    wait: float = setting("25s", "Longest long poll.", u.DURATION)
+    heartbeat: float = setting("15s", "Silence before a stream gets a heartbeat.", u.DURATION)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Work done behind a request: `202` with a handle. Short form: `job = "module:function"`."""
+
+    run: str = setting(REQUIRED, "`module:function` that does the work.", u.TARGET)
+    retries: int = setting(5, "Attempts after the first.", u.COUNT)
+    timeout: float | None = setting("10m", "Longest attempt.", u.SOME_DURATION)
+    backoff: float = setting("1s", "Pause before the first retry; doubled for each one after.", u.DURATION)
+    max_backoff: float = setting("5m", "Longest pause between attempts.", u.DURATION)
+    keep: float | None = setting("24h", "How long a finished job's answer is kept.", u.SOME_DURATION)
+    workers: int = setting(1, "Attempts at once, per worker.", u.count(1, 10000))
+    dir: str = setting(".", "Directory added to the import path; relative to the file.")
+
+    short: ClassVar[Callable[[Any], Any]] = short_form("run", str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """Resumable uploads (IETF resumable upload, tus 1.0). Short form: `upload = "dir"`."""
+
+    dir: str = setting(REQUIRED, "Directory for the files; relative to the file.")
+    max: int | None = setting("none", "Largest upload.", u.SOME_SIZE)
+    keep: float = setting("24h", "How long an unfinished upload is kept.", u.DURATION)
+    done: str = setting("", "`module:function` called with each finished file.", u.matching("module:attribute", r"([\w.]+:[\w.]+)?", 'write "module:function"'))
+
+    short: ClassVar[Callable[[Any], Any]] = short_form("dir", str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """WebRTC signalling: rooms, trickle ICE. The path names the room with `{room}`."""
+
+    turn: str = setting("", "The `turn` listener whose credentials are handed out.")
+    peers: int = setting(16, "Peers in one room.", u.count(2, 10000))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Redirect:
+    """A redirect. Short form: `redirect = "https://{host}{path}"`."""
+
+    to: str = setting(REQUIRED, "Where to: `{scheme}`, `{host}`, `{path}`, `{query}` and the path's own `{names}` are filled in.")
+    status: int = setting(308, "Status of the answer.", u.count(300, 399))
+    query: bool = setting(True, "Append the query string, unless `to` has `{query}`.", u.FLAG)
+
+    short: ClassVar[Callable[[Any], Any]] = short_form("to", str)
+
+
+def _respond(value: Any) -> Any:
+    if type(value) is int:
+        return {"status": value}
+    return {"body": value} if isinstance(value, str) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Respond:
+    """A fixed answer. Short forms: `respond = 404`, `respond = "text"`."""
+
+    status: int = setting(200, "Status of the answer.", u.count(200, 599))
+    body: str = setting("", "Body of the answer.")
+    content_type: str = setting("text/plain; charset=utf-8", "`Content-Type` of the body.")
+    headers: Mapping[str, str] = setting({}, "More header fields.", u.mapping(u.TEXT))
+
+    short: ClassVar[Callable[[Any], Any]] = staticmethod(_respond)
+
+
+# ---- [[route]]: the filters -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class JwtFilter:
+    """`jwt`: a bearer token must be valid."""
+
+    jwks: str = setting("", "URL of the key set.")
+    secret: u.Secret | None = setting("none", "Shared secret (HS256), in place of a key set.", u.maybe(u.SECRET))
+    algorithms: Many = setting(["RS256", "ES256", "EdDSA"], "Algorithms that are accepted.", u.TEXTS)
+    issuer: str = setting("", "`iss` that must be there.")
+    audience: str = setting("", "`aud` that must be there.")
+    optional: bool = setting(False, "Let requests without a token through.", u.FLAG)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateLimitFilter:
+    """`ratelimit`: so many requests per time; above it 429. Short form: `{ ratelimit = "100/s per client" }`."""
+
+    rate: u.Rate = setting(REQUIRED, "The rate.", u.RATE)
+    burst: int = setting(0, "Requests at once above the rate; 0 is one second's worth.", u.COUNT)
+
+    short: ClassVar[Callable[[Any], Any]] = short_form("rate", str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdempotencyFilter:
+    """`idempotency`: a repeated `Idempotency-Key` gets the first answer again."""
+
+    required: bool = setting(False, "Refuse unsafe requests without a key.", u.FLAG)
+    keep: float = setting("24h", "How long answers are kept.", u.DURATION)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressFilter:
+    """`compress`: answers are compressed where the client takes it."""
+
+    algorithms: Many = setting(["zstd", "br", "gzip"], "In order of preference; those not installed are left out.", u.several(u.choice("zstd", "br", "gzip")))
+    least: int = setting("1KiB", "Smaller answers are left alone.", u.SIZE)
+    types: Many = setting(["text/*", "application/json", "application/javascript", "application/xml", "image/svg+xml"], "Media types.", u.TEXTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadersFilter:
+    """`headers`: changes to header fields."""
+
+    request: Rewrite = table(Rewrite, "Fields of the request.")
+    response: Rewrite = table(Rewrite, "Fields of the answer.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BasicFilter:
+    """`basic`: user and password (RFC 7617)."""
+
+    users: Mapping[str, u.Secret] = setting({}, "Users and passwords.", u.mapping(u.SECRET))
+    realm: str = setting("fairlead", "Realm shown to the user.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworksFilter:
+    """`networks`: who may come, by address; others get 403."""
+
+    allow: tuple[Any, ...] = setting([], "Networks that may; empty is all.", u.NETWORKS)
+    deny: tuple[Any, ...] = setting([], "Networks that may not; stronger than `allow`.", u.NETWORKS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorsFilter:
+    """`cors`: answers preflight requests and marks answers (Fetch standard)."""
+
+    origins: Many = setting([], "Origins that may read answers; `*` is all.", u.TEXTS)
+    methods: Many = setting(["GET", "HEAD", "POST"], "Methods.", u.several(u.METHOD))
+    headers: Many = setting([], "Request header fields.", u.several(u.FIELD))
+    credentials: bool = setting(False, "Allow cookies and authorization.", u.FLAG)
+    max_age: float = setting("10m", "How long a preflight answer is kept.", u.DURATION)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionFilter:
+    """`session`: server-side sessions behind a cookie."""
+
+    cookie: str = setting("session", "Name of the cookie.", u.FIELD)
+    where: str = setting("store", "Where sessions live: in the `store`, or in the worker's own memory (`worker`).", u.choice("store", "worker"))
+    keep: float = setting("24h", "How long an unused session lives.", u.DURATION)
+
+
+FILTERS: dict[str, type] = {
+    "jwt": JwtFilter,
+    "ratelimit": RateLimitFilter,
+    "idempotency": IdempotencyFilter,
+    "compress": CompressFilter,
+    "headers": HeadersFilter,
+    "basic": BasicFilter,
+    "networks": NetworksFilter,
+    "cors": CorsFilter,
+    "session": SessionFilter,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """One filter of a route: a name alone (`"compress"`) or with options (`{ ratelimit = "100/s per client" }`)."""
+
+    name: str
+    options: Any
