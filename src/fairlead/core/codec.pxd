@@ -1,0 +1,32 @@
+cdef class Sink:
+    cpdef head(self, long long stream, object message, bint end)
+    cpdef inform(self, long long stream, int status, list headers)
+    cpdef data(self, long long stream, bytes chunk, bint end)
+    cpdef end(self, long long stream, list trailers)
+    cpdef reset(self, long long stream, object why, str side)
+    cpdef room(self, long long stream)
+    cpdef goaway(self, long long last)
+    cpdef lost(self, object why)
+
+cdef class Codec:
+    cdef public Sink sink
+    cdef public object limits
+    cdef public bint client, wants_read, more, finished, reusable, multiplexed, tunnel
+    cdef public long long now
+    cpdef feed(self, bytes data, long long now, long long stream=*, bint fin=*)
+    cpdef eof(self, long long now, long long stream=*)
+    cpdef list take(self)
+    cpdef long long deadline(self)
+    cpdef tick(self, long long now)
+    cpdef drained(self, long long now)
+    cpdef bytes detach(self)
+    cpdef head(self, long long stream, object message, bint end)
+    cpdef long long open_stream(self)
+    cpdef inform(self, long long stream, int status, list headers)
+    cpdef bint data(self, long long stream, bytes chunk, bint end) except -1
+    cpdef end(self, long long stream, list trailers)
+    cpdef consumed(self, long long stream, long long count)
+    cpdef reset(self, long long stream, object why, str side)
+    cpdef goaway(self, long long last)
+    cpdef ping(self)
+    cpdef refuse(self, int status, list headers, bytes body)

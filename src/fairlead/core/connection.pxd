@@ -1,0 +1,90 @@
+cimport cython
+from fairlead.core.codec cimport Codec
+from fairlead.core.exchange cimport Answer, Channel, Exchange
+from fairlead.core.handler cimport Admission, Handler, Service
+from fairlead.core.journey cimport Clock, Journey
+from fairlead.core.message cimport Request, Response
+
+cdef class Carrier:
+    cdef public bint blocked
+    cpdef touch(self)
+    cpdef close(self, object why)
+    cpdef abort(self, object why)
+    cpdef rearm(self)
+
+cdef class Owner:
+    cpdef released(self, Connection conn)
+    cpdef gone(self, Connection conn, object why)
+
+cdef class Connection(Channel):
+    cdef public Service service
+    cdef public Clock clock
+    cdef public Carrier carrier
+    cdef public Codec codec
+    cdef public Owner owner
+    cdef public object peer, local, tls, target
+    cdef public str scheme
+    cdef public bint client, in_feed, draining, closed
+    cdef public Exchange current
+    cdef public dict exchanges
+    cdef public long long requests
+    cdef public long long opened, connected, accepted, secured, last_seen
+    cdef public long long woken, arrived, loop_ns, read_ns, read_done, decrypt_ns, decrypted, mark
+    cdef public long long said_now, blocked_since
+    cdef public int arrived_quality
+
+    @cython.locals(j=Journey)
+    cpdef reading(self, long long woken, long long arrived, int quality, long long start, long long done, Py_ssize_t count)
+    cpdef decrypting(self, long long start, long long done)
+    cpdef receive(self, bytes data, long long now)
+    cpdef receive_eof(self, long long now)
+    @cython.locals(due=cython.longlong)
+    cpdef long long deadline(self)
+    @cython.locals(ex=Exchange)
+    cpdef tick(self, long long now)
+    @cython.locals(ex=Exchange, j=Journey)
+    cpdef flushed(self, long long begin, long long encrypted, long long sent)
+    @cython.locals(ex=Exchange)
+    cpdef drained(self, long long now)
+    cpdef gone(self, object why)
+
+    @cython.locals(ex=Exchange, j=Journey, now=cython.longlong, service=Service, limit=cython.longlong)
+    cpdef head(self, long long stream, object message, bint end)
+    @cython.locals(ex=Exchange, count=Py_ssize_t, j=Journey, took=cython.bint)
+    cpdef data(self, long long stream, bytes chunk, bint end)
+    @cython.locals(ex=Exchange)
+    cpdef end(self, long long stream, list trailers)
+    @cython.locals(ex=Exchange)
+    cpdef room(self, long long stream)
+
+    @cython.locals(now=cython.longlong, codec=Codec, j=Journey)
+    cpdef say_head(self, Exchange ex, object message, bint end)
+    @cython.locals(room=cython.bint, codec=Codec)
+    cpdef bint say_data(self, Exchange ex, bytes chunk, bint end) except -1
+    @cython.locals(stream=cython.longlong, ex=Exchange)
+    cpdef Exchange open_leg(self, Request request, Journey journey)
+    cpdef drain(self)
+    cpdef bint idle(self)
+    cpdef Exchange find(self, long long stream)
+    cpdef list open_exchanges(self)
+
+    cdef forget_reads(self)
+    cdef stamp(self, Journey j, long long now)
+    cdef ended(self, Exchange ex)
+    @cython.locals(j=Journey)
+    cdef done(self, Exchange ex, long long now)
+    @cython.locals(service=Service)
+    cdef release(self, Exchange ex)
+    cpdef drop(self, Exchange ex, object why)
+    @cython.locals(ex=Exchange)
+    cdef leg_head(self, long long stream, object message, bint end, long long now)
+    cdef leg_over(self, Exchange ex)
+    @cython.locals(ex=Exchange)
+    cdef flushed_many(self, long long sent)
+    cdef tell_reset(self, Exchange ex, object why, str side)
+    cdef overloaded(self, Exchange ex)
+    cdef overdue(self, Exchange ex)
+    cpdef raised(self, Exchange ex, object error)
+    @cython.locals(codec=Codec, ex=Exchange)
+    cdef broken(self, object error)
+    cdef Exchange unparsed(self, object error)

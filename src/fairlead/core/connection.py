@@ -1,0 +1,604 @@
+"""Connection: one peer, its codec, and the exchanges open on it. Both roles, all protocols.
+
+It hears its codec (it is the Sink), makes an Exchange of each head, has it admitted and opened by the listener's handler,
+and passes every later word to that exchange's answer. What exchanges say goes to the codec. The socket is a Carrier, which
+reads, feeds, flushes and closes; this file knows none.
+
+Rules
+1. Whatever a handler or an answer raises stops here: an error answer if the head is not out, else a reset.
+2. An exchange of role SERVER is over when its answer's last byte was handed to the kernel (`flushed`), a leg when both of
+   its directions ended. Then `Observer.done` or `Owner.released` is told, references are dropped, and words are ignored.
+3. The marks of a read belong to the head that it completes; while an exchange is open, to that exchange.
+4. A head alone is not flushed: it waits for the first body bytes, the end, or `flush()`, so small answers leave as one.
+"""
+
+from __future__ import annotations
+
+from fairlead.core.errors import AppError, FairleadError, NetError, WireError
+from fairlead.core.exchange import Channel, Exchange
+from fairlead.core.handler import error_response
+from fairlead.core.journey import Journey
+from fairlead.core.message import Request
+
+
+class Carrier:
+    """What carries a connection's bytes: net.tcp.Tcp, or a stream of another connection."""
+
+    def __init__(self):
+        self.blocked = False
+
+    def touch(self):
+        """Something was said or credited: flush, resume reading, feed what is buffered. Now, or after the current feed."""
+
+    def close(self, why):
+        """Close when everything said is sent; `why` is None or a FairleadError."""
+
+    def abort(self, why):
+        """Close at once, unsent bytes dropped."""
+
+    def rearm(self):
+        """A deadline became earlier: look at `Connection.deadline()` again."""
+
+
+class Owner:
+    """Who owns a client-role connection: a pool."""
+
+    def released(self, conn):
+        """A leg is over and the connection may take another (`conn.codec.reusable`), or not."""
+
+    def gone(self, conn, why):
+        """The connection is closed."""
+
+
+class Connection(Channel):
+    """See the module. peer and local are (host, port) tuples, or a path for AF_UNIX ("" if unnamed)."""
+
+    def __init__(self, service, carrier, peer=None, local=None, client=False):
+        self.service = service
+        self.clock = service.clock
+        self.carrier = carrier
+        self.codec = None
+        self.owner = None
+        self.peer = peer
+        self.local = local
+        self.tls = None
+        self.client = client
+        self.scheme = service.scheme
+        self.current = None
+        self.exchanges = None
+        self.target = None
+        self.in_feed = self.draining = self.closed = False
+        self.opened = self.connected = self.accepted = self.secured = self.last_seen = 0
+        self.requests = 0
+        self.said_now = self.blocked_since = 0
+        self.forget_reads()
+
+    # ---- the carrier's side
+
+    def reading(self, woken, arrived, quality, start, done, count):
+        """A read happened: loop woken, kernel stamp (or 0) with its quality, read start and end, bytes."""
+        if self.current is not None:
+            j = self.current.journey
+            j.spent_read += done - start
+            return
+        if self.woken == 0:
+            self.woken = woken
+            self.arrived = arrived
+            self.arrived_quality = quality
+            self.loop_ns = start - woken
+        self.read_ns += done - start
+        self.read_done = done
+        self.mark = done
+
+    def decrypting(self, start, done):
+        """TLS records were opened."""
+        if self.current is not None:
+            self.current.journey.spent_decrypt += done - start
+            return
+        self.decrypt_ns += done - start
+        self.decrypted = done
+        self.mark = done
+
+    def receive(self, data, now):
+        """Bytes from the peer (b"" to go on with what is buffered)."""
+        self.last_seen = now
+        self.in_feed = True
+        try:
+            self.codec.feed(data, now)
+        except WireError as error:
+            self.broken(error)
+        finally:
+            self.in_feed = False
+
+    def receive_eof(self, now):
+        """The peer sends no more."""
+        self.in_feed = True
+        try:
+            self.codec.eof(now)
+        except WireError as error:
+            self.broken(error)
+        finally:
+            self.in_feed = False
+
+    def deadline(self):
+        """The next moment (monotonic ns) `tick` must be called at, 0 for never."""
+        due = self.codec.deadline()
+        if self.current is not None and self.current.deadline:
+            if due == 0 or self.current.deadline < due:
+                due = self.current.deadline
+        return due
+
+    def tick(self, now):
+        """A deadline has come."""
+        ex = self.current
+        self.in_feed = True
+        try:
+            if ex is not None and ex.deadline and now >= ex.deadline:
+                self.overdue(ex)
+            else:
+                self.codec.tick(now)
+        except WireError as error:
+            self.broken(error)
+        finally:
+            self.in_feed = False
+
+    def flushed(self, begin, encrypted, sent):
+        """All that was said is with the kernel. Clock: before encryption, after it, after the send."""
+        ex = self.current
+        if self.exchanges is not None:
+            self.flushed_many(sent)
+        elif ex is not None:
+            j = ex.journey
+            if ex.role == 0:
+                if self.said_now:
+                    j.spent_encode += begin - self.said_now
+                j.encoded = begin
+                if encrypted:
+                    j.spent_encrypt += encrypted - begin
+                    j.encrypted = encrypted
+                    j.spent_send += sent - encrypted
+                else:
+                    j.spent_send += sent - begin
+                if ex.said_end:
+                    self.done(ex, sent)
+        self.said_now = 0
+
+    def drained(self, now):
+        """The socket was blocked and took everything: writers may go on."""
+        self.codec.now = now
+        if self.blocked_since:
+            for ex in self.open_exchanges():
+                ex.journey.spent_client += now - self.blocked_since
+            self.blocked_since = 0
+        self.in_feed = True
+        try:
+            self.codec.drained(now)
+        finally:
+            self.in_feed = False
+
+    def gone(self, why):
+        """The socket is closed. Every open exchange hears it once."""
+        if self.closed:
+            return
+        self.closed = True
+        if why is None:
+            why = NetError("the peer closed the connection", step="receive", status=499)
+        self.lost(why)
+        if self.owner is not None:
+            self.owner.gone(self, why)
+        self.service.observer.closed(self, why)
+        self.codec.finished = True
+
+    # ---- hear
+
+    def head(self, stream, message, end):
+        now = self.clock.now()
+        if self.client:
+            self.leg_head(stream, message, end, now)
+            return
+        j = Journey()
+        self.stamp(j, now)
+        ex = Exchange(self, stream, 0, message, j)
+        ex.heard_end = end
+        self.requests += 1
+        if self.codec.multiplexed:
+            if self.exchanges is None:
+                self.exchanges = {}
+            self.exchanges[stream] = ex
+        else:
+            self.current = ex
+        service = self.service
+        limit = service.limits.request
+        if limit:
+            ex.deadline = now + limit
+        try:
+            if service.admission.enter(ex):
+                j.routed = now
+                service.handler.open(ex)
+            else:
+                self.overloaded(ex)
+        except Exception as error:
+            self.raised(ex, error)
+
+    def inform(self, stream, status, headers):
+        ex = self.find(stream)
+        if ex is not None and ex.answer is not None:
+            try:
+                ex.answer.inform(status, headers)
+            except Exception as error:
+                self.raised(ex, error)
+
+    def data(self, stream, chunk, end):
+        ex = self.find(stream)
+        count = len(chunk)
+        if ex is None:
+            self.codec.consumed(stream, count)
+            return
+        j = ex.journey
+        if ex.role == 0:
+            j.bytes_in += count
+            if end:
+                j.body_end = self.mark or self.clock.now()
+        if end:
+            ex.heard_end = True
+        ex.withheld += count
+        took = True
+        if ex.answer is not None:
+            try:
+                took = ex.answer.data(chunk, end)
+            except Exception as error:
+                self.raised(ex, error)
+        if took and not ex.over and ex.withheld >= count:
+            ex.withheld -= count
+            self.codec.consumed(stream, count)
+        elif ex.over:
+            self.codec.consumed(stream, count)
+        if end and ex.role and ex.said_end and not ex.over:
+            self.leg_over(ex)
+
+    def end(self, stream, trailers):
+        ex = self.find(stream)
+        if ex is None:
+            return
+        ex.heard_end = True
+        if ex.role == 0:
+            ex.journey.body_end = self.mark or self.clock.now()
+            ex.request.trailers = trailers
+        elif ex.response is not None:
+            ex.response.trailers = trailers
+        if ex.answer is not None:
+            try:
+                ex.answer.end(trailers)
+            except Exception as error:
+                self.raised(ex, error)
+        if ex.role and ex.said_end and not ex.over:
+            self.leg_over(ex)
+
+    def reset(self, stream, why, side):
+        ex = self.find(stream)
+        if ex is not None:
+            self.tell_reset(ex, why, side)
+            if side == "both":
+                self.drop(ex, why)
+
+    def room(self, stream):
+        ex = self.find(stream)
+        if ex is not None and ex.answer is not None:
+            try:
+                ex.answer.room()
+            except Exception as error:
+                self.raised(ex, error)
+
+    def goaway(self, last):
+        self.draining = True
+
+    def lost(self, why):
+        for ex in self.open_exchanges():
+            self.tell_reset(ex, why, "both")
+            self.drop(ex, why)
+
+    # ---- say
+
+    def say_head(self, ex, message, end):
+        if ex.over or ex.said_head:
+            return
+        now = self.clock.now()
+        codec = self.codec
+        codec.now = now
+        ex.said_head = True
+        j = ex.journey
+        if ex.role == 0:
+            ex.response = message
+            if j.answered == 0:
+                j.answered = now
+            if self.service.server_timing:
+                message.headers.append((b"server-timing", j.server_timing()))
+        else:
+            j.leg_sent = now
+        self.said_now = now
+        codec.head(ex.stream, message, end)
+        if codec.tunnel:
+            ex.tunnel = True
+        if end:
+            self.ended(ex)
+
+    def say_inform(self, ex, status, headers):
+        if ex.over or ex.said_head:
+            return
+        self.codec.now = self.clock.now()
+        self.codec.inform(ex.stream, status, headers)
+        self.carrier.touch()
+
+    def say_data(self, ex, chunk, end):
+        if ex.over or ex.said_end:
+            return True
+        if not self.said_now:
+            self.said_now = self.clock.now()
+        codec = self.codec
+        codec.now = self.said_now
+        room = codec.data(ex.stream, chunk, end)
+        if ex.role == 0:
+            ex.journey.bytes_out += len(chunk)
+        if end:
+            self.ended(ex)
+            return True
+        self.carrier.touch()
+        if room and not self.carrier.blocked:
+            return True
+        if not self.blocked_since:
+            self.blocked_since = self.clock.now()
+        return False
+
+    def say_end(self, ex, trailers):
+        if ex.over or ex.said_end:
+            return
+        self.codec.now = self.clock.now()
+        if not self.said_now:
+            self.said_now = self.codec.now
+        self.codec.end(ex.stream, trailers)
+        self.ended(ex)
+
+    def say_reset(self, ex, why, side):
+        if ex.over:
+            return
+        self.codec.now = self.clock.now()
+        if ex.error is None:
+            ex.error = why
+        if ex.role == 0 and not ex.said_head and side == "both":
+            response, body = error_response(why, self.service.debug)
+            ex.whole(response, body)
+            return
+        self.codec.reset(ex.stream, why, side)
+        if side == "both":
+            self.drop(ex, why)
+        self.carrier.touch()
+
+    def credit(self, ex, count):
+        if ex.over:
+            return
+        self.codec.consumed(ex.stream, count)
+        self.carrier.touch()
+
+    def flush(self):
+        self.carrier.touch()
+
+    def open_leg(self, request, journey):
+        """Client role: a new Exchange to say `request` on, or None when this connection takes none now."""
+        stream = self.codec.open_stream()
+        if stream == 0 or self.closed:
+            return None
+        ex = Exchange(self, stream, 1, request, journey)
+        if self.codec.multiplexed:
+            if self.exchanges is None:
+                self.exchanges = {}
+            self.exchanges[stream] = ex
+        else:
+            self.current = ex
+        self.requests += 1
+        return ex
+
+    def drain(self):
+        """Finish what is open, take nothing new, then close."""
+        self.draining = True
+        self.codec.now = self.clock.now()
+        self.codec.goaway(-1)
+        if self.idle() and not self.codec.multiplexed:
+            self.carrier.close(None)
+        else:
+            self.carrier.touch()
+
+    def idle(self):
+        """True when no exchange is open."""
+        return self.current is None and not self.exchanges
+
+    def find(self, stream):
+        """The open exchange of a stream, or None."""
+        if self.exchanges is not None:
+            return self.exchanges.get(stream)
+        ex = self.current
+        if ex is not None and ex.stream == stream:
+            return ex
+        return None
+
+    def open_exchanges(self):
+        """All open exchanges, as a list of its own."""
+        if self.exchanges is not None:
+            return list(self.exchanges.values())
+        return [self.current] if self.current is not None else []
+
+    # ---- inside
+
+    def forget_reads(self):
+        self.woken = self.arrived = self.loop_ns = self.read_ns = self.read_done = 0
+        self.decrypt_ns = self.decrypted = self.mark = 0
+        self.arrived_quality = 5
+
+    def stamp(self, j, now):
+        """Give a new journey the marks of the reads that brought its head."""
+        if self.requests == 0:
+            j.connected = self.connected
+            j.accepted = self.accepted
+            j.secured = self.secured
+        if self.woken:
+            j.woken = self.woken
+            j.arrived = self.arrived
+            j.arrived_quality = self.arrived_quality
+            j.spent_loop = self.loop_ns
+            j.read = self.read_done
+            j.spent_read = self.read_ns
+            j.decrypted = self.decrypted
+            j.spent_decrypt = self.decrypt_ns
+        else:
+            j.shared = True
+        if self.mark:
+            j.spent_parse = now - self.mark
+        j.parsed = now
+        self.forget_reads()
+        self.mark = now
+
+    def ended(self, ex):
+        """We said the last word of this direction."""
+        ex.said_end = True
+        if ex.role == 0:
+            ex.journey.finished = self.said_now
+        elif ex.heard_end:
+            self.leg_over(ex)
+        self.carrier.touch()
+
+    def done(self, ex, now):
+        """A server exchange is over and with the kernel."""
+        j = ex.journey
+        j.sent = now
+        j.done = now
+        self.release(ex)
+
+    def release(self, ex):
+        ex.over = True
+        if self.exchanges is not None:
+            self.exchanges.pop(ex.stream, None)
+        else:
+            self.current = None
+            self.forget_reads()
+        if ex.role == 0:
+            service = self.service
+            service.observer.done(ex)
+            service.admission.leave(ex)
+        ex.answer = None
+        ex.handle = None
+
+    def drop(self, ex, why):
+        """An exchange ended early."""
+        if ex.over:
+            return
+        if ex.error is None:
+            ex.error = why
+        if ex.role:
+            self.leg_over(ex)
+            return
+        ex.journey.done = self.clock.now()
+        self.release(ex)
+
+    def leg_head(self, stream, message, end, now):
+        ex = self.find(stream)
+        if ex is None:
+            return
+        ex.journey.leg_head = now
+        ex.response = message
+        ex.heard_end = end
+        if self.codec.tunnel:
+            ex.tunnel = True
+        if ex.answer is not None:
+            try:
+                ex.answer.head(message, end)
+            except Exception as error:
+                self.raised(ex, error)
+        if end and ex.said_end and not ex.over:
+            self.leg_over(ex)
+
+    def leg_over(self, ex):
+        ex.over = True
+        if self.exchanges is not None:
+            self.exchanges.pop(ex.stream, None)
+        else:
+            self.current = None
+            self.forget_reads()
+        ex.answer = None
+        ex.handle = None
+        if self.owner is not None:
+            self.owner.released(self)
+
+    def flushed_many(self, sent):
+        for ex in list(self.exchanges.values()):
+            if ex.said_end and ex.role == 0:
+                ex.journey.shared = True
+                self.done(ex, sent)
+
+    def tell_reset(self, ex, why, side):
+        if ex.error is None:
+            ex.error = why
+        if ex.answer is not None:
+            try:
+                ex.answer.reset(why, side)
+            except Exception as error:
+                self.service.observer.broke(ex, error)
+
+    def overloaded(self, ex):
+        ex.error = "overloaded"
+        admission = self.service.admission
+        error = FairleadError("too many requests are in flight; try again shortly", side="peer", status=503)
+        error.after = admission.retry_after
+        response, body = error_response(error)
+        admission.busy += 1
+        ex.whole(response, body)
+
+    def overdue(self, ex):
+        ex.deadline = 0
+        error = FairleadError("the request took longer than its limit", side="upstream", status=504)
+        self.tell_reset(ex, error, "both")
+        self.say_reset(ex, error, "both")
+
+    def raised(self, ex, error):
+        """A handler or answer raised `error`: answer it, or reset."""
+        if not isinstance(error, FairleadError):
+            self.service.observer.broke(ex, error)
+            error = AppError(f"{type(error).__name__} was raised while answering")
+        if ex.over:
+            return
+        self.tell_reset(ex, error, "both")
+        self.say_reset(ex, error, "both")
+
+    def broken(self, error):
+        """The peer broke a rule of the protocol, or a deadline passed: say what we can, then close."""
+        codec = self.codec
+        ex = self.current
+        if self.client or codec.multiplexed or error.status == 0:
+            codec.finished = True
+            self.lost(error)
+            return
+        if ex is not None and ex.said_head:
+            codec.finished = True
+            self.lost(error)
+            return
+        response, body = error_response(error)
+        if ex is None:
+            ex = self.unparsed(error)
+        else:
+            self.tell_reset(ex, error, "both")
+        ex.error = error
+        ex.response = response
+        ex.said_head = ex.said_end = True
+        now = self.clock.now()
+        codec.now = now
+        ex.journey.answered = ex.journey.finished = now
+        ex.journey.bytes_out += len(body)
+        codec.refuse(response.status, response.headers, body)
+
+    def unparsed(self, error):
+        """An exchange for the log, of a request whose head never became one."""
+        j = Journey()
+        self.stamp(j, self.clock.now())
+        ex = Exchange(self, 0, 0, Request("-", self.scheme, b"", b"-", [], "1.1", 0), j)
+        self.current = ex
+        self.service.admission.busy += 1
+        self.requests += 1
+        return ex

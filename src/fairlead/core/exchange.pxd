@@ -1,0 +1,36 @@
+cimport cython
+from fairlead.core.codec cimport Sink
+from fairlead.core.journey cimport Journey
+from fairlead.core.message cimport Request, Response
+
+cdef class Answer:
+    cpdef head(self, object message, bint end)
+    cpdef inform(self, int status, list headers)
+    cpdef bint data(self, bytes chunk, bint end) except -1
+    cpdef end(self, list trailers)
+    cpdef reset(self, object why, str side)
+    cpdef room(self)
+
+cdef class Channel(Sink):
+    cpdef say_head(self, Exchange exchange, object message, bint end)
+    cpdef say_inform(self, Exchange exchange, int status, list headers)
+    cpdef bint say_data(self, Exchange exchange, bytes chunk, bint end) except -1
+    cpdef say_end(self, Exchange exchange, list trailers)
+    cpdef say_reset(self, Exchange exchange, object why, str side)
+    cpdef credit(self, Exchange exchange, long long count)
+    cpdef flush(self)
+
+cdef class Exchange(Answer):
+    cdef public Channel conn
+    cdef public long long stream, deadline, withheld
+    cdef public int role
+    cdef public Request request
+    cdef public Response response
+    cdef public Journey journey
+    cdef public object route, params, error, handle
+    cdef public bytes tag
+    cdef public Answer answer
+    cdef public bint heard_end, said_head, said_end, over, tunnel
+    cpdef credit(self, long long count)
+    cpdef whole(self, Response response, bytes body)
+    cpdef fail(self, object why)

@@ -1,0 +1,149 @@
+"""Exchange: one request and its answer on one stream of one connection, whatever the protocol. The noun of Fairlead.
+
+The same words are said and heard: what a codec tells a Connection, the Connection tells the exchange's `answer`, and what
+somebody tells the Exchange, it tells its connection's codec. So an Exchange is itself an Answer, and a proxy is two
+crossed ones: `left.answer = leg; leg.answer = left`.
+
+    hear (the peer said)   conn -> exchange.answer.head inform data end reset room
+    say  (we say)          exchange.head inform data end reset           credit: exchange.room() or exchange.credit(n)
+
+Rules
+1. `answer.data(...)` returns True when the bytes are taken for good (they are credited at once) or False when they only
+   are held: then the reader credits them later, all of them by `room()`, or some by `credit(n)`.
+2. `exchange.data(...)` returns room; after False the answer hears `room()` when there is space again.
+3. `role` is SERVER for what a client asked of us, CLIENT for a leg to an upstream. `heard_end` and `said_end` say which
+   directions are over; words after the end, or after `over`, are ignored, so late tasks do no harm.
+4. After 101 or a 2xx to CONNECT the exchange is a byte tunnel: `data` is raw both ways (`tunnel` is True).
+"""
+
+from __future__ import annotations
+
+from fairlead.core.codec import Sink
+from fairlead.core.journey import Journey
+
+SERVER = 0
+CLIENT = 1
+
+
+class Answer:
+    """Who hears an exchange. The base ignores everything and takes (credits) all bytes."""
+
+    def head(self, message, end):
+        """The final head (for a leg: the Response)."""
+
+    def inform(self, status, headers):
+        """An interim response."""
+
+    def data(self, chunk, end):
+        """Body bytes; True when taken for good, False when credited later."""
+        return True
+
+    def end(self, trailers):
+        """The other side's body is over."""
+
+    def reset(self, why, side):
+        """The other side gave up: `why` is a FairleadError, `side` "both", "read" or "write"."""
+
+    def room(self):
+        """What was told to wait may go on."""
+
+
+class Channel(Sink):
+    """What an Exchange needs of its connection; core.connection.Connection is the one real one."""
+
+    def say_head(self, exchange, message, end):
+        """Send a final head."""
+
+    def say_inform(self, exchange, status, headers):
+        """Send an interim head."""
+
+    def say_data(self, exchange, chunk, end):
+        """Send body bytes; False when there is no room."""
+        return True
+
+    def say_end(self, exchange, trailers):
+        """End the body."""
+
+    def say_reset(self, exchange, why, side):
+        """Give the stream up."""
+
+    def credit(self, exchange, count):
+        """The reader took `count` bytes."""
+
+    def flush(self):
+        """Send now what has been said (a head alone otherwise waits for the first body bytes)."""
+
+
+class Exchange(Answer):
+    """See the module. Attributes: conn stream role request response journey route params service answer error.
+
+    `deadline`: monotonic ns by which the whole exchange must be over, 0 for none.
+    `data_of` is a slot for whoever handles the exchange (one object, no meaning here).
+    """
+
+    def __init__(self, conn, stream, role, request, journey):
+        self.conn = conn
+        self.stream = stream
+        self.role = role
+        self.request = request
+        self.response = None
+        self.journey = journey if journey is not None else Journey()
+        self.route = None
+        self.params = None
+        self.answer = None
+        self.error = None
+        self.handle = None
+        self.tag = b""
+        self.deadline = 0
+        self.withheld = 0
+        self.heard_end = False
+        self.said_head = False
+        self.said_end = False
+        self.over = False
+        self.tunnel = False
+
+    def head(self, message, end):
+        """Say the final head: a Response, or for a leg the Request."""
+        self.conn.say_head(self, message, end)
+
+    def inform(self, status, headers):
+        """Say an interim response (100, 103)."""
+        self.conn.say_inform(self, status, headers)
+
+    def data(self, chunk, end):
+        """Say body bytes; False: taken, but wait for the answer's `room()` before saying more."""
+        return self.conn.say_data(self, chunk, end)
+
+    def end(self, trailers):
+        """Say that the body is over."""
+        self.conn.say_end(self, trailers)
+
+    def reset(self, why, side):
+        """Give this exchange up."""
+        self.conn.say_reset(self, why, side)
+
+    def room(self):
+        """Credit everything that was withheld: the reader has room again."""
+        count = self.withheld
+        self.withheld = 0
+        self.conn.credit(self, count)
+
+    def credit(self, count):
+        """Credit `count` bytes of what was withheld (0 is fine: it says "I am reading", and sends a 100 Continue)."""
+        self.withheld -= count
+        self.conn.credit(self, count)
+
+    def whole(self, response, body):
+        """Say a complete answer in one go; `body` may be b""."""
+        conn = self.conn
+        conn.say_head(self, response, not body)
+        if body:
+            conn.say_data(self, body, True)
+
+    def fail(self, why):
+        """End with an error: an error answer if the head is not out yet, else a reset. `why` is a FairleadError."""
+        self.conn.say_reset(self, why, "both")
+
+    def __repr__(self):
+        state = "over" if self.over else "open"
+        return f"<Exchange {self.stream} {state} {self.request!r}>"

@@ -1,0 +1,34 @@
+cimport cython
+
+cdef class Clock:
+    cpdef long long now(self)
+
+@cython.freelist(256)
+cdef class Journey:
+    # points, CLOCK_MONOTONIC ns
+    cdef public long long connected, accepted, secured, arrived, woken, read, decrypted, parsed, body_end, queued, routed
+    cdef public long long started, picked, dialed, leg_sent, leg_head, leg_end, answered, finished, encoded, encrypted
+    cdef public long long sent, acked, done
+    # spends, ns
+    cdef public long long spent_loop, spent_read, spent_decrypt, spent_parse, spent_decode, spent_pool, spent_dial
+    cdef public long long spent_encode, spent_encrypt, spent_send, spent_client
+    cdef public long long bytes_in, bytes_out
+    cdef public int arrived_quality, attempts
+    cdef public bint shared
+    cdef public list custom
+    cdef public str end
+
+    cpdef add(self, name, long long start, long long duration)
+    cpdef long long start_point(self)
+    cpdef long long total(self)
+    cpdef long long process_time(self)
+    cpdef long long upstream_time(self)
+    cpdef long long step_time(self, str name)
+    cpdef int step_quality(self, str name)
+    cpdef list steps(self)
+    cpdef bytes server_timing(self)
+
+cdef class Step:
+    cdef public Journey journey
+    cdef public object name
+    cdef public long long start

@@ -1,0 +1,43 @@
+"""Every cap on what a peer may make us hold, wait for or do: its default, and who else uses that number.
+
+Sizes are bytes, times are nanoseconds (as everywhere on the hot path), 0 means "no limit". One `Limits` object belongs
+to one listener or upstream and is shared by all of its connections; codecs read it and never change it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SECOND = 1_000_000_000
+KIB = 1024
+
+
+@dataclass(slots=True)
+class Limits:
+    """Caps of one listener (server role) or one upstream (client role)."""
+
+    line: int = 16 * KIB  # request or status line; nginx large_client_header_buffers 8k, HAProxy 16k
+    head: int = 64 * KIB  # whole head; uvicorn/h11 64k, HAProxy 16k, node 16k
+    headers: int = 128  # fields in a head; Apache and gunicorn 100, HAProxy 101
+    name: int = 256  # one field name
+    chunk_line: int = 4 * KIB  # one chunk-size line with its extensions
+    chunk_ext: int = 16 * KIB  # chunk extensions in one body, together (Go's CVE-2023-39326)
+    trailer: int = 16 * KIB  # trailer section of one body
+    body: int = 0  # request body; bodies stream with back-pressure, so none by default
+    window: int = 64 * KIB  # body bytes given to a reader that has not credited them yet
+    lookahead: int = 64 * KIB  # pipelined bytes kept while an answer is being made
+    drain: int = 256 * KIB  # unread request body read and dropped to keep a connection; Apache 256k
+    outgoing: int = 64 * KIB  # bytes waiting for the peer before a writer is told to wait
+    informational: int = 16  # 1xx heads before a final one (client role)
+    streams: int = 100  # concurrent streams of one connection (h2, h3)
+    requests: int = 0  # requests on one connection
+
+    handshake: int = 10 * SECOND  # TLS handshake
+    header: int = 10 * SECOND  # first byte of a head to its end; HAProxy's usual http-request 10s
+    body_idle: int = 30 * SECOND  # between two reads of a body
+    body_rate: int = 240  # least bytes per second of a body, after `body_grace`; Kestrel 240 B/s after 5 s
+    body_grace: int = 5 * SECOND
+    write_idle: int = 60 * SECOND  # peer takes nothing; nginx send_timeout 60s
+    request: int = 0  # whole request, head to last byte of the answer
+    idle: int = 75 * SECOND  # between two requests; nginx keepalive_timeout 75s
+    linger: int = 2 * SECOND  # reading on after we closed our side, so that the answer is not lost to a reset

@@ -1,0 +1,26 @@
+cimport cython
+
+@cython.freelist(64)
+cdef class Request:
+    cdef public str method, scheme, version, path
+    cdef public bytes authority, target, raw_path, query, upgrade, protocol
+    cdef public list headers, trailers
+    cdef public long long length
+    cdef public bint expect
+    cpdef get(self, bytes name)
+
+@cython.freelist(64)
+cdef class Response:
+    cdef public int status
+    cdef public list headers, trailers
+    cdef public long long length
+    cdef public bytes reason, upgrade
+    cdef public str version
+    cpdef get(self, bytes name)
+
+cdef class Common:
+    cdef public bytes server, date
+    cpdef refresh(self)
+
+cpdef find(list headers, bytes name)
+cpdef bytes reason(int status)
