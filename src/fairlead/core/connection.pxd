@@ -57,7 +57,7 @@ cdef class Connection(Channel):
     @cython.locals(ex=Exchange)
     cpdef room(self, long long stream)
 
-    @cython.locals(now=cython.longlong, codec=Codec, j=Journey)
+    @cython.locals(now=cython.longlong, codec=Codec, j=Journey, hooks=tuple)
     cpdef say_head(self, Exchange ex, object message, bint end)
     @cython.locals(room=cython.bint, codec=Codec)
     cpdef bint say_data(self, Exchange ex, bytes chunk, bint end) except -1

@@ -302,6 +302,11 @@ class Connection(Channel):
     def say_head(self, ex, message, end):
         if ex.over or ex.said_head:
             return
+        if ex.hooks is not None:
+            hooks = ex.hooks
+            ex.hooks = None  # once: the error answer to a hook that raised must get out
+            for hook in hooks:
+                hook.after(ex, message)
         now = self.clock.now()
         codec = self.codec
         codec.now = now

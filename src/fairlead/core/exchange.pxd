@@ -27,7 +27,8 @@ cdef class Exchange(Answer):
     cdef public Request request
     cdef public Response response
     cdef public Journey journey
-    cdef public object route, params, error, handle
+    cdef public object route, params, error, handle, client
+    cdef public tuple hooks
     cdef public bytes tag
     cdef public Answer answer
     cdef public bint heard_end, said_head, said_end, over, tunnel

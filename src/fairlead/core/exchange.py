@@ -78,7 +78,9 @@ class Exchange(Answer):
     """See the module. Attributes: conn stream role request response journey route params service answer error.
 
     `deadline`: monotonic ns by which the whole exchange must be over, 0 for none.
-    `data_of` is a slot for whoever handles the exchange (one object, no meaning here).
+    `handle` is a slot for whoever handles the exchange (one object, no meaning here). `client`: (host, port) of the client
+    as a trusted peer's Forwarded fields say, None for the peer itself (`conn.peer`). `hooks`: None, or a tuple of objects
+    whose `after(exchange, response)` is called just before the answer's head is said; they may change it.
     """
 
     def __init__(self, conn, stream, role, request, journey):
@@ -93,6 +95,8 @@ class Exchange(Answer):
         self.answer = None
         self.error = None
         self.handle = None
+        self.client = None
+        self.hooks = None
         self.tag = b""
         self.deadline = 0
         self.withheld = 0
