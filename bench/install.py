@@ -5,6 +5,7 @@ What cannot be had is reported, and the cases that need it are skipped.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,8 @@ DEBIAN = {
     "openssl": "openssl",
     "taskset": "util-linux",
 }
-PYPI = ["uvicorn[standard]", "granian[uvloop]", "hypercorn", "gunicorn", "uvloop", "httptools", "fastapi", "starlette", "flask"]
+PYPI = ["uvicorn[standard]", "granian[uvloop]", "hypercorn", "gunicorn", "uvloop", "httptools", "fastapi", "starlette"]
+PYPI += ["flask"]
 BUILD = ["cython>=3.1,<4", "setuptools>=68", "cryptography>=42"]
 
 
@@ -39,10 +41,9 @@ def programs() -> None:
     missing = sorted({package for program, package in DEBIAN.items() if not shutil.which(program)})
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         say(f"installing {' '.join(missing)}")
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(["apt-get", "update", "-qq"], check=False, **quiet)
-        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing]
-        subprocess.run(install, check=False, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, **quiet)
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-qq"], capture_output=True)
+        subprocess.run(["apt-get", "install", "-y", "--no-install-recommends", *missing], capture_output=True, env=env)
     for program in DEBIAN:
         if not shutil.which(program):
             say(f"missing: {program} (Debian package {DEBIAN[program]}); what needs it is skipped")
@@ -81,11 +82,13 @@ def fairlead(without_journey: bool = False) -> Path:
 
 def versions() -> dict[str, str]:
     """What was measured, by name."""
-    found = {"python": sys.version.split()[0], "kernel": os.uname().release, "cpu": cpu_model(), "cores": str(os.cpu_count())}
+    found = {"python": sys.version.split()[0], "kernel": os.uname().release, "cpu": cpu_model()}
+    found["cores"] = str(os.cpu_count())
     for name, command in {"nginx": ["nginx", "-v"], "haproxy": ["haproxy", "-v"], "wrk": ["wrk", "-v"]}.items():
         if shutil.which(name):
             done = subprocess.run(command, capture_output=True, text=True)
-            found[name] = (done.stdout + done.stderr).strip().splitlines()[0].partition("Copyright")[0].partition(" - ")[0]
+            number = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
+            found[name] = number.group(0) if number else "?"
     code = "from importlib.metadata import version as v\nimport sys\nfor n in sys.argv[1:]: print(n, v(n))"
     names = [name.partition("[")[0] for name in PYPI]
     if PYTHON.exists():

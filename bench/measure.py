@@ -141,7 +141,8 @@ def wrk(url: str, seconds: float, connections: int = 32, script: Path | None = N
     options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
     options += ["-s", str(script)] if script else []
     options += ["-H", "Connection: close"] if close else []
-    done = subprocess.run(pinned(LOAD_CORE, ["wrk", *options, url]), capture_output=True, text=True, timeout=seconds + 60)
+    argv = pinned(LOAD_CORE, ["wrk", *options, url])
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 60)
     return parse_wrk(done.stdout + done.stderr)
 
 
@@ -154,6 +155,27 @@ def parse_wrk(text: str) -> Load:
     if not found or not int(found.group(1)):
         raise BadRun(f"wrk completed nothing: {text.strip()[-200:]!r}")
     return Load(int(found.group(1)), float(found.group(2)) * SECONDS[found.group(3)])
+
+
+def handshakes(port: int, seconds: float, at_once: int = 8) -> Load:
+    """One HTTP/1.0 request per connection, each with a full TLS 1.3 handshake.
+
+    wrk resumes sessions, so this is ``openssl s_time -new``, several at a time.
+    """
+    argv = ["openssl", "s_time", "-connect", f"127.0.0.1:{port}", "-new", "-tls1_3", "-www", "/", "-time"]
+    argv = pinned(LOAD_CORE, [*argv, str(max(1, round(seconds)))])
+    out = subprocess.PIPE
+    running = [
+        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True) for _ in range(at_once)
+    ]
+    total = 0
+    for process in running:
+        said, complaint = process.communicate(timeout=seconds + 60)
+        found = re.search(r"(\d+) connections in \d+ real seconds, (\d+) bytes", said)
+        if process.returncode or not found or not int(found.group(2)):
+            raise BadRun(f"openssl s_time: {(said + complaint).strip()[-200:]!r}")
+        total += int(found.group(1))
+    return Load(total, seconds)
 
 
 def cpu_per_request(root: int, load: Callable[[], Load]) -> float:

@@ -8,7 +8,7 @@ command line. Fairness rules:
   to standard output, which is a file; the Python servers as they do by themselves;
 * proxies keep upstream connections, add `X-Forwarded-For`, and stream bodies both ways instead of spooling them;
 * keep-alive limits are raised so that no connection ends inside a run;
-* all use one P-256 certificate, TLS 1.3 and their own default ciphers, except Fairlead's app runs, which use `--tls dev`.
+* all use one P-256 certificate, TLS 1.3 and their own ciphers, but Fairlead's app runs, which use `--tls dev`.
 """
 
 import os
@@ -96,7 +96,10 @@ class Server:
 
     def said(self) -> str:
         """The end of its output, on one line."""
-        return " | ".join(self.output.read_text(errors="replace").strip().splitlines()[-3:])[-300:]
+        text = self.output.read_text(errors="replace")
+        for folder in (install.ROOT, self.folder):
+            text = text.replace(f"{folder}/", "")
+        return " | ".join(text.strip().splitlines()[-3:])[-300:]
 
     @property
     def pid(self) -> int:
@@ -148,8 +151,8 @@ def certificate() -> tuple[Path, Path]:
     if not cert.exists():
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650",
-             "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+             "-days", "3650", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
              "-keyout", str(key), "-out", str(cert)],
             check=True, capture_output=True,
         )  # fmt: skip
@@ -179,7 +182,8 @@ def uvicorn(setup: Setup, folder: Path, port: int) -> Started:
     """uvloop and httptools; its log lines go to standard output."""
     only(setup, "asgi")
     cert, key = certificate()
-    argv = python("uvicorn", setup.target, "--host", "127.0.0.1", "--port", str(port), "--loop", "uvloop", "--http", "httptools")
+    argv = python("uvicorn", setup.target, "--host", "127.0.0.1", "--port", str(port))
+    argv += ["--loop", "uvloop", "--http", "httptools"]
     argv += ["--backlog", "4096", "--timeout-keep-alive", "600", "--access-log" if setup.log else "--no-access-log"]
     argv += ["--ssl-certfile", str(cert), "--ssl-keyfile", str(key)] if setup.tls else []
     return Started(argv)
@@ -202,8 +206,8 @@ def hypercorn(setup: Setup, folder: Path, port: int) -> Started:
     only(setup, "asgi")
     cert, key = certificate()
     log = folder / "access.log"
-    argv = python("hypercorn", "--bind", f"127.0.0.1:{port}", "--workers", "1", "--worker-class", "uvloop", "--backlog", "4096")
-    argv += ["--keep-alive", "600"] + (["--access-logfile", str(log)] if setup.log else [])
+    argv = python("hypercorn", "--bind", f"127.0.0.1:{port}", "--workers", "1", "--worker-class", "uvloop")
+    argv += ["--backlog", "4096", "--keep-alive", "600"] + (["--access-logfile", str(log)] if setup.log else [])
     argv += ["--certfile", str(cert), "--keyfile", str(key)] if setup.tls else []
     return Started([*argv, setup.target], log)
 
@@ -212,7 +216,8 @@ def gunicorn(setup: Setup, folder: Path, port: int) -> Started:
     """Its threaded worker, because its plain one has no keep-alive."""
     only(setup, "wsgi")
     log = folder / "access.log"
-    argv = python("gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "1", "--worker-class", "gthread", "--threads", "40")
+    argv = python("gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "1", "--worker-class", "gthread")
+    argv += ["--threads", "40"]
     argv += ["--keep-alive", "600", "--backlog", "4096", "--worker-tmp-dir", str(folder)]
     return Started([*argv, *(["--access-logfile", str(log)] if setup.log else []), setup.target], log)
 
@@ -227,7 +232,8 @@ http {{
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
   {upstream}
   server {{
-    listen 127.0.0.1:{port}{tls} backlog=4096; ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;
+    listen 127.0.0.1:{port}{tls} backlog=4096;
+    ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;
     root {folder};
     {locations}
   }}
@@ -286,10 +292,11 @@ def haproxy(setup: Setup, folder: Path, port: int) -> Started:
     only(setup, "respond", "proxy")
     certificate()
     proxied = setup.kind == "proxy"
+    fixed = f'http-request return status 200 content-type text/plain lf-string "{HELLO}\\n"'
     text = HAPROXY.format(
         port=port, tls=f" ssl crt {install.CACHE / 'bench-tls' / 'both.pem'}" if setup.tls else "",
         log="log stdout format raw local0" if setup.log else "", httplog="option httplog" if setup.log else "",
-        answer="default_backend back" if proxied else f'http-request return status 200 content-type text/plain lf-string "{HELLO}\\n"',
+        answer="default_backend back" if proxied else fixed,
         backend=f"backend back\n  server origin 127.0.0.1:{setup.origin}\n" if proxied else "",
     )  # fmt: skip
     (folder / "haproxy.cfg").write_text(text)
@@ -318,7 +325,7 @@ servers = ["127.0.0.1:{origin}"]
 
 
 def fairlead(setup: Setup, folder: Path, port: int) -> Started:
-    """Ours, compiled: an app by the command line, a proxy or a fixed answer by a file. Its state stays in the folder."""
+    """Ours, compiled: an app by the command line, a proxy or a fixed answer by a file; state in the folder."""
     only(setup, "asgi", "wsgi", "respond", "proxy")
     try:
         lib = setup.lib or install.fairlead()
@@ -339,7 +346,9 @@ def fairlead_target(setup: Setup, folder: Path, port: int) -> list[str]:
         return [setup.target, "--bind", f"127.0.0.1:{port}", "--workers", "1", *tls]
     cert, key = certificate()
     tls_line = f'tls = {{ certificate = "{cert}", key = "{key}" }}' if setup.tls else ""
-    answer = FAIRLEAD_PROXY.format(origin=setup.origin) if setup.kind == "proxy" else f'respond = {{ status = 200, body = "{HELLO}\\n" }}'
+    answer = f'respond = {{ status = 200, body = "{HELLO}\\n" }}'
+    if setup.kind == "proxy":
+        answer = FAIRLEAD_PROXY.format(origin=setup.origin)
     file = folder / "fairlead.toml"
     file.write_text(FAIRLEAD_FILE.format(port=port, tls=tls_line, answer=answer))
     return [str(file)]
@@ -366,6 +375,6 @@ COMMANDS: dict[str, Callable[[Setup, Path, int], Started]] = {
 
 
 def origin(kind: str = "respond") -> Server:
-    """What the proxies stand in front of, on the load generator's core and without a log: nginx, or an ASGI app for bodies."""
+    """What the proxies stand in front of, on the load generator's core, without a log: nginx, or an app for bodies."""
     name = "nginx" if kind == "respond" else "uvicorn"
     return Server(name, Setup(kind, "plain:app", log=False, core=measure.LOAD_CORE))

@@ -96,7 +96,7 @@ def cost_titles(case: Case, log: bool) -> list[str]:
     titles: list[str] = []
     for tls in case.tls:
         name = ("TLS, " if tls else "plain, ") + note if len(case.tls) > 1 else note
-        titles += [f"{name}: CPU us", "Fairlead / it"]
+        titles += [f"{name}: CPU µs", "Fairlead / it"]
         titles += ["per CPU second"] if case.measure == "connect" else []
     return titles + (["TLS adds"] if len(case.tls) > 1 else [])
 
@@ -154,9 +154,9 @@ def instruction_table(case: Case, records: Records) -> str:
     for name in servers(records.of(case.name)):
         count, user = (records.median(case.name, name, what) for what in ("instructions", "user_us"))
         rows.append([name, number(count), number(user)])
-    text = table(["server", "instructions per request", "user CPU us"], rows)
+    text = table(["server", "instructions per request", "user CPU µs"], rows)
     cost = journey_cost(records)
-    return text + (f"\n\nThe journey costs about {cost:.2f} us of a request." if cost is not None else "")
+    return text + (f"\n\nThe journey costs about {cost:.2f} µs of a request." if cost is not None else "")
 
 
 def journey_cost(records: Records) -> float | None:
@@ -167,7 +167,13 @@ def journey_cost(records: Records) -> float | None:
     return (with_it - without) / with_it * user if with_it and without and user else None
 
 
-TABLES = {"cpu": cost_table, "connect": cost_table, "idle": idle_table, "body": body_table, "instructions": instruction_table}
+TABLES = {
+    "cpu": cost_table,
+    "connect": cost_table,
+    "idle": idle_table,
+    "body": body_table,
+    "instructions": instruction_table,
+}
 
 
 @dataclass(frozen=True)
@@ -205,7 +211,8 @@ def tls_verdicts(records: Records) -> list[Verdict]:
     for case in ("respond", "asgi-tls"):
         ours = tls_adds(records, case, OURS)
         if limit is not None and ours is not None:
-            found.append(Verdict(f"{case}: TLS adds, CPU us (nginx's `return`)", number(limit), number(ours), ours <= limit))
+            what = f"{case}: TLS adds, CPU µs (at most what it adds to nginx's `return`)"
+            found.append(Verdict(what, number(limit), number(ours), ours <= limit))
     return found
 
 
@@ -225,20 +232,23 @@ def memory_verdicts(records: Records) -> list[Verdict]:
         for name, ceiling in IDLE_CEILINGS.items():
             held = records.median(case, OURS, "pss", tls=name == "tls")
             if held is not None:
-                found.append(Verdict(f"{case}, {name}: KiB", number(ceiling / 1024), number(held / 1024), held <= ceiling))
+                what = f"{case}, {name}: KiB"
+                found.append(Verdict(what, number(ceiling / 1024), number(held / 1024), held <= ceiling))
     for case in ("body-asgi", "body-proxy"):
         record = records.find(case, OURS)
         for way in ("down", "up"):
             if record and (growth := record.spread(f"{way}_growth")):
-                text = f"{growth.high / MIB:.1f}"
-                found.append(Verdict(f"{case} {way}: growth, MiB", number(BODY_GROWTH / MIB), text, growth.high <= BODY_GROWTH))
+                what, reached = f"{case} {way}: growth, MiB", f"{growth.high / MIB:.1f}"
+                found.append(Verdict(what, number(BODY_GROWTH / MIB), reached, growth.high <= BODY_GROWTH))
     return found
 
 
 def journey_verdicts(records: Records) -> list[Verdict]:
     """The journey's share."""
     cost = journey_cost(records)
-    return [] if cost is None else [Verdict("journey: us", f"{JOURNEY_CEILING}", f"{cost:.2f}", cost <= JOURNEY_CEILING)]
+    if cost is None:
+        return []
+    return [Verdict("journey: µs", f"{JOURNEY_CEILING}", f"{cost:.2f}", cost <= JOURNEY_CEILING)]
 
 
 def markdown(records: Records, facts: dict[str, str], effort: str) -> str:
@@ -258,7 +268,8 @@ def markdown(records: Records, facts: dict[str, str], effort: str) -> str:
 
 def troubles(records: Records) -> list[str]:
     """What was skipped or failed, said once."""
-    lines = [f"- `{r.case}`, {r.server}{' with TLS' if r.tls else ''}: {text}" for r in records.all for text in r.trouble]
+    said = [(r, text) for r in records.all for text in r.trouble]
+    lines = [f"- `{r.case}`, {r.server}{' with TLS' if r.tls else ''}: {text}" for r, text in said]
     return list(dict.fromkeys(lines))
 
 

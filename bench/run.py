@@ -52,7 +52,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", default="", help="only these servers, comma-separated")
     parser.add_argument("--rounds", type=int, help="runs of each server (default 5)")
     parser.add_argument("--seconds", type=float, help="length of one run (default 3)")
-    parser.add_argument("--logs", choices=("both", "on", "off"), default="both", help="access logs on, off, or both in turn")
+    parser.add_argument(
+        "--logs", choices=("both", "on", "off"), default="both", help="access logs: on, off, both in turn"
+    )
     parser.add_argument("--no-log", dest="logs", action="store_const", const="off", help="the same as --logs off")
     parser.add_argument("--quick", action="store_true", help="short runs that only show that everything works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures")
@@ -80,7 +82,8 @@ def finish(options: argparse.Namespace, records: report.Records) -> None:
     text = report.markdown(records, facts, words)
     print(text)
     if options.json:
-        work.dump({"facts": facts, "effort": words, "records": [record.plain() for record in records.all]}, options.json)
+        raw = {"facts": facts, "effort": words, "records": [record.plain() for record in records.all]}
+        work.dump(raw, options.json)
     if options.write:
         (install.ROOT / "docs" / "bench.md").write_text(text)
         say("wrote docs/bench.md")

@@ -57,9 +57,11 @@ def upload_script(server: peers.Server, size: int) -> Path:
 
 def load(case: Case, server: peers.Server, seconds: float) -> measure.Load:
     """Drive one server the way its case says."""
+    connect = case.measure == "connect"
+    if connect and server.setup.tls:
+        return measure.handshakes(server.port, seconds)
     script = upload_script(server, case.upload) if case.upload else None
-    close = case.measure == "connect"
-    return measure.wrk(url(server, case.path), seconds, CONNECTIONS, script, close)
+    return measure.wrk(url(server, case.path), seconds, CONNECTIONS, script, close=connect)
 
 
 def cpu(case: Case, server: peers.Server, effort: Effort) -> Figures:
