@@ -2,7 +2,7 @@
 
 The same rules as ``run/config``, which holds the rest of the file and re-exports these: one field per setting, values without units.
 """
-# ruff: noqa: E501
+# ruff: noqa: E501, RUF009
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class App:
     lifespan: str = setting("auto", "ASGI lifespan; `auto` goes on without when the app does not know it.", u.choice("auto", "on", "off"))
     threads: int = setting(40, "Threads for WSGI and other blocking code, per worker.", u.count(1, 10000))
     queue: int = setting(1000, "Requests that may wait for a thread; above it the answer is 503.", u.COUNT)
-    dir: str = setting(".", "Directory added to the import path; relative to the file.")
-    env: str = setting("", "File of NAME=value lines set before the application is imported: `file:.env`.", u.matching("a file", r"(file:.+)?", 'write "file:.env"'))
+    dir: str = setting(".", "Directory added to the import path; relative to the file.", u.PATH)
+    env: str = setting("", "File of NAME=value lines set before the application is imported: `file:.env`.", u.ENV_FILE)
     strip: str = setting("", "Path prefix that becomes `root_path`; the app still sees the full path.", u.matching("a path prefix", r"(/\S*)?", 'write "/prefix"'))
 
     short: ClassVar[Callable[[Any], Any]] = short_form("target", str)
@@ -42,7 +42,7 @@ class Grpc:
     target: str = setting(REQUIRED, "`module:attribute` of the server.", u.TARGET)
     factory: bool = setting(False, "The attribute is a function that makes the server.", u.FLAG)
     threads: int = setting(40, "Threads for blocking servicers, per worker.", u.count(1, 10000))
-    dir: str = setting(".", "Directory added to the import path; relative to the file.")
+    dir: str = setting(".", "Directory added to the import path; relative to the file.", u.PATH)
     web: bool = setting(True, "Answer gRPC-Web as well.", u.FLAG)
     reflection: bool = setting(False, "Answer server reflection.", u.FLAG)
 
@@ -53,8 +53,8 @@ class Grpc:
 class Rewrite:
     """Changes to header fields."""
 
-    set: Mapping[str, str] = setting({}, "Fields to set; one that is there is replaced.", u.mapping(u.TEXT))
-    add: Mapping[str, str] = setting({}, "Fields to add beside those that are there.", u.mapping(u.TEXT))
+    set: Mapping[str, str] = setting({}, "Fields to set; one that is there is replaced.", u.FIELDS)
+    add: Mapping[str, str] = setting({}, "Fields to add beside those that are there.", u.FIELDS)
     remove: Many = setting([], "Fields to remove.", u.several(u.FIELD))
 
 
@@ -88,7 +88,7 @@ class Proxy:
 class Files:
     """Files of a directory, with ranges and validators. Short form: `files = "dir"`."""
 
-    dir: str = setting(REQUIRED, "The directory; relative to the file.")
+    dir: str = setting(REQUIRED, "The directory; relative to the file.", u.PATH)
     strip: str = setting("", "Path prefix removed before the name is looked up; empty removes the fixed part of the route's path.")
     index: Many = setting(["index.html"], "Files that answer for a directory.", u.TEXTS)
     listing: bool = setting(False, "List directories without an index.", u.FLAG)
@@ -126,7 +126,7 @@ class Job:
     max_backoff: float = setting("5m", "Longest pause between attempts.", u.DURATION)
     keep: float | None = setting("24h", "How long a finished job's answer is kept.", u.SOME_DURATION)
     workers: int = setting(1, "Attempts at once, per worker.", u.count(1, 10000))
-    dir: str = setting(".", "Directory added to the import path; relative to the file.")
+    dir: str = setting(".", "Directory added to the import path; relative to the file.", u.PATH)
 
     short: ClassVar[Callable[[Any], Any]] = short_form("run", str)
 
@@ -135,7 +135,7 @@ class Job:
 class Upload:
     """Resumable uploads (IETF resumable upload, tus 1.0). Short form: `upload = "dir"`."""
 
-    dir: str = setting(REQUIRED, "Directory for the files; relative to the file.")
+    dir: str = setting(REQUIRED, "Directory for the files; relative to the file.", u.PATH)
     max: int | None = setting("none", "Largest upload.", u.SOME_SIZE)
     keep: float = setting("24h", "How long an unfinished upload is kept.", u.DURATION)
     done: str = setting("", "`module:function` called with each finished file.", u.matching("module:attribute", r"([\w.]+:[\w.]+)?", 'write "module:function"'))
@@ -175,7 +175,7 @@ class Respond:
     status: int = setting(200, "Status of the answer.", u.count(200, 599))
     body: str = setting("", "Body of the answer.")
     content_type: str = setting("text/plain; charset=utf-8", "`Content-Type` of the body.")
-    headers: Mapping[str, str] = setting({}, "More header fields.", u.mapping(u.TEXT))
+    headers: Mapping[str, str] = setting({}, "More header fields.", u.FIELDS)
 
     short: ClassVar[Callable[[Any], Any]] = staticmethod(_respond)
 

@@ -5,7 +5,7 @@ duration is float seconds, a size int bytes, "none" (or "auto", "off") is ``None
 anything: ``run/load`` reads TOML into these, ``run/validate`` checks how they fit together, ``run/plan`` builds objects from
 them and refuses what this version cannot serve. Lines are as long as one setting is: a table should read as a table.
 """
-# ruff: noqa: E501
+# ruff: noqa: E501, RUF009
 
 from __future__ import annotations
 
@@ -104,9 +104,9 @@ class Store:
 class Log:
     """The access log and the server's own log."""
 
-    access: str = setting("-", "Where the access log goes: `-` is standard output, `off` is nowhere, otherwise a file.")
+    access: str = setting("-", "Where the access log goes: `-` is standard output, `off` is nowhere, otherwise a file.", u.PATH)
     format: str = setting("text", "How access log lines are written.", u.choice("text", "json"))
-    file: str = setting("-", "Where the server's own log goes: `-` is standard error, otherwise a file.")
+    file: str = setting("-", "Where the server's own log goes: `-` is standard error, otherwise a file.", u.PATH)
     file_format: str = setting("text", "How the server's own log is written.", u.choice("text", "json"))
     level: str = setting("info", "The least important message that is written.", u.choice("debug", "info", "warning", "error"))
     buffer: int = setting("64KiB", "Access log lines held back before they are written, per worker.", u.SIZE)
@@ -158,8 +158,8 @@ class Socket:
 class Certificate:
     """One certificate; the names in it choose it by SNI."""
 
-    certificate: str = setting(REQUIRED, "PEM file: the certificate, then its chain.")
-    key: str = setting("", "PEM file of the private key; empty means that it is in the certificate file.")
+    certificate: str = setting(REQUIRED, "PEM file: the certificate, then its chain.", u.PATH)
+    key: str = setting("", "PEM file of the private key; empty means that it is in the certificate file.", u.PATH)
     password: u.Secret | None = setting("none", "Password of the key.", u.maybe(u.SECRET))
 
 
@@ -168,11 +168,11 @@ class Tls:
     """TLS on a listener. Short form: `tls = "dev"`."""
 
     mode: str = setting("files", "Where certificates come from: `files`, a local development CA (`dev`), or ACME (`acme`).", u.choice("files", "dev", "acme"))
-    certificate: str = setting("", "PEM file: the certificate, then its chain.")
-    key: str = setting("", "PEM file of the private key; empty means that it is in the certificate file.")
+    certificate: str = setting("", "PEM file: the certificate, then its chain.", u.PATH)
+    key: str = setting("", "PEM file of the private key; empty means that it is in the certificate file.", u.PATH)
     password: u.Secret | None = setting("none", "Password of the key.", u.maybe(u.SECRET))
     certificates: tuple[Certificate, ...] = tables(Certificate, "More certificates, chosen by SNI.")
-    client_ca: str = setting("", "PEM file of the CAs whose client certificates are accepted (mutual TLS).")
+    client_ca: str = setting("", "PEM file of the CAs whose client certificates are accepted (mutual TLS).", u.PATH)
     client_auth: str = setting("require", "With `client_ca`: whether a client must show a certificate.", u.choice("require", "optional"))
     min: str = setting("1.2", "The oldest version.", u.choice("1.2", "1.3"))
     max: str = setting("1.3", "The newest version.", u.choice("1.2", "1.3"))
@@ -191,9 +191,9 @@ class UpstreamTls:
 
     verify: bool = setting(True, "Check the upstream's certificate and name.", u.FLAG)
     name: str = setting("", "Name sent as SNI and checked; empty is the host of the server's address.")
-    ca: str = setting("", "PEM file of the CAs to trust; empty is the system's.")
-    certificate: str = setting("", "PEM file of our client certificate (mutual TLS).")
-    key: str = setting("", "PEM file of its key; empty means that it is in the certificate file.")
+    ca: str = setting("", "PEM file of the CAs to trust; empty is the system's.", u.PATH)
+    certificate: str = setting("", "PEM file of our client certificate (mutual TLS).", u.PATH)
+    key: str = setting("", "PEM file of its key; empty means that it is in the certificate file.", u.PATH)
     password: u.Secret | None = setting("none", "Password of the key.", u.maybe(u.SECRET))
     min: str = setting("1.2", "The oldest version.", u.choice("1.2", "1.3"))
 
@@ -327,7 +327,7 @@ class Route:
     host: Many = setting([], "Host names; `*.example` is its subdomains; empty is all.", u.several(HOST))
     path: str = setting("", "`/api/*` is a prefix and also matches `/api`; `/a/{x}` matches one segment; `/a` alone is exact; empty is everything.", u.matching("a path", r"(/\S*)?", 'write "/api/*", "/users/{id}" or "/exact"'))
     methods: Many = setting([], "Methods; others get 405; empty is all. GET includes HEAD.", u.several(u.METHOD))
-    headers: Mapping[str, str] = setting({}, "Header fields that must have these values; `*` is any value.", u.mapping(u.TEXT))
+    headers: Mapping[str, str] = setting({}, "Header fields that must have these values; `*` is any value.", u.FIELDS)
     app: App | None = table(App, "A Python application.", absent=True)
     wsgi: App | None = table(App, "The same with `interface = \"wsgi\"`.", absent=True)
     grpc: Grpc | None = table(Grpc, "A gRPC server.", absent=True)

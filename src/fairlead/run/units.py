@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -144,6 +145,7 @@ class Kind:
     show: Callable[[Any], str]
     scalar: bool = True
     choices: tuple[str, ...] = ()
+    path: bool = False  # a file or directory: relative to the file that names it
 
 
 def quote(text: str) -> str:
@@ -190,11 +192,16 @@ def what(value: Any) -> str:
     """The value in words, short enough for an error line."""
     names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array", dict: "a table"}
     kind = names.get(type(value), "a date or time")
-    text = show_any(value)
-    return kind if isinstance(value, list | dict) or len(text) > 60 else f"{kind}, {text}"
+    if isinstance(value, list | dict) or (isinstance(value, str) and len(value) > 60):
+        return kind
+    return f"{kind}, {show_any(value)}"
 
 
 def _number(value: float) -> str:
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**40 else "far too large"
+    if not math.isfinite(value):
+        return str(value)
     return str(int(value)) if value == int(value) else f"{value:.6f}".rstrip("0")
 
 
@@ -225,7 +232,7 @@ def read_duration(value: Any) -> float:
 
 
 def _plain(value: float) -> str:
-    return str(value) if len(str(value)) < 30 else "N"
+    return _number(value)
 
 
 def show_duration(value: float) -> str:
@@ -491,8 +498,8 @@ def several(kind: Kind, single: bool = True) -> Kind:
     )
 
 
-def mapping(kind: Kind) -> Kind:
-    """A table of names to values of one kind."""
+def mapping(kind: Kind, names: Kind | None = None) -> Kind:
+    """A table of names (of one kind, when given) to values of one kind."""
 
     def read(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -500,9 +507,9 @@ def mapping(kind: Kind) -> Kind:
         out = {}
         for name, item in value.items():
             try:
-                out[name] = kind.read(item)
+                out[names.read(name) if names else name] = kind.read(item)
             except BadValue as bad:
-                raise BadValue(f"{quote(name)} {bad.message}", bad.hint) from None
+                raise BadValue(f"{quote(name)}: {bad.message}", bad.hint) from None
         return out
 
     def show(value: Mapping[str, Any]) -> str:
@@ -552,3 +559,9 @@ TARGET = matching(
 )
 METHOD = matching("a method", r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", 'write methods such as "GET"')
 FIELD = matching("a header name", r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "header names have no spaces and no colon")
+PATH = Kind("path", read_text, quote, path=True)
+ENV_FILE = Kind("path", lambda value: read_text(value).removeprefix("file:"), quote, path=True)
+FIELD_VALUE = matching(
+    "a header value", r"([^\x00-\x1f\x7f]|\t)*", "header values have no line breaks and no control characters"
+)
+FIELDS = mapping(FIELD_VALUE, FIELD)

@@ -59,6 +59,9 @@ class Entry:
         self.text = "/" + "/".join([segment or "" for segment in self.segments])
         self.slash = self.text + "/"
         self.kind = self.kind_of()
+        if self.kind == PATTERN:  # the fixed beginning: most paths are told apart by it
+            fixed = self.segments[: self.segments.index(None)]
+            self.slash = "/" + "".join([segment + "/" for segment in fixed])
         self.hosts = tuple([plain_host(host) for host in route.host]) or None
         if self.hosts is not None and "*" in self.hosts:
             self.hosts = None
@@ -81,7 +84,7 @@ class Entry:
             return path == self.text
         if self.kind == PREFIX:
             return path.startswith(self.slash) or path == self.text
-        return self.fits_pattern(path[1:].split("/"))
+        return path.startswith(self.slash) and self.fits_pattern(path[1:].split("/"))
 
     def fits_pattern(self, parts):
         count = len(self.segments)
