@@ -8,6 +8,7 @@ perf samples by the clock where the machine has no hardware counters; that is en
 """
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -103,13 +104,22 @@ def drive(options: argparse.Namespace, case: work.Case, server: peers.Server) ->
 
 
 def top(options: argparse.Namespace, data: Path) -> str:
-    """The symbols by their own share, shared object beside them."""
+    """The shares of the shared objects, then the symbols by their own share."""
     graph = ["-g", "caller,0.5,callee,function,percent"] if options.callers else ["-g", "none"]
-    command = ["perf", "report", "--stdio", "--no-children", "--percent-limit", "0.3", "--sort", "dso,symbol", *graph]
-    text = subprocess.run([*command, "-i", str(data)], capture_output=True, text=True).stdout
-    lines = [line.rstrip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    return "\n".join(lines[: options.top]).replace(f"{install.ROOT}/", "")
+    objects = perf_report(data, "--sort", "dso", "-g", "none")
+    symbols = perf_report(data, "--sort", "symbol,dso", "--percent-limit", "0.3", *graph)
+    return "\n".join([*objects[:8], "", *symbols[: options.top]]).replace(f"{install.ROOT}/", "")
+
+
+def perf_report(data: Path, *options: str) -> list[str]:
+    """The lines of one report, without its comments and its two empty columns."""
+    command = ["perf", "report", "--stdio", "--no-children", *options, "-i", str(data)]
+    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    return [re.sub(r"[\s-]+$", "", line) for line in lines if line.strip() and not line.startswith("#")]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (peers.CannotStart, measure.BadRun) as error:
+        sys.exit(f"bench/profile.py: {error}")
