@@ -24,7 +24,7 @@ cdef class Connection(Channel):
     cdef public Owner owner
     cdef public object peer, local, tls, target
     cdef public str scheme
-    cdef public bint client, in_feed, draining, closed
+    cdef public bint client, in_feed, draining, closed, linger
     cdef public Exchange current
     cdef public dict exchanges
     cdef public long long requests
@@ -36,6 +36,7 @@ cdef class Connection(Channel):
     @cython.locals(j=Journey)
     cpdef reading(self, long long woken, long long arrived, int quality, long long start, long long done, Py_ssize_t count)
     cpdef decrypting(self, long long start, long long done)
+    cpdef handshaken(self, long long read, long long done)
     cpdef receive(self, bytes data, long long now)
     cpdef receive_eof(self, long long now)
     @cython.locals(due=cython.longlong)

@@ -67,7 +67,7 @@ class Connection(Channel):
         self.current = None
         self.exchanges = None
         self.target = None
-        self.in_feed = self.draining = self.closed = False
+        self.in_feed = self.draining = self.closed = self.linger = False
         self.opened = self.connected = self.accepted = self.secured = self.last_seen = 0
         self.requests = 0
         self.said_now = self.blocked_since = 0
@@ -98,6 +98,14 @@ class Connection(Channel):
         self.decrypt_ns += done - start
         self.decrypted = done
         self.mark = done
+
+    def handshaken(self, read, done):
+        """TLS is up. `read`: the last handshake read also brought application bytes, at this time (else 0)."""
+        self.forget_reads()
+        self.secured = self.mark = done
+        if read:
+            self.woken = self.read_done = read
+            self.decrypted = done
 
     def receive(self, data, now):
         """Bytes from the peer (b"" to go on with what is buffered)."""
@@ -187,7 +195,8 @@ class Connection(Channel):
         if self.owner is not None:
             self.owner.gone(self, why)
         self.service.observer.closed(self, why)
-        self.codec.finished = True
+        if self.codec is not None:
+            self.codec.finished = True
 
     # ---- hear
 
@@ -475,6 +484,8 @@ class Connection(Channel):
         j = ex.journey
         j.sent = now
         j.done = now
+        if not ex.heard_end:
+            self.linger = True
         self.release(ex)
 
     def release(self, ex):
@@ -576,6 +587,7 @@ class Connection(Channel):
         """The peer broke a rule of the protocol, or a deadline passed: say what we can, then close."""
         codec = self.codec
         ex = self.current
+        self.linger = True
         if self.client or codec.multiplexed or error.status == 0:
             codec.finished = True
             self.lost(error)

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Sockets: the only place that touches them for HTTP, TCP and UDP."""

@@ -1,0 +1,140 @@
+"""Listening: accept what waits, and give each connection a Tcp, a Connection and a codec.
+
+Rules
+1. The socket is somebody else's (the master's, handed to us): we watch it and stop watching it, we never close it.
+2. Each wake-up accepts at most `BURST`, so that a flood of connections does not starve those that are open.
+3. Out of descriptors (EMFILE): accepting pauses for a moment and says so once, instead of spinning on a ready listener.
+4. The accept-queue wait of a connection is `tcpi_last_data_sent` at accept: the time since the kernel made it (jiffy-exact).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+
+from fairlead.core.errors import FairleadError
+from fairlead.net.poll import IN, Watcher
+from fairlead.net.tcp import Tcp
+
+try:
+    from fairlead.wire import _fast
+except ImportError:  # no compiler at install
+    from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
+
+BURST = 64
+PAUSE = 0.2  # seconds without accepting when descriptors or memory ran out
+SO_TIMESTAMPNS = 35
+log = logging.getLogger("fairlead.error")
+
+
+class Listener(Watcher):
+    """Accepts from one listening socket.
+
+    `make_codec(conn, alpn)` gives the codec of a new connection (alpn None without TLS). `tls` has `.engine()`, or is
+    None. `service` and `tls` may be replaced at any time: new connections get the new ones.
+    """
+
+    def __init__(self, poller, sock, service, make_codec, tls=None):
+        super().__init__()
+        self.poller = poller
+        self.sock = sock
+        self.service = service
+        self.make_codec = make_codec
+        self.tls = tls
+        self.tcps = set()
+        self.accepted = 0
+        self.most = 0
+        self.listening = False
+        self.paused = False
+        self.is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
+        if self.is_tcp:
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+            except OSError:
+                pass  # no kernel stamps here: buffer waits stay unknown
+
+    def start(self):
+        """Begin to accept."""
+        if not self.listening:
+            self.listening = True
+            self.poller.watch(self.sock.fileno(), self, IN)
+
+    def stop(self):
+        """Accept no more; what waits in the queue stays there for whoever has the socket."""
+        if self.listening:
+            self.listening = False
+            if not self.paused:
+                self.poller.unwatch(self.sock.fileno())
+            self.paused = False
+
+    def ready(self, events):
+        for _ in range(BURST):
+            try:
+                got = _fast.accept(self.sock.fileno())
+            except OSError as error:
+                self.pause(error)
+                return
+            if got is None:
+                return
+            self.open(got[0], got[1])
+
+    def open(self, fd, peer):
+        """One accepted connection."""
+        now = self.poller.now()
+        tcp = Tcp(self.poller, fd, self.service, peer, _fast.local_address(fd))
+        conn = tcp.conn
+        conn.accepted = now
+        if self.is_tcp:
+            waited = _fast.accept_wait(fd)
+            if waited >= 0:
+                conn.connected = now - waited * 1_000_000
+        self.accepted += 1
+        self.tcps.add(tcp)
+        tcp.on_close = self.tcps.discard
+        self.service.observer.opened(conn)
+        if self.tls is not None:
+            tcp.start(None, self.tls.engine(), self.make_codec)
+        else:
+            tcp.start(self.make_codec(conn, None))
+
+    def pause(self, error):
+        """accept failed for want of something of ours: wait a little."""
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            raise error
+        log.error("cannot accept on %s: %s; waiting %.1f s (raise the descriptor limit)", self.service.name, error.strerror, PAUSE)
+        self.poller.unwatch(self.sock.fileno())
+        self.paused = True
+        self.poller.loop.call_later(PAUSE, self.resume)
+
+    def resume(self):
+        if self.listening and self.paused:
+            self.paused = False
+            self.poller.watch(self.sock.fileno(), self, IN)
+
+    def abort(self, why):
+        """The poller found our socket broken."""
+        log.error("listener %s failed: %s", self.service.name, why)
+        self.stop()
+
+    def begin_drain(self):
+        """Idle connections close now, busy ones after their answer."""
+        for tcp in list(self.tcps):
+            tcp.conn.draining = True
+            if tcp.codec is None:
+                tcp.abort(None)
+            else:
+                tcp.conn.drain()
+
+    async def drain(self, grace):
+        """Stop accepting, finish what is open within `grace` seconds, then abort the rest; how many were aborted."""
+        self.stop()
+        self.begin_drain()
+        end = self.poller.loop.time() + grace
+        while self.tcps and self.poller.loop.time() < end:
+            await asyncio.sleep(0.02)
+        left = list(self.tcps)
+        for tcp in left:
+            tcp.abort(FairleadError("the server is shutting down", status=503))
+        return len(left)

@@ -1,0 +1,60 @@
+cimport cython
+
+from fairlead.core.codec cimport Codec
+from fairlead.core.connection cimport Connection
+from fairlead.net.poll cimport Poller, Watcher
+from fairlead.wire cimport _fast
+
+cdef unsigned int IN, OUT, ERR, HUP, RDHUP
+cdef int EXACT, AT_LEAST, AT_MOST, UNKNOWN
+cdef long long SHORT_TURN
+cdef Py_ssize_t SMALL_READ, LARGE_READ, RECORD, BATCH
+
+cdef class Tcp(Watcher):
+    cdef public Poller poller
+    cdef public int fd
+    cdef public Connection conn
+    cdef public Codec codec
+    cdef public object limits, engine, make_codec, on_close, why
+    cdef public list out, plain
+    cdef public Py_ssize_t start_at, read_size
+    cdef public unsigned int mask
+    cdef public bint eof, closing, closed, lingering, settling, secured
+    cdef public long long drop_after, until, reads
+
+    cpdef start(self, Codec codec, engine=*, make_codec=*)
+    cdef use(self, Codec codec)
+    @cython.locals(poller=Poller, start=cython.longlong, woken=cython.longlong, arrived=cython.longlong, stamp=cython.longlong, now=cython.longlong, quality=int, data=bytes, count=Py_ssize_t)
+    cdef readable(self)
+    cdef noticed(self, unsigned int events)
+    cdef ended(self, long long now)
+    @cython.locals(now=cython.longlong)
+    cdef writable(self)
+    @cython.locals(done=cython.longlong)
+    cdef bytes decrypt(self, bytes data, long long now)
+    @cython.locals(done=cython.longlong)
+    cdef bytes handshake(self, bytes data, long long now)
+    cdef broke_tls(self, error)
+    cdef refuse_plain(self, error)
+    cdef send_records(self)
+    cpdef settle(self)
+    cpdef settle_later(self)
+    @cython.locals(chunks=list, begin=cython.longlong, encrypted=cython.longlong)
+    cdef flush(self)
+    cdef long long encrypt_out(self) except -1
+    @cython.locals(size=Py_ssize_t, taken=Py_ssize_t, chunk=bytes, first=bytes)
+    cdef bytes next_batch(self)
+    @cython.locals(out=list, sent=Py_ssize_t)
+    cdef bint send_out(self) except -1
+    @cython.locals(out=list, chunk=bytes, gone=Py_ssize_t)
+    cdef advance(self, Py_ssize_t sent)
+    cdef block(self)
+    cdef watch_for(self, unsigned int wanted)
+    @cython.locals(at=cython.longlong, due=cython.longlong)
+    cdef arm(self)
+    cdef overdue(self)
+    cdef finish(self)
+    cdef linger(self)
+    cdef discard(self, Py_ssize_t count)
+    cpdef lost(self, why)
+    cpdef detach(self)

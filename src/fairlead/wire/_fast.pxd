@@ -1,0 +1,25 @@
+cpdef long long monotonic_ns() noexcept
+cpdef long long realtime_ns() noexcept
+cpdef object recv(int fd, Py_ssize_t size)
+cpdef object recv_stamped(int fd, Py_ssize_t size)
+cpdef Py_ssize_t send(int fd, bytes data, Py_ssize_t start) except -2
+cpdef Py_ssize_t send_many(int fd, list chunks, Py_ssize_t start) except -2
+cpdef object accept(int fd)
+cpdef object local_address(int fd)
+cpdef int close(int fd) noexcept
+cpdef int shutdown_write(int fd) noexcept
+cpdef int unread(int fd) noexcept
+cpdef int unacked(int fd) noexcept
+cpdef tuple tcp_info(int fd)
+cpdef long long accept_wait(int fd) noexcept
+cpdef Py_ssize_t find(bytes data, bytes what, Py_ssize_t start) noexcept
+
+cdef class Epoll:
+    cdef int fd
+    cdef int fds[256]
+    cdef unsigned int events[256]
+    cpdef add(self, int fd, unsigned int events)
+    cpdef modify(self, int fd, unsigned int events)
+    cpdef remove(self, int fd)
+    cdef control(self, int what, int fd, unsigned int events)
+    cpdef int wait(self, int milliseconds) except -1

@@ -1,0 +1,378 @@
+# cython: language_level=3, freethreading_compatible=True
+"""Leaves without policy that need C: clocks, system calls on bare descriptors, epoll, and wide-word byte work.
+
+Every name here has a plain twin in `_plain.py` with the same promises; tests hold them equal. Nothing here keeps state
+between calls, but for `Epoll`'s own arrays. System calls return what the kernel said, with "would block" as None or -1,
+and raise OSError for the rest.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.errno cimport EAGAIN, ECONNABORTED, EINPROGRESS, EINTR, EMFILE, ENFILE, EPROTO, errno
+from libc.string cimport memchr, memcpy, memset
+import os
+import socket as _socket
+
+HAS_EPOLL = True
+COMPILED = True
+
+cdef extern from "string.h" nogil:
+    void* memmem(const void*, size_t, const void*, size_t)
+
+cdef extern from "time.h" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int, timespec*)
+    enum: CLOCK_MONOTONIC, CLOCK_REALTIME
+
+cdef extern from "sys/uio.h" nogil:
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+
+cdef extern from "sys/socket.h" nogil:
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        unsigned short sa_family
+    struct sockaddr_storage:
+        unsigned short ss_family
+    struct msghdr:
+        void* msg_name
+        socklen_t msg_namelen
+        iovec* msg_iov
+        size_t msg_iovlen
+        void* msg_control
+        size_t msg_controllen
+        int msg_flags
+    struct cmsghdr:
+        size_t cmsg_len
+        int cmsg_level
+        int cmsg_type
+    ssize_t c_recv "recv"(int, void*, size_t, int)
+    ssize_t c_recvmsg "recvmsg"(int, msghdr*, int)
+    ssize_t c_send "send"(int, const void*, size_t, int)
+    ssize_t c_sendmsg "sendmsg"(int, const msghdr*, int)
+    int c_shutdown "shutdown"(int, int)
+    int c_getsockopt "getsockopt"(int, int, int, void*, socklen_t*)
+    cmsghdr* CMSG_FIRSTHDR(msghdr*)
+    cmsghdr* CMSG_NXTHDR(msghdr*, cmsghdr*)
+    unsigned char* CMSG_DATA(cmsghdr*)
+    enum: MSG_NOSIGNAL, MSG_DONTWAIT, SOL_SOCKET, SHUT_WR, AF_INET, AF_INET6, AF_UNIX
+
+cdef extern from "unistd.h" nogil:
+    int c_close "close"(int)
+
+cdef extern from "sys/ioctl.h" nogil:
+    int c_ioctl "ioctl"(int, unsigned long, void*)
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <sys/types.h>
+    #include <sys/socket.h>
+    #include <netinet/in.h>
+    #include <arpa/inet.h>
+    #include <fcntl.h>
+    #include <string.h>
+    #ifdef __linux__
+    #include <sys/epoll.h>
+    #include <linux/sockios.h>
+    static int fl_accept(int fd, struct sockaddr* a, socklen_t* n) { return accept4(fd, a, n, SOCK_NONBLOCK | SOCK_CLOEXEC); }
+    #define FL_SIOCOUTQ SIOCOUTQ
+    #define FL_SIOCINQ SIOCINQ
+    #else
+    #include <sys/event.h>
+    #include <sys/ioctl.h>
+    #define EPOLL_CLOEXEC 0
+    #define EPOLL_CTL_ADD 1
+    #define EPOLL_CTL_MOD 3
+    #define EPOLL_CTL_DEL 2
+    #define FL_SIOCOUTQ 0
+    #define FL_SIOCINQ FIONREAD
+    #define MSG_NOSIGNAL 0
+    typedef union { int fd; } epoll_data_t;
+    struct epoll_event { unsigned int events; epoll_data_t data; };
+    static int epoll_create1(int f) { errno = ENOSYS; return -1; }
+    static int epoll_ctl(int a, int b, int c, struct epoll_event* e) { errno = ENOSYS; return -1; }
+    static int epoll_wait(int a, struct epoll_event* e, int n, int t) { errno = ENOSYS; return -1; }
+    static int fl_accept(int fd, struct sockaddr* a, socklen_t* n) {
+        int s = accept(fd, a, n);
+        if (s >= 0) { fcntl(s, F_SETFL, fcntl(s, F_GETFL) | O_NONBLOCK); fcntl(s, F_SETFD, FD_CLOEXEC); }
+        return s;
+    }
+    #endif
+    /* 1 and text/port for an IP address, 0 otherwise */
+    static int fl_name(const struct sockaddr* a, char* text, int* port) {
+        if (a->sa_family == AF_INET) {
+            const struct sockaddr_in* v4 = (const struct sockaddr_in*)a;
+            inet_ntop(AF_INET, &v4->sin_addr, text, 64); *port = ntohs(v4->sin_port); return 1;
+        }
+        if (a->sa_family == AF_INET6) {
+            const struct sockaddr_in6* v6 = (const struct sockaddr_in6*)a;
+            if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) inet_ntop(AF_INET, ((const char*)&v6->sin6_addr) + 12, text, 64);
+            else inet_ntop(AF_INET6, &v6->sin6_addr, text, 64);
+            *port = ntohs(v6->sin6_port); return 1;
+        }
+        return 0;
+    }
+    """
+    ctypedef union epoll_data_t:
+        int fd
+    struct epoll_event:
+        unsigned int events
+        epoll_data_t data
+    int epoll_create1(int) nogil
+    int epoll_ctl(int, int, int, epoll_event*) nogil
+    int epoll_wait(int, epoll_event*, int, int) nogil
+    int fl_accept(int, sockaddr*, socklen_t*) nogil
+    int fl_name(const sockaddr*, char*, int*) nogil
+    int getsockname(int, sockaddr*, socklen_t*) nogil
+    enum: EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL, FL_SIOCOUTQ, FL_SIOCINQ
+
+
+cdef object fail():
+    raise OSError(errno, os.strerror(errno))
+
+
+cpdef long long monotonic_ns() noexcept:
+    """CLOCK_MONOTONIC in nanoseconds."""
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return t.tv_sec * <long long>1000000000 + t.tv_nsec
+
+
+cpdef long long realtime_ns() noexcept:
+    """CLOCK_REALTIME in nanoseconds."""
+    cdef timespec t
+    clock_gettime(CLOCK_REALTIME, &t)
+    return t.tv_sec * <long long>1000000000 + t.tv_nsec
+
+
+cpdef object recv(int fd, Py_ssize_t size):
+    """Up to `size` bytes: b"" at the end of the stream, None when nothing is there."""
+    cdef char small[65536]
+    cdef ssize_t n
+    cdef bytes large
+    if size <= 65536:
+        n = c_recv(fd, small, size, MSG_DONTWAIT)
+        if n >= 0:
+            return PyBytes_FromStringAndSize(small, n)
+    else:
+        large = PyBytes_FromStringAndSize(NULL, size)
+        n = c_recv(fd, PyBytes_AS_STRING(large), size, MSG_DONTWAIT)
+        if n >= 0:
+            return large if n == size else large[:n]
+    if errno == EAGAIN or errno == EINTR:
+        return None
+    return fail()
+
+
+cpdef object recv_stamped(int fd, Py_ssize_t size):
+    """(bytes or None, kernel receive stamp in CLOCK_REALTIME ns or 0): the stamp of the newest segment read (SO_TIMESTAMPNS)."""
+    cdef char small[65536]
+    cdef char control[128]
+    cdef iovec part
+    cdef msghdr message
+    cdef cmsghdr* c
+    cdef timespec t
+    cdef ssize_t n
+    cdef long long stamp = 0
+    part.iov_base = small
+    part.iov_len = min(size, 65536)
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = &part
+    message.msg_iovlen = 1
+    message.msg_control = control
+    message.msg_controllen = sizeof(control)
+    n = c_recvmsg(fd, &message, MSG_DONTWAIT)
+    if n < 0:
+        if errno == EAGAIN or errno == EINTR:
+            return None, 0
+        fail()
+    c = CMSG_FIRSTHDR(&message)
+    while c != NULL:
+        if c.cmsg_level == SOL_SOCKET and c.cmsg_type == 35:
+            memcpy(&t, CMSG_DATA(c), sizeof(t))
+            stamp = t.tv_sec * <long long>1000000000 + t.tv_nsec
+        c = CMSG_NXTHDR(&message, c)
+    return PyBytes_FromStringAndSize(small, n), stamp
+
+
+cpdef Py_ssize_t send(int fd, bytes data, Py_ssize_t start) except -2:
+    """Bytes of data[start:] the kernel took; -1 when it takes none now."""
+    cdef ssize_t n = c_send(fd, PyBytes_AS_STRING(data) + start, PyBytes_GET_SIZE(data) - start, MSG_NOSIGNAL | MSG_DONTWAIT)
+    if n >= 0:
+        return n
+    if errno == EAGAIN or errno == EINTR:
+        return -1
+    fail()
+
+
+cpdef Py_ssize_t send_many(int fd, list chunks, Py_ssize_t start) except -2:
+    """Like send, for a list of bytes at once (the first 64); `start` is an offset into the first."""
+    cdef iovec parts[64]
+    cdef msghdr message
+    cdef Py_ssize_t i, count = min(len(chunks), 64)
+    cdef bytes chunk
+    cdef ssize_t n
+    for i in range(count):
+        chunk = chunks[i]
+        parts[i].iov_base = PyBytes_AS_STRING(chunk)
+        parts[i].iov_len = PyBytes_GET_SIZE(chunk)
+    parts[0].iov_base = <char*>parts[0].iov_base + start
+    parts[0].iov_len -= start
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = parts
+    message.msg_iovlen = count
+    n = c_sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
+    if n >= 0:
+        return n
+    if errno == EAGAIN or errno == EINTR:
+        return -1
+    fail()
+
+
+cdef object address(const sockaddr* a):
+    cdef char text[64]
+    cdef int port = 0
+    if fl_name(a, text, &port):
+        return (<bytes>text).decode(), port
+    return ""
+
+
+cpdef object accept(int fd):
+    """(descriptor, peer) of a waiting connection, non-blocking and close-on-exec; None when none waits.
+
+    `peer` is (host, port), IPv4-mapped addresses as IPv4, or "" for AF_UNIX.
+    """
+    cdef sockaddr_storage a
+    cdef socklen_t size = sizeof(a)
+    cdef int got = fl_accept(fd, <sockaddr*>&a, &size)
+    if got >= 0:
+        return got, address(<sockaddr*>&a)
+    if errno == EAGAIN or errno == EINTR or errno == ECONNABORTED or errno == EPROTO:
+        return None
+    return fail()
+
+
+cpdef object local_address(int fd):
+    """Our own (host, port) of a connected descriptor, or "" for AF_UNIX."""
+    cdef sockaddr_storage a
+    cdef socklen_t size = sizeof(a)
+    if getsockname(fd, <sockaddr*>&a, &size) != 0:
+        return ""
+    return address(<sockaddr*>&a)
+
+
+cpdef int close(int fd) noexcept:
+    """Close a descriptor; errors are of no use to anybody by then."""
+    return c_close(fd)
+
+
+cpdef int shutdown_write(int fd) noexcept:
+    """Send FIN; 0, or -1 when the connection is gone already."""
+    return c_shutdown(fd, SHUT_WR)
+
+
+cpdef int unread(int fd) noexcept:
+    """Bytes in the kernel's receive buffer (SIOCINQ), -1 when it cannot be told."""
+    cdef int n = 0
+    return n if c_ioctl(fd, FL_SIOCINQ, &n) == 0 else -1
+
+
+cpdef int unacked(int fd) noexcept:
+    """Bytes sent but not acknowledged, and unsent (SIOCOUTQ), -1 when it cannot be told."""
+    cdef int n = 0
+    return n if c_ioctl(fd, FL_SIOCOUTQ, &n) == 0 else -1
+
+
+cpdef tuple tcp_info(int fd):
+    """Parts of TCP_INFO, or None where there is none:
+
+    (last_data_sent ms, rcv_mss, unacked, sacked, rtt us, notsent bytes, busy us, rwnd_limited us, sndbuf_limited us, total retransmits).
+    On a listening socket `unacked` is the accept queue's depth and `sacked` its limit.
+    """
+    cdef unsigned int u[64]
+    cdef socklen_t size = sizeof(u)
+    cdef unsigned long long* q
+    memset(u, 0, sizeof(u))
+    if c_getsockopt(fd, 6, 11, u, &size) != 0:
+        return None
+    q = <unsigned long long*>u
+    return u[11], u[5], u[6], u[7], u[17], u[36], q[21], q[22], q[23], u[25]
+
+
+cpdef long long accept_wait(int fd) noexcept:
+    """Milliseconds since the kernel made this connection, if nothing was sent on it yet (tcpi_last_data_sent); -1 unknown."""
+    cdef unsigned int u[64]
+    cdef socklen_t size = 48
+    if c_getsockopt(fd, 6, 11, u, &size) != 0:
+        return -1
+    return u[11]
+
+
+cpdef Py_ssize_t find(bytes data, bytes what, Py_ssize_t start) noexcept:
+    """Offset of `what` in data from `start`, -1 when it is not there."""
+    cdef const char* base = PyBytes_AS_STRING(data)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef const char* hit
+    if start >= size:
+        return -1
+    hit = <const char*>memmem(base + start, size - start, PyBytes_AS_STRING(what), PyBytes_GET_SIZE(what))
+    return -1 if hit == NULL else hit - base
+
+
+cdef class Epoll:
+    """One epoll instance. After `wait` the first n of `fds` and `events` are what is ready."""
+
+    def __cinit__(self):
+        self.fd = epoll_create1(EPOLL_CLOEXEC)
+        if self.fd < 0:
+            fail()
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            c_close(self.fd)
+
+    def fileno(self):
+        """The descriptor, to be watched by the event loop."""
+        return self.fd
+
+    cpdef add(self, int fd, unsigned int events):
+        """Watch fd for events (level-triggered)."""
+        self.control(EPOLL_CTL_ADD, fd, events)
+
+    cpdef modify(self, int fd, unsigned int events):
+        """Watch fd for other events."""
+        self.control(EPOLL_CTL_MOD, fd, events)
+
+    cpdef remove(self, int fd):
+        """Watch fd no more."""
+        self.control(EPOLL_CTL_DEL, fd, 0)
+
+    cdef control(self, int what, int fd, unsigned int events):
+        cdef epoll_event event
+        event.events = events
+        event.data.fd = fd
+        if epoll_ctl(self.fd, what, fd, &event) != 0:
+            fail()
+
+    cpdef int wait(self, int milliseconds) except -1:
+        """How many are ready, at most 256."""
+        cdef epoll_event ready[256]
+        cdef int i, n
+        if milliseconds == 0:
+            n = epoll_wait(self.fd, ready, 256, 0)
+        else:
+            with nogil:
+                n = epoll_wait(self.fd, ready, 256, milliseconds)
+        if n < 0:
+            if errno == EINTR:
+                return 0
+            fail()
+        for i in range(n):
+            self.fds[i] = ready[i].data.fd
+            self.events[i] = ready[i].events
+        return n

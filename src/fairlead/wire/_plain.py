@@ -1,0 +1,219 @@
+"""Plain twins of `_fast`: the same names and promises, in Python, for machines without a C compiler.
+
+Tests hold the two equal. See `_fast.pyx` for what each one promises.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import socket
+import struct
+from time import monotonic_ns as monotonic_ns
+from time import time_ns
+
+HAS_EPOLL = hasattr(select, "epoll")
+COMPILED = False
+SO_TIMESTAMPNS = 35
+NOTHING = (errno.EAGAIN, errno.EINTR)
+SIOCINQ, SIOCOUTQ = 0x541B, 0x5411
+NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0) | socket.MSG_DONTWAIT
+
+
+def realtime_ns():
+    return time_ns()
+
+
+
+def borrow(fd, family=socket.AF_INET):
+    return socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
+
+
+def recv(fd, size):
+    sock = borrow(fd)
+    try:
+        return sock.recv(size, socket.MSG_DONTWAIT)
+    except OSError as error:
+        if error.errno in NOTHING:
+            return None
+        raise
+    finally:
+        sock.detach()
+
+
+def recv_stamped(fd, size):
+    sock = borrow(fd)
+    stamp = 0
+    try:
+        data, control, _, _ = sock.recvmsg(size, 128, socket.MSG_DONTWAIT)
+    except OSError as error:
+        if error.errno in NOTHING:
+            return None, 0
+        raise
+    finally:
+        sock.detach()
+    for level, kind, body in control:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(body) >= 16:
+            seconds, nanoseconds = struct.unpack("qq", body[:16])
+            stamp = seconds * 1_000_000_000 + nanoseconds
+    return data, stamp
+
+
+def send(fd, data, start):
+    sock = borrow(fd)
+    try:
+        return sock.send(memoryview(data)[start:], NOSIGNAL)
+    except OSError as error:
+        if error.errno in NOTHING:
+            return -1
+        raise
+    finally:
+        sock.detach()
+
+
+def send_many(fd, chunks, start):
+    parts = [memoryview(chunk) for chunk in chunks[:64]]
+    parts[0] = parts[0][start:]
+    sock = borrow(fd)
+    try:
+        return sock.sendmsg(parts, [], NOSIGNAL)
+    except OSError as error:
+        if error.errno in NOTHING:
+            return -1
+        raise
+    finally:
+        sock.detach()
+
+
+def address(name):
+    if isinstance(name, tuple):
+        host = name[0]
+        return (host[7:] if host.startswith("::ffff:") and "." in host else host), name[1]
+    return ""
+
+
+def family_of(fd):
+    probe = socket.socket(fileno=os.dup(fd))
+    try:
+        return probe.family
+    finally:
+        probe.close()
+
+
+def accept(fd):
+    sock = borrow(fd, family_of(fd))
+    try:
+        got, peer = sock._accept()  # type: ignore[attr-defined]
+    except OSError as error:
+        if error.errno in (*NOTHING, errno.ECONNABORTED, errno.EPROTO):
+            return None
+        raise
+    finally:
+        sock.detach()
+    os.set_blocking(got, False)
+    return got, address(peer)
+
+
+def local_address(fd):
+    try:
+        sock = borrow(fd, family_of(fd))
+    except OSError:
+        return ""
+    try:
+        return address(sock.getsockname())
+    except OSError:
+        return ""
+    finally:
+        sock.detach()
+
+
+def close(fd):
+    try:
+        os.close(fd)
+    except OSError:
+        return -1
+    return 0
+
+
+def shutdown_write(fd):
+    sock = borrow(fd)
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        return -1
+    finally:
+        sock.detach()
+    return 0
+
+
+def queued(fd, request):
+    try:
+        return struct.unpack("i", fcntl.ioctl(fd, request, b"\0\0\0\0"))[0]
+    except OSError:
+        return -1
+
+
+def unread(fd):
+    return queued(fd, SIOCINQ)
+
+
+def unacked(fd):
+    return queued(fd, SIOCOUTQ)
+
+
+def raw_info(fd, size):
+    if not hasattr(socket, "TCP_INFO"):
+        return None
+    sock = borrow(fd)
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
+    except OSError:
+        return None
+    finally:
+        sock.detach()
+
+
+def tcp_info(fd):
+    got = raw_info(fd, 256)
+    if got is None:
+        return None
+    got = got.ljust(256, b"\0")
+    u = struct.unpack("64I", got)
+    q = struct.unpack("32Q", got)
+    return u[11], u[5], u[6], u[7], u[17], u[36], q[21], q[22], q[23], u[25]
+
+
+def accept_wait(fd):
+    got = raw_info(fd, 48)
+    return struct.unpack_from("I", got, 44)[0] if got and len(got) >= 48 else -1
+
+
+def find(data, what, start):
+    return data.find(what, start)
+
+
+class Epoll:
+    def __init__(self):
+        self.epoll = select.epoll()
+        self.fds: list[int] = []
+        self.events: list[int] = []
+
+    def fileno(self):
+        return self.epoll.fileno()
+
+    def add(self, fd, events):
+        self.epoll.register(fd, events)
+
+    def modify(self, fd, events):
+        self.epoll.modify(fd, events)
+
+    def remove(self, fd):
+        self.epoll.unregister(fd)
+
+    def wait(self, milliseconds):
+        got = self.epoll.poll(milliseconds / 1000, 256)
+        self.fds = [fd for fd, _ in got]
+        self.events = [events for _, events in got]
+        return len(got)
