@@ -1,0 +1,32 @@
+cimport cython
+from fairlead.core.message cimport Request
+
+cdef class Lines:
+    cdef public object write
+    cdef public bint json, query
+    cdef public Py_ssize_t hold, used
+    cdef public long long lines, second
+    cdef public bytearray buffer
+    cdef public bytes stamp, hex
+    cdef public list names
+
+    @cython.locals(second=cython.longlong, target=bytes, millis=cython.int)
+    cdef add(self, long long wall, Request request, int status, long long bytes_in, long long bytes_out, bytes peer, bytes ident, bytes end, bytes route, long long[::1] took, long long[::1] timers)
+    @cython.locals(v="unsigned char*", at=Py_ssize_t, i=Py_ssize_t, method=bytes, version=bytes, name=bytes)
+    cdef add_text(self, int millis, Request request, bytes target, int status, long long bytes_in, long long bytes_out, bytes peer, bytes ident, bytes end, bytes route, long long[::1] took, long long[::1] timers)
+    @cython.locals(v="unsigned char*", at=Py_ssize_t, i=Py_ssize_t, some=cython.bint)
+    cdef add_json(self, int millis, Request request, bytes target, int status, long long bytes_in, long long bytes_out, bytes peer, bytes ident, bytes end, bytes route, long long[::1] took, long long[::1] timers)
+    cdef Py_ssize_t put_stamp(self, unsigned char* v, Py_ssize_t at, int millis) except -1
+    cdef Py_ssize_t put_member(self, unsigned char* v, Py_ssize_t at, bytes key, bytes data, Py_ssize_t most) except -1
+    cdef Py_ssize_t put_key(self, unsigned char* v, Py_ssize_t at, bytes name, bint more) except -1
+    @cython.locals(count=Py_ssize_t, i=Py_ssize_t, c=cython.uchar)
+    cdef Py_ssize_t put_safe(self, unsigned char* v, Py_ssize_t at, bytes data, const unsigned char* d, Py_ssize_t most) except -1
+    cdef Py_ssize_t put_escape(self, unsigned char* v, Py_ssize_t at, int c) except -1
+    cpdef flush(self)
+
+@cython.locals(count=Py_ssize_t, i=Py_ssize_t)
+cdef Py_ssize_t put(unsigned char* v, Py_ssize_t at, bytes data, const unsigned char* d) except -1
+@cython.locals(size=Py_ssize_t, top=cython.longlong, i=Py_ssize_t)
+cdef Py_ssize_t put_int(unsigned char* v, Py_ssize_t at, long long value) noexcept
+@cython.locals(micros=cython.longlong, rest=cython.longlong)
+cdef Py_ssize_t put_ms(unsigned char* v, Py_ssize_t at, long long ns) noexcept

@@ -1,0 +1,589 @@
+# cython: wraparound=False, initializedcheck=False, cdivision=True
+"""Recorder: folds each finished journey into its worker's region of the slab, and gives the access log its line.
+
+Rules
+1. `done` is on the path of every request: it copies numbers, allocates nothing that stays, and keeps no exchange alive.
+2. Total here is the time of the request itself: from its first byte in the kernel (else our wake-up, else our read) to its
+   last byte sent, plus accept and TLS when it was its connection's first; the idle time between those is nobody's wait.
+3. The histograms count a step only where it happened. Tunnels count as requests but in no histogram of totals and never as
+   slow: how long they last says nothing.
+4. A record is written number last (see core.slab, rule 3). The slowest are kept in a ring of their own until they are
+   `SLOW_KEPT` old or slower ones come.
+5. What is not told by an exchange (in flight, running now, a loop that stands still) is looked at by `beat`, once a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from array import array
+from time import monotonic_ns, time_ns
+
+from fairlead.core.errors import AppError, FairleadError, NetError, WireError
+from fairlead.core.handler import Observer
+from fairlead.core.histogram import bucket
+from fairlead.core.journey import STEPS
+from fairlead.core.slab import CUSTOM_MOST, NAME_BYTES, ROUTE_BYTES
+
+SLOW_KEPT = 600 * 1_000_000_000
+RUNNING_FROM = 100_000_000  # an exchange is shown as running from this age on
+LOOKED_AT = 2000  # connections that one beat looks at
+OTHER = "(other)"
+NO_ROUTE = "(none)"
+errors = logging.getLogger("fairlead.error")
+
+
+class Recorder(Observer):
+    """The Observer of one worker.
+
+    `routes` are route objects (named by `name_of`) or (object, name) pairs. `log` is a core.lines.Lines or None. `poller` has
+    `now()`, `woken`, `soon(callable)` and `loop`; without one the log is flushed by its own size and by `close()`.
+    """
+
+    def __init__(self, region, routes=(), log=None, poller=None, flush=1.0):
+        self.region = region
+        self.cells = region.words
+        self.raw = region.bytes
+        self.log = log
+        self.poller = poller
+        self.flush_after = flush
+        self.took = array("q", [0] * 19)
+        self.timers = array("q", [0] * 8)
+        self.admissions = []
+        self.known = {}
+        self.methods = {}
+        self.causes = {}
+        self.slow_list = []
+        self.slow_floor = 0
+        self.flushing = self.turning = False
+        self.closed_down = False
+        self.timer = self.flush_timer = None
+        self.last_beat = 0
+        offsets = region.offsets
+        self.ring_at = offsets["ring"]
+        self.ring_size = region.layout["keep"]
+        self.histograms_at = offsets["histograms"]
+        self.route_cells_at = offsets["route_cells"]
+        self.route_totals_at = offsets["route_totals"]
+        self.find_slots(region)
+        region.claim(os.getpid(), time_ns(), monotonic_ns())
+        self.offset = time_ns() - monotonic_ns()
+        self.number = self.cells[self.slot_requests]
+        self.set_routes(routes)
+        for i in range(region.layout["running"]):
+            self.cells[offsets["running"] + i * 128] = 0
+
+    def find_slots(self, region):
+        """Where the totals are that the hot path adds to."""
+        slot = region.slot
+        self.slot_requests = slot("requests")
+        self.slot_class = slot("status_0")
+        self.slot_in = slot("bytes_in")
+        self.slot_out = slot("bytes_out")
+        self.slot_unstamped = slot("unstamped")
+        self.slot_clamped = slot("clamped")
+        self.slot_process = slot("process_ns")
+        self.slot_total = slot("total_ns")
+        self.slot_tls = slot("tls_requests")
+        self.slot_first = slot("first_requests")
+        self.slot_turns = slot("turns")
+        self.slot_retries = slot("retries")
+
+    def set_routes(self, routes):
+        """The routes of the present plan. A name seen before keeps its cells; what finds no room counts as "(other)"."""
+        region = self.region
+        names = {region.route_name(i): i for i in range(region.layout["routes"]) if region.route_name(i)}
+        self.routes = []
+        self.route_numbers = []
+        self.route_names = []
+        for name in (NO_ROUTE, OTHER):
+            self.route_number(name, names)
+        for route in routes:
+            thing, name = route if isinstance(route, tuple) else (route, name_of(route))
+            self.routes.append(thing)
+            self.route_numbers.append(self.route_number(name, names))
+            self.route_names.append(name.encode()[:ROUTE_BYTES])
+        self.last_route = None
+        self.last_found = -1
+
+    def route_number(self, name, names):
+        name = name.encode()[:ROUTE_BYTES].decode("utf-8", "ignore")
+        number = names.get(name, len(names))
+        if number >= self.region.layout["routes"]:
+            return 1
+        names[name] = number
+        self.region.write_text(self.region.offsets["route_names"] + number * (ROUTE_BYTES // 8), ROUTE_BYTES, name.encode())
+        return number
+
+    def watch(self, admission):
+        """Count an Admission's requests in flight and refusals as this worker's."""
+        self.admissions.append(admission)
+
+    # ---- the hot path
+
+    def done(self, exchange):
+        j = exchange.journey
+        conn = exchange.conn
+        known = self.known.get(conn)
+        if known is None:
+            known = self.meet(conn)
+        response = exchange.response
+        status = response.status if response is not None else 0
+        end = b""
+        if exchange.error is not None or j.end:
+            end = self.cause(exchange)
+            if status == 0:
+                status = lost_status(exchange.error)
+        self.measure(j)
+        if exchange.tunnel:
+            self.add_total("tunnels", 1)
+        found = self.find_route(exchange.route)
+        self.number += 1
+        self.count(j, status, found, exchange.tunnel)
+        keep = self.ring_at + self.number % self.ring_size * 128
+        self.write(keep, exchange, j, status, found, known, end, self.number)
+        if self.took[17] > self.slow_floor and not exchange.tunnel:
+            self.keep_slow(exchange, j, status, found, known, end)
+        if self.log is not None:
+            self.line(exchange, j, status, known, end)
+        known.last = j.done
+        if self.poller is not None and not self.turning:
+            self.turning = True
+            self.poller.soon(self.turn)
+
+    def measure(self, j):
+        """The steps of a journey into `took`, in the order of STEPS; 17 is the total, 18 what HAProxy calls TR."""
+        took = self.took
+        took[0] = j.accepted - j.connected if j.connected and j.accepted > j.connected else 0
+        took[1] = j.secured - j.accepted if j.secured and j.accepted else 0
+        took[2] = j.woken - j.arrived if j.arrived and j.woken > j.arrived else 0
+        took[3] = j.spent_loop
+        took[4] = j.spent_read
+        took[5] = j.spent_decrypt
+        took[6] = j.spent_parse
+        took[7] = j.spent_decode
+        took[8] = j.started - j.routed if j.routed and j.started > j.routed else 0
+        took[9] = j.process_time()
+        took[10] = j.spent_pool
+        took[11] = j.spent_dial
+        took[12] = j.upstream_time()
+        took[13] = j.spent_encode
+        took[14] = j.spent_encrypt
+        took[15] = j.spent_send
+        took[16] = j.spent_client
+        start = j.arrived or j.woken or j.read or j.parsed
+        took[17] = j.done - start + took[0] + took[1] if start and j.done > start else 0
+        took[18] = j.parsed - start if start and j.parsed > start else 0
+
+    def count(self, j, status, found, tunnel):
+        """Add one request to the totals, the histograms and its route."""
+        cells = self.cells
+        took = self.took
+        kind = status // 100
+        if kind > 5 or kind < 0:
+            kind = 0
+        cells[self.slot_requests] += 1
+        cells[self.slot_class + kind] += 1
+        cells[self.slot_in] += j.bytes_in
+        cells[self.slot_out] += j.bytes_out
+        cells[self.slot_process] += took[9] + took[12]
+        cells[self.slot_total] += 0 if tunnel else took[17]
+        if j.arrived == 0:
+            cells[self.slot_unstamped] += 1
+        elif j.arrived > j.woken > 0:
+            cells[self.slot_clamped] += 1
+        if j.accepted:
+            cells[self.slot_first] += 1
+        if j.decrypted or j.encrypted:
+            cells[self.slot_tls] += 1
+        if j.attempts > 1:
+            cells[self.slot_retries] += j.attempts - 1
+        number = self.route_numbers[found] if found >= 0 else 0
+        at = self.route_cells_at + number * 39
+        cells[at] += 1
+        if kind == 5 or kind == 0:
+            cells[at + 1] += 1
+        cells[at + 2] += j.bytes_out
+        base = self.histograms_at
+        for i in range(18):
+            if took[i] > 0:
+                if i == 17:
+                    if tunnel:
+                        break
+                    cells[self.route_totals_at + number * 216 + bucket(took[i])] += 1
+                cells[base + i * 216 + bucket(took[i])] += 1
+                cells[at + 3 + 2 * i] += took[i]
+                cells[at + 4 + 2 * i] += 1
+
+    def find_route(self, route):
+        """The place of a route object in `routes`, -1 when there is none."""
+        if route is None:
+            return -1
+        if route is self.last_route:
+            return self.last_found
+        found = -1
+        for i in range(len(self.routes)):
+            if self.routes[i] is route:
+                found = i
+                break
+        self.last_route = route
+        self.last_found = found
+        return found
+
+    def write(self, at, exchange, j, status, found, known, end, number):
+        """One record at word `at`: see core.slab. Word 0, its number, is written last."""
+        cells = self.cells
+        request = exchange.request
+        cells[at] = 0
+        cells[at + 2] = self.offset + (j.arrived or j.woken or j.read or j.parsed)
+        cells[at + 3] = j.bytes_in
+        cells[at + 4] = j.bytes_out
+        route = self.route_numbers[found] if found >= 0 else 0
+        flags = j.shared + 2 * (1 if j.decrypted or j.encrypted else 0) + 4 * exchange.tunnel + 8 * (1 if j.accepted else 0)
+        attempts = j.attempts if j.attempts < 256 else 255
+        cells[at + 5] = status + (route << 16) + (j.arrived_quality << 32) + (flags << 40) + (attempts << 48)
+        self.write_points(at + 8, j)
+        method = self.known_bytes(request.method)
+        version = self.known_bytes(request.version)
+        start = text = (at + 43) * 8
+        n_id = self.put(text, exchange.tag, exchange.tag, 48)
+        text += n_id
+        n_method = self.put(text, method, method, 12)
+        text += n_method
+        n_target = self.put(text, request.target, request.target, 128)
+        text += n_target
+        n_host = self.put(text, request.authority, request.authority, 48)
+        text += n_host
+        n_peer = self.put(text, known.peer, known.peer, 56)
+        text += n_peer
+        n_end = self.put(text, end, end, 24)
+        text += n_end
+        n_version = self.put(text, version, version, 4)
+        text += n_version
+        lengths = n_id + (n_method << 8) + (n_target << 16) + (n_host << 32)
+        cells[at + 6] = lengths + (n_peer << 40) + (n_end << 48) + (n_version << 56)
+        custom = 0
+        if j.custom is not None:
+            custom = self.write_custom(at + 83, j.custom)
+        cells[at + 7] = custom
+        check = number
+        for i in range(at + 2, at + 43 + (text - start + 7) // 8):
+            check ^= cells[i]
+        for i in range(at + 83, at + 83 + custom * 5):
+            check ^= cells[i]
+        cells[at + 1] = check
+        cells[at] = number
+
+    def write_points(self, at, j):
+        """The points, then the spends, in the order of POINTS and SPENDS."""
+        cells = self.cells
+        cells[at] = j.connected
+        cells[at + 1] = j.accepted
+        cells[at + 2] = j.secured
+        cells[at + 3] = j.arrived
+        cells[at + 4] = j.woken
+        cells[at + 5] = j.read
+        cells[at + 6] = j.decrypted
+        cells[at + 7] = j.parsed
+        cells[at + 8] = j.body_end
+        cells[at + 9] = j.queued
+        cells[at + 10] = j.routed
+        cells[at + 11] = j.started
+        cells[at + 12] = j.picked
+        cells[at + 13] = j.dialed
+        cells[at + 14] = j.leg_sent
+        cells[at + 15] = j.leg_head
+        cells[at + 16] = j.leg_end
+        cells[at + 17] = j.answered
+        cells[at + 18] = j.finished
+        cells[at + 19] = j.encoded
+        cells[at + 20] = j.encrypted
+        cells[at + 21] = j.sent
+        cells[at + 22] = j.acked
+        cells[at + 23] = j.done
+        cells[at + 24] = j.spent_loop
+        cells[at + 25] = j.spent_read
+        cells[at + 26] = j.spent_decrypt
+        cells[at + 27] = j.spent_parse
+        cells[at + 28] = j.spent_decode
+        cells[at + 29] = j.spent_pool
+        cells[at + 30] = j.spent_dial
+        cells[at + 31] = j.spent_encode
+        cells[at + 32] = j.spent_encrypt
+        cells[at + 33] = j.spent_send
+        cells[at + 34] = j.spent_client
+
+    def put(self, at, data, d, most):
+        """Copy at most `most` bytes to byte `at` of the region; how many it were."""
+        raw = self.raw
+        count = len(data)
+        if count > most:
+            count = most
+        for i in range(count):
+            raw[at + i] = d[i]
+        return count
+
+    def write_custom(self, at, custom):
+        """The application's own steps; how many fitted."""
+        count = 0
+        for name, start, duration in custom:
+            if count == CUSTOM_MOST:
+                break
+            self.cells[at] = start
+            self.cells[at + 1] = duration
+            self.region.write_text(at + 2, 24, str(name).encode("utf-8", "replace"))
+            at += 5
+            count += 1
+        return count
+
+    def known_bytes(self, text):
+        """The bytes of a method or version; the usual ones are remembered."""
+        found = self.methods.get(text)
+        if found is None:
+            found = text.encode("utf-8", "replace")
+            if len(self.methods) < 64:
+                self.methods[text] = found
+        return found
+
+    def line(self, exchange, j, status, known, end):
+        """One line of the access log, with HAProxy's timers."""
+        t = self.timers
+        took = self.took
+        start = j.arrived or j.woken or j.read or j.parsed
+        before = j.secured or j.accepted or known.last
+        t[0] = took[1] // 1000000
+        t[1] = (start - before) // 1000000 if before and start > before else 0
+        t[2] = took[18] // 1000000 if j.parsed else -1
+        t[3] = (took[8] + took[10]) // 1000000 if j.routed else -1
+        t[4] = took[11] // 1000000 if j.leg_sent or took[11] else -1
+        if j.leg_sent:
+            t[5] = (j.leg_head - j.leg_sent) // 1000000 if j.leg_head else -1
+        else:
+            t[5] = (j.answered - j.started) // 1000000 if j.answered and j.started else -1
+        head = j.leg_head or j.answered
+        t[6] = (j.done - head) // 1000000 if head and j.done >= head else -1
+        t[7] = (took[17] - took[0] - took[1]) // 1000000
+        ident = exchange.tag
+        if not ident:
+            ident = b"%d.%x" % (self.region.index, self.number)
+        found = self.find_route(exchange.route)
+        route = self.route_names[found] if found >= 0 else b""
+        wall = self.offset + start
+        self.log.add(wall, exchange.request, status, j.bytes_in, j.bytes_out, known.peer, ident, end, route, took, t)
+
+    # ---- once per turn, once per second
+
+    def turn(self):
+        """The loop turn is over: how long was it, and when must the log be written?"""
+        self.turning = False
+        took = self.poller.now() - self.poller.woken
+        if took > 0 and self.poller.woken:
+            self.count_turn(took)
+        if self.log is not None and self.log.used and not self.flushing:
+            if self.flush_after <= 0:
+                self.log.flush()
+            else:
+                self.flushing = True
+                self.flush_timer = self.poller.loop.call_later(self.flush_after, self.flush)
+
+    def count_turn(self, took):
+        cells = self.cells
+        cells[self.slot_turns] += 1
+        cells[self.slot_turns + 1] += took
+        if took > cells[self.slot_turns + 2]:
+            cells[self.slot_turns + 2] = took
+        cells[self.histograms_at + 18 * 216 + bucket(took)] += 1
+
+    def flush(self):
+        """Hand the access log's lines over."""
+        self.flushing = False
+        if self.log is not None:
+            self.log.flush()
+
+    def start(self, every=1.0):
+        """Beat every second on the poller's loop, until `close`."""
+        self.last_beat = monotonic_ns()
+        self.timer = self.poller.loop.call_later(every, self.beat, every)
+
+    def beat(self, every=0.0):
+        """Say that this worker lives, how late it is, and what is running now."""
+        now = monotonic_ns()
+        region = self.region
+        if self.last_beat and every:
+            late = now - self.last_beat - int(every * 1e9)
+            if late > 1_000_000:
+                self.count_turn(late)
+        self.last_beat = now
+        self.offset = time_ns() - now
+        region.set("heartbeat", now)
+        region.set("in_flight", sum(a.busy for a in self.admissions))
+        region.set("refused", sum(a.refused for a in self.admissions))
+        if self.log is not None:
+            region.set("log_lines", self.log.lines)
+        self.forget_slow(now)
+        self.note_running(now)
+        if every and not self.closed_down:
+            self.timer = self.poller.loop.call_later(every, self.beat, every)
+
+    def note_running(self, now):
+        """Records of what has been running for a while, oldest first among the connections looked at."""
+        found = []
+        for conn in list(self.known)[:LOOKED_AT]:
+            for exchange in conn.open_exchanges():
+                start = exchange.journey.start_point()
+                if exchange.role == 0 and start and now - start >= RUNNING_FROM:
+                    found.append((start, id(exchange), exchange, self.known[conn]))
+        found.sort()
+        at, size = self.region.offsets["running"], self.region.layout["running"]
+        self.region.set("running", len(found))
+        for i in range(size):
+            if i < len(found):
+                _, _, exchange, known = found[i]
+                self.write(at + i * 128, exchange, exchange.journey, 0, self.find_route(exchange.route), known, b"", i + 1)
+            else:
+                self.cells[at + i * 128] = 0
+
+    def keep_slow(self, exchange, j, status, found, known, end):
+        """One of the slowest of late: into the slow ring, in place of the least slow."""
+        size = self.region.layout["slow"]
+        if len(self.slow_list) < size:
+            slot = len(self.slow_list)
+            self.slow_list.append((self.took[17], j.done, slot))
+        else:
+            self.slow_list.sort()
+            slot = self.slow_list[0][2]
+            self.slow_list[0] = (self.took[17], j.done, slot)
+        if len(self.slow_list) == size:
+            self.slow_floor = min(self.slow_list)[0]
+        at = self.region.offsets["slow"] + slot * 128
+        self.write(at, exchange, j, status, found, known, end, self.number)
+
+    def forget_slow(self, now):
+        """What was slow long ago gives its place to anything."""
+        if self.slow_list:
+            self.slow_list = [(0, 0, s) if done and now - done > SLOW_KEPT else (t, done, s) for t, done, s in self.slow_list]
+            if len(self.slow_list) == self.region.layout["slow"]:
+                self.slow_floor = min(self.slow_list)[0]
+
+    # ---- connections and errors
+
+    def opened(self, conn):
+        self.add_total("opened", 1)
+        self.add_total("open", 1)
+
+    def closed(self, conn, why):
+        self.add_total("closed", 1)
+        self.add_total("open", -1)
+        self.known.pop(conn, None)
+
+    def meet(self, conn):
+        """What is remembered of a connection from its first request to its end."""
+        known = Known(peer_bytes(conn.peer))
+        self.known[conn] = known
+        return known
+
+    def broke(self, exchange, error):
+        self.add_total("broke", 1)
+        request = exchange.request
+        self_id = exchange.tag.decode("utf-8", "replace") if exchange.tag else ""
+        fields = {"method": request.method, "target": request.target.decode("ascii", "backslashreplace"), "id": self_id}
+        told = "%(method)s %(target)s: " % fields
+        told = "".join([c if c.isprintable() else "?" for c in told])
+        trace = (type(error), error, error.__traceback__)
+        errors.error("%s%s: %s", told, type(error).__name__, error, exc_info=trace, extra={"request": fields})
+
+    def cause(self, exchange):
+        """Why an exchange ended, as a short stable name, counted by that name."""
+        name = exchange.journey.end or name_cause(exchange.error)
+        if name == "client-left":
+            self.add_total("client_left", 1)
+        elif isinstance(exchange.error, WireError) and exchange.error.side == "peer":
+            self.add_total("bad_requests", 1)
+        at = self.causes.get(name)
+        if at is None:
+            at = self.find_name(name)
+            if at and len(self.causes) < 256:
+                self.causes[name] = at
+        if at:
+            self.cells[at] += 1
+        return name.encode()
+
+    def find_name(self, name):
+        """The counter of an end cause; 0 when all are taken."""
+        region = self.region
+        wanted = name.encode()[:NAME_BYTES].decode("utf-8", "ignore")
+        for i in range(region.layout["names"]):
+            at = region.offsets["names"] + i * (1 + NAME_BYTES // 8)
+            there = region.text(at + 1, NAME_BYTES)
+            if there == wanted:
+                return at
+            if not there:
+                region.write_text(at + 1, NAME_BYTES, wanted.encode())
+                return at
+        return 0
+
+    def add_total(self, name, count):
+        """Add to a total that is not on the hot path."""
+        self.cells[self.region.slot(name)] += count
+
+    def close(self):
+        """The worker ends: write the log, stop beating."""
+        self.closed_down = True
+        for timer in (self.timer, self.flush_timer):
+            if timer is not None:
+                timer.cancel()
+        self.timer = self.flush_timer = None
+        self.flush()
+
+
+class Known:
+    """A connection as the recorder remembers it: its peer in bytes, and when its last request was over."""
+
+    def __init__(self, peer):
+        self.peer = peer
+        self.last = 0
+
+
+def name_of(route):
+    """A route's name for people: its own, else its methods, host and path."""
+    name = getattr(route, "name", "")
+    if name:
+        return str(name)
+    methods = "|".join(getattr(route, "methods", None) or ())
+    host = ",".join(getattr(route, "host", None) or ())
+    path = str(getattr(route, "path", "") or "/*")
+    return (methods + " " if methods else "") + host + path
+
+
+def peer_bytes(peer):
+    """A peer's address for log and page: "127.0.0.1:80", "[::1]:80", a path, or "unix:"."""
+    if isinstance(peer, tuple) and len(peer) >= 2:
+        return (f"[{peer[0]}]:{peer[1]}" if ":" in str(peer[0]) else f"{peer[0]}:{peer[1]}").encode()
+    if isinstance(peer, bytes):
+        return b"unix:" + peer
+    return b"unix:" + str(peer or "").encode("utf-8", "replace")
+
+
+def name_cause(error):
+    """The short name of what ended an exchange."""
+    if isinstance(error, str):
+        return error
+    if isinstance(error, FairleadError) and error.status == 499:
+        return "client-left"
+    if isinstance(error, WireError):
+        return error.rule or f"wire-{error.side}"
+    if isinstance(error, NetError):
+        return f"{error.side}-{error.step or 'net'}"
+    if isinstance(error, AppError):
+        return "app-error"
+    if isinstance(error, FairleadError):
+        return f"{type(error).__name__.lower()}-{error.status}" if error.status else type(error).__name__.lower()
+    return type(error).__name__ if error is not None else ""
+
+
+def lost_status(error):
+    """The status to log when no answer was given: the error's own, 499 when the client left, else 0."""
+    return error.status if isinstance(error, FairleadError) else 0
+
+
+COUNTED = STEPS + ("total",)
