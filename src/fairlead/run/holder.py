@@ -1,0 +1,142 @@
+"""Who holds the listening sockets: the master's book of them, by listener and address, across reloads.
+
+Rules
+1. A socket closes only when no listener of the served plan has its address; until then it stays open, whoever dies.
+2. `prepare` opens what a new plan needs beside what is there; `forget` takes that back when the plan is not served after all;
+   `settle` closes what the served plan no longer has. Nothing is closed and opened again.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairlead.run import config as c
+from fairlead.run import sockets
+from fairlead.run.plan import Plan
+from fairlead.run.units import Address
+
+
+@dataclass
+class Held:
+    """The sockets of one address: its name in the file, the address really bound, and who made its unix path."""
+
+    address: Address
+    socks: list[socket.socket]
+    made: tuple[int, int] | None = None
+    count: int = field(default=0)
+
+    @property
+    def bound(self) -> Address:
+        """The address with the port that the kernel gave."""
+        if self.address.is_unix:
+            return self.address
+        name = self.socks[0].getsockname()
+        return Address(name[0], name[1])
+
+    def close(self) -> None:
+        for sock in self.socks:
+            sock.close()
+        if self.address.is_unix:
+            sockets.unlink(self.address.path, self.made)
+
+
+class Holder:
+    """All listening sockets of one server."""
+
+    def __init__(self) -> None:
+        self.held: dict[Address, Held] = {}
+        self.names: dict[Address, str] = {}
+
+    def open(self, plan: Plan) -> None:
+        """Open everything; on an error nothing stays open."""
+        try:
+            self.prepare(plan)
+        except BaseException:
+            self.close()
+            raise
+        self.settle(plan)
+
+    def prepare(self, plan: Plan) -> list[Address]:
+        """Open what the plan has and we do not; the addresses that are new. Raises `NetError`, with nothing opened."""
+        added: list[Address] = []
+        try:
+            for listener in plan.listeners:
+                for address in listener.bind:
+                    if address not in self.held:
+                        self.held[address] = self.fresh(address, listener, plan)
+                        added.append(address)
+                    else:
+                        self.grow(self.held[address], listener, plan)
+        except BaseException:
+            self.forget(added)
+            raise
+        return added
+
+    def fresh(self, address: Address, listener: c.Listener, plan: Plan) -> Held:
+        """The sockets of a new address."""
+        count = plan.pattern.sockets(plan.workers)
+        socks = sockets.open_all(address, count, plan.config.server.backlog, listener.socket)
+        return Held(address, socks, sockets.identity(socks[0]) if address.is_unix else None)
+
+    def grow(self, held: Held, listener: c.Listener, plan: Plan) -> None:
+        """More sockets for more workers, and the options as they are now."""
+        for sock in held.socks:
+            sockets.configure(sock, listener.socket)
+            sockets.listen(sock, plan.config.server.backlog, listener.socket)
+        missing = plan.pattern.sockets(plan.workers) - len(held.socks)
+        if missing > 0 and not held.address.is_unix:
+            held.socks += sockets.more(held.socks[0], missing, held.address, plan.config.server.backlog, listener.socket)
+
+    def forget(self, added: list[Address]) -> None:
+        """Close what `prepare` opened."""
+        for address in added:
+            self.held.pop(address).close()
+
+    def settle(self, plan: Plan) -> None:
+        """The plan is served: close what it does not have."""
+        self.names = {address: listener.name for listener in plan.listeners for address in listener.bind}
+        for address in [address for address in self.held if address not in self.names]:
+            self.held.pop(address).close()
+
+    def share(self, plan: Plan, index: int) -> tuple[list[tuple[str, str]], list[int]]:
+        """([(listener, address)], [descriptor]) that the worker at a place accepts on."""
+        names: list[tuple[str, str]] = []
+        fds: list[int] = []
+        for listener in plan.listeners:
+            for address in listener.bind:
+                socks = self.held[address].socks
+                shared = plan.pattern.share(socks, index, plan.workers)
+                names += [(listener.name, str(address))] * len(shared)
+                fds += [sock.fileno() for sock in shared]
+        return names, fds
+
+    def bound(self) -> list[tuple[str, Address]]:
+        """(listener, address really bound) of every address."""
+        return [(self.names.get(address, ""), held.bound) for address, held in self.held.items()]
+
+    def status(self) -> list[dict[str, Any]]:
+        """Every address with its accept queues."""
+        shown = []
+        for address, held in self.held.items():
+            queues = [sockets.queue_depth(sock) for sock in held.socks]
+            shown.append(
+                {
+                    "name": self.names.get(address, ""),
+                    "address": str(held.bound),
+                    "sockets": len(held.socks),
+                    "waiting": sum(depth for depth, _ in queues),
+                    "queue": queues[0][1],
+                    "queues": [depth for depth, _ in queues],
+                }
+            )
+        return shown
+
+    def close(self) -> None:
+        """Close everything."""
+        for held in self.held.values():
+            with suppress(OSError):
+                held.close()
+        self.held.clear()

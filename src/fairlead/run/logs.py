@@ -1,0 +1,85 @@
+"""The server's own log: what happened to the process, one line each, as text for people or JSON for programs.
+
+The access log is another matter (run/observe). Standard error is the default; a file is opened for appending and opened
+again on `reopen` (SIGUSR1), so that logrotate can move it away.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+from fairlead.core.errors import NetError
+from fairlead.run import config as c
+
+log = logging.getLogger("fairlead")
+
+
+class Text(logging.Formatter):
+    """`2026-01-31 12:00:00 warning worker 1: ...`; plain words alone for what a starting server says to a terminal."""
+
+    def __init__(self, colour: bool) -> None:
+        super().__init__("%(asctime)s %(name)s %(message)s", "%Y-%m-%d %H:%M:%S")
+        self.colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        level = record.levelname.lower()
+        if self.colour and record.levelno >= logging.WARNING:
+            level = f"\x1b[3{'1' if record.levelno >= logging.ERROR else '3'}m{level}\x1b[0m"
+        shown = f"{self.formatTime(record, self.datefmt)} {level} {text}"
+        return shown + "\n" + self.formatException(record.exc_info) if record.exc_info else shown
+
+
+class Json(logging.Formatter):
+    """One JSON object per line: time, level, message, pid, and whatever `fields` the caller gave."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z"
+        entry: dict[str, Any] = {"time": when, "level": record.levelname.lower(), "message": record.getMessage()}
+        entry.update(getattr(record, "fields", {}), pid=record.process)
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+class Reopening(logging.StreamHandler):
+    """A file that `reopen` opens again under its name."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(self.open())
+
+    def open(self) -> Any:
+        try:
+            return open(self.path, "a", buffering=1, encoding="utf-8")
+        except OSError as error:
+            raise NetError(f"cannot write the log {self.path}: {error.strerror}", side="us", hint="see [log] file") from None
+
+    def reopen(self) -> None:
+        """Let the old file go."""
+        before = self.setStream(self.open())
+        if before is not None:
+            before.close()
+
+
+def setup(settings: c.Log) -> None:
+    """Send everything under the logger "fairlead" where the configuration says."""
+    to_terminal = settings.file == "-"
+    handler: logging.StreamHandler = logging.StreamHandler(sys.stderr) if to_terminal else Reopening(settings.file)
+    colour = to_terminal and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    handler.setFormatter(Json() if settings.file_format == "json" else Text(colour))
+    log.handlers[:] = [handler]
+    log.setLevel(settings.level.upper())
+    log.propagate = False
+
+
+def reopen() -> None:
+    """SIGUSR1: open the log file again."""
+    for handler in log.handlers:
+        if isinstance(handler, Reopening):
+            handler.reopen()

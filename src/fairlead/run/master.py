@@ -1,0 +1,480 @@
+"""The master: holds every listening socket, starts workers by exec, replaces those that die, reloads, drains. Serves no request.
+
+Rules
+1. Sockets are opened before the first worker and closed after the last one. A worker that dies leaves its socket here, with
+   its accept queue, lent to a sibling until the replacement is ready.
+2. A worker that cannot start the first time ends the server with its error; later it is tried again, ever more slowly, and
+   the others go on.
+3. Reload: read, plan and prepare everything first; what fails leaves all as it was. Then swap inside the living workers, or
+   put new workers beside the old ones, and drain the old ones when the new ones serve.
+4. The end: SIGTERM and SIGINT drain (a second one stops at once), SIGHUP reloads with new workers, SIGUSR1 opens logs again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic, time
+from typing import Any
+
+from fairlead.core.errors import ConfigError, FairleadError
+from fairlead.core.slab import Slab
+from fairlead.run import config as c
+from fairlead.run import logs, sockets
+from fairlead.run import plan as plans
+from fairlead.run.holder import Holder
+from fairlead.run.role import DRAINING, GONE, SERVING, STARTING, Role
+
+log = logging.getLogger("fairlead")
+
+SETTLE = 1.0  # seconds an idle connection may still bring a last request while its worker drains
+BACKOFF = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before the n-th start in a row that did not last
+LASTED = 10.0  # seconds after which a worker counts as having started well
+SPARE = 16  # slab regions beyond two per worker, for a reload with more workers
+
+
+class Master:
+    """One server. `run()` blocks until its end and returns the exit code."""
+
+    def __init__(self, config: c.Config, load: Callable[[], c.Config] | None = None, announce: Callable[[Master], None] | None = None):
+        self.plan = plans.make(config)
+        self.load = load
+        self.announce = announce
+        self.holder = Holder()
+        self.roles: list[Role] = []
+        self.fails: dict[int, int] = {}
+        self.numbers = 0
+        self.began = time()
+        self.since = monotonic()
+        self.reloads = 0
+        self.stopping = self.stopped_at_once = False
+        self.ready = False
+        self.exit_code = 0
+        self.ticket_keys = [secrets.token_bytes(80)]
+        self.token = ""
+        self.admin: Any = None
+        self.slab: Slab
+        self.loop: asyncio.AbstractEventLoop
+        self.ended: asyncio.Future[None]
+        self.busy: asyncio.Lock
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def config(self) -> c.Config:
+        """The configuration that is served."""
+        return self.plan.config
+
+    # ---- life
+
+    def run(self) -> int:
+        """Serve until the end; the exit code. Raises FairleadError when it cannot start."""
+        sockets.raise_descriptor_limit()
+        logs.setup(self.config.log)
+        with asyncio.Runner() as runner:
+            return runner.run(self.main())
+
+    async def main(self) -> int:
+        """Open, start, supervise, drain."""
+        self.loop = asyncio.get_running_loop()
+        self.ended = self.loop.create_future()
+        self.busy = asyncio.Lock()
+        try:
+            self.holder.open(self.plan)
+            self.make_slab()
+            self.on_signals()
+            self.start_admin()
+            await self.first_start()
+            if not self.stopping:
+                self.ready = True
+                if self.announce is not None:
+                    self.announce(self)
+                self.spawn(self.keep_fresh())
+            await self.ended
+        finally:
+            await self.close()
+        return self.exit_code
+
+    def make_slab(self) -> None:
+        """The shared memory that workers count in."""
+        journey, log_ = self.config.journey, self.config.log
+        del log_
+        self.slab = Slab.create(2 * self.plan.workers + SPARE, keep=journey.keep)
+
+    def on_signals(self) -> None:
+        """What each signal does."""
+        handlers: dict[int, Callable[[], Any]] = {
+            signal.SIGTERM: lambda: self.stop("SIGTERM"),
+            signal.SIGINT: lambda: self.stop("SIGINT"),
+            signal.SIGHUP: lambda: self.spawn(self.reload_and_log(True)),
+            signal.SIGUSR1: self.reopen,
+            signal.SIGCHLD: self.reap,
+        }
+        for number, handler in handlers.items():
+            self.loop.add_signal_handler(number, handler)
+
+    async def close(self) -> None:
+        """The end of everything: nobody is left behind."""
+        for task in list(self.tasks):
+            task.cancel()
+        for role in self.roles:
+            role.kill()
+        await asyncio.gather(*(role.gone for role in self.roles if role.process), return_exceptions=True)
+        if self.admin is not None:
+            self.admin.close()
+        self.holder.close()
+        if hasattr(self, "slab"):
+            self.slab.close()
+
+    def spawn(self, work: Any) -> None:
+        """Run a coroutine and keep it alive until it is done."""
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    # ---- workers
+
+    async def first_start(self) -> None:
+        """Start all workers; the first error of one ends the server."""
+        roles = [self.start_worker(index) for index in range(self.plan.workers)]
+        results = await asyncio.gather(*(role.became for role in roles))
+        for role, ready in zip(roles, results):
+            if not ready and not self.stopping:
+                self.exit_code = 1
+                raise start_error(role)
+
+    def start_worker(self, index: int, plan: plans.Plan | None = None) -> Role:
+        """Execute one worker at a place, on the sockets of that place."""
+        plan = plan or self.plan
+        self.numbers += 1
+        role = Role(index, self.free_slot(), self.numbers)
+        role.on_word = self.heard
+        names, fds = self.holder.share(plan, index)
+        values = {
+            "config": plan.config,
+            "index": index,
+            "slot": role.slot,
+            "number": role.number,
+            "workers": plan.workers,
+            "listeners": names,
+            "ticket_keys": self.ticket_keys,
+            "began": self.began,
+            "version": self.reloads,
+        }
+        self.roles.append(role)
+        role.start(values, [self.slab.fd, *fds], **self.identity())
+        return role
+
+    def identity(self) -> dict[str, Any]:
+        """Popen arguments that drop a worker's privileges to [server] user."""
+        user, _, group = self.config.server.user.partition(":")
+        if not user or os.geteuid() != 0:
+            return {}
+        import pwd
+
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            raise ConfigError(f'server.user: there is no user "{user}"', hint="create it or name another") from None
+        return {"user": user, "group": group or entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}
+
+    def free_slot(self) -> int:
+        """A slab region that no living worker writes to."""
+        used = {role.slot for role in self.roles if role.state != GONE}
+        return next(slot for slot in range(self.slab.slots) if slot not in used)
+
+    def at(self, index: int) -> list[Role]:
+        """The living roles of a place that are not on their way out."""
+        return [role for role in self.roles if role.index == index and role.state in (STARTING, SERVING)]
+
+    def heard(self, role: Role, word: str, values: dict[str, Any]) -> None:
+        """A worker says something that nobody asked for."""
+        if word == "log":
+            log.log(values.get("level", logging.INFO), "worker %d: %s", role.index, values["message"])
+        elif word == "worn":
+            log.info("worker %d is replaced: %s", role.index, values["why"])
+            self.spawn(self.replace(role))
+
+    def reap(self) -> None:
+        """SIGCHLD: find out who ended, and put somebody in its place."""
+        for role in [role for role in self.roles if role.reap()]:
+            self.roles.remove(role)
+            if self.stopping:
+                if not self.roles:
+                    self.finish()
+            elif role.became.result() and self.holder_needs(role.index):
+                self.lost(role)
+            elif not role.became.result():
+                log.debug("worker %d did not start: %s", role.index, role.error or role.ending())
+
+    def holder_needs(self, index: int) -> bool:
+        """Is this place without a worker?"""
+        return index < self.plan.workers and not self.at(index)
+
+    def lost(self, role: Role) -> None:
+        """A serving worker is gone: lend its sockets to a sibling and start another."""
+        lasted = monotonic() - role.started
+        self.fails[role.index] = 0 if lasted > LASTED else self.fails.get(role.index, 0) + 1
+        pause = BACKOFF[min(self.fails[role.index], len(BACKOFF) - 1)]
+        log.error("worker %d (pid %d) is gone: %s; a new one starts%s", role.index, role.pid, role.ending(), f" in {pause:g} s" if pause else "")
+        if self.fails[role.index] >= 3:
+            log.error("worker %d has died %d times within %g s of its start: see what the application does", role.index, self.fails[role.index], LASTED)
+        self.lend(role.index)
+        self.spawn(self.again(role.index, pause))
+
+    def lend(self, index: int) -> None:
+        """Have a sibling accept on the sockets of a place that has no worker."""
+        sibling = next((role for role in self.roles if role.state == SERVING and role.index != index), None)
+        if sibling is not None:
+            names, fds = self.holder.share(self.plan, index)
+            sibling.say("lend", fds, place=index, listeners=names)
+
+    async def again(self, index: int, pause: float) -> None:
+        """Start a worker at a place until one serves."""
+        while True:
+            await asyncio.sleep(pause)
+            if self.stopping or not self.holder_needs(index):
+                return
+            role = self.start_worker(index)
+            if await role.became:
+                self.take_back(index)
+                return
+            fails = self.fails[index] = self.fails.get(index, 0) + 1
+            pause = BACKOFF[min(fails, len(BACKOFF) - 1)]
+            log.error("worker %d does not start: %s; trying again in %g s", index, role.error or role.ending(), pause)
+
+    def take_back(self, index: int) -> None:
+        """A place has its own worker again: siblings stop accepting for it."""
+        for other in self.roles:
+            if other.index != index:
+                other.say("return", place=index)
+
+    async def replace(self, role: Role) -> None:
+        """Put a new worker beside one that is worn out, then drain it."""
+        async with self.busy:
+            if self.stopping or role.state != SERVING:
+                return
+            new = self.start_worker(role.index)
+            if await new.became:
+                role.drain(self.config.server.grace, SETTLE)
+                self.watch_end(role)
+            else:
+                log.error("worker %d keeps its old process: %s", role.index, new.error or new.ending())
+
+    def watch_end(self, role: Role, extra: float = 2.0) -> None:
+        """Kill a draining worker that outstays its grace."""
+        self.loop.call_later(self.config.server.grace + SETTLE + extra, role.kill)
+
+    # ---- reload
+
+    async def reload_and_log(self, force: bool) -> None:
+        """SIGHUP."""
+        result = await self.reload(force)
+        (log.error if result.get("error") else log.info)("reload: %s", result.get("error") or result["message"])
+
+    async def reload(self, force: bool = False) -> dict[str, Any]:
+        """Serve the configuration as it is now. {did: same|swap|workers|failed, message, error, problems}; never raises."""
+        if self.stopping or not self.ready:
+            return failed("the server is starting or stopping")
+        async with self.busy:
+            try:
+                config = self.load() if self.load is not None else self.config
+                plan = plans.make(config)
+                what, why = plans.difference(self.plan, plan)
+                return await self.change(plan, plans.WORKERS if force else what, why)
+            except FairleadError as error:
+                return failed(str(error), [str(one) for one in getattr(error, "problems", [])])
+
+    async def change(self, plan: plans.Plan, what: str, why: list[str]) -> dict[str, Any]:
+        """Make a plan the served one."""
+        added = self.holder.prepare(plan)
+        try:
+            error = await (self.renew(plan) if what == plans.WORKERS else self.swap(plan, why))
+            if error == "code" and what != plans.WORKERS:
+                what, why = plans.WORKERS, ["code"]
+                error = await self.renew(plan)
+        except BaseException:
+            self.holder.forget(added)
+            raise
+        if error:
+            self.holder.forget(added)
+            return failed(error)
+        self.holder.settle(plan)
+        self.plan = plan
+        self.reloads += 1
+        reason = f" ({', '.join(why)})" if why else ""
+        if what == plans.WORKERS:
+            message = f"new workers serve, the old ones drain{reason}"
+        elif what == plans.SAME:
+            message = "nothing changed; certificates were read again"
+        else:
+            message = f"the new plan is in the living workers{reason}"
+        return {"did": what, "message": message, "why": why}
+
+    async def swap(self, plan: plans.Plan, why: list[str]) -> str:
+        """Both halves of a swap: all prepare, then all commit; an error leaves every worker as it was."""
+        serving = [role for role in self.roles if role.state == SERVING]
+        answers = await asyncio.gather(*(self.prepare(role, plan) for role in serving))
+        error = next((one for one in answers if one), "")
+        for role in serving:
+            role.say("abort" if error else "commit")
+        return error
+
+    async def prepare(self, role: Role, plan: plans.Plan) -> str:
+        """Ask one worker to build the plan; what is wrong, "" when nothing."""
+        names, fds = self.holder.share(plan, role.index)
+        try:
+            answer = await role.ask("prepare", fds, config=plan.config, listeners=names, workers=plan.workers, version=self.reloads + 1)
+        except EOFError:
+            return ""
+        except TimeoutError:
+            return f"worker {role.index} does not answer; it may be stuck in the application"
+        return str(answer.get("error", ""))
+
+    async def renew(self, plan: plans.Plan) -> str:
+        """New workers beside the old ones, then drain the old ones. The first one shows whether the others can start."""
+        old = [role for role in self.roles if role.state in (STARTING, SERVING)]
+        new: list[Role] = []
+        for index in range(plan.workers):
+            new.append(self.start_worker(index, plan))
+            if index == 0 and not await new[0].became:
+                return one_line(start_error(new[0]))
+        if not all(await asyncio.gather(*(role.became for role in new))):
+            bad = next(role for role in new if not role.became.result())
+            for role in new:
+                role.kill()
+            return one_line(start_error(bad))
+        for role in old:
+            role.drain(self.config.server.grace, SETTLE)
+            self.watch_end(role)
+        self.fails.clear()
+        return ""
+
+    async def keep_fresh(self) -> None:
+        """[server] reload: new workers when a source file changes (development)."""
+        if not self.config.server.reload:
+            return
+        from fairlead.run.fresh import Files
+
+        files = Files({app.dir for app in self.plan.apps})
+        while not self.stopping:
+            await asyncio.sleep(0.5)
+            changed = files.changed()
+            if changed:
+                log.info("%s changed: reloading", changed)
+                result = await self.reload(True)
+                if result.get("error"):
+                    log.error("reload: %s (the old code goes on)", result["error"])
+
+    # ---- the end
+
+    def stop(self, why: str) -> None:
+        """Drain and end; the second call stops at once."""
+        if self.stopping:
+            self.stopped_at_once = True
+            for role in self.roles:
+                role.kill()
+            self.finish()
+            return
+        self.stopping = True
+        self.ready = False
+        grace = self.config.server.grace
+        log.info("%s: finishing what is open, at most %g s (once more to stop at once)", why, grace)
+        for role in self.roles:
+            if role.state == STARTING:
+                role.kill(signal.SIGTERM)
+            role.drain(grace, 0.0 if why == "SIGINT" else SETTLE)
+        self.loop.call_later(grace + SETTLE + 2.0, self.too_long)
+        self.reap()
+        if not self.roles:
+            self.finish()
+
+    def too_long(self) -> None:
+        """The grace is over."""
+        for role in self.roles:
+            log.warning("worker %d did not end in time and is killed", role.index)
+            role.kill()
+
+    def finish(self) -> None:
+        """Let `main` return."""
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    async def drain(self) -> dict[str, Any]:
+        """The admin's word: as SIGTERM, and the answer comes when all workers are gone."""
+        roles = list(self.roles)
+        self.stop("drain") if not self.stopping else None
+        self.loop.call_later(0, lambda: None)
+        await asyncio.gather(*(role.gone for role in roles))
+        return {"did": "drain", "message": "every request was finished; the server has stopped"}
+
+    def reopen(self) -> None:
+        """SIGUSR1."""
+        logs.reopen()
+        for role in self.roles:
+            role.say("reopen")
+
+    # ---- what the admin shows
+
+    def start_admin(self) -> None:
+        """The admin socket and the page."""
+        from fairlead.run import admin
+
+        self.admin = admin.Admin(self)
+        self.admin.start()
+
+    def status(self) -> dict[str, Any]:
+        """What the process is: version, uptime, workers, listeners with their accept queues."""
+        from fairlead.run import version
+
+        return {
+            "version": version.__version__,
+            "compiled": version.compiled(),
+            "loop": version.loop_name(self.config.server.loop),
+            "tls": version.tls_engine(),
+            "python": sys.version.split()[0],
+            "pid": os.getpid(),
+            "config": self.config.source,
+            "pattern": self.plan.pattern.name,
+            "state": "draining" if self.stopping else "ready" if self.ready else "starting",
+            "uptime": monotonic() - self.since,
+            "reloads": self.reloads,
+            "workers": [
+                {"index": r.index, "pid": r.pid, "state": r.state, "slot": r.slot, "starts": r.number, "uptime": time() - r.since}
+                for r in sorted(self.roles, key=lambda one: (one.index, one.number))
+            ],
+            "listeners": self.holder.status(),
+        }
+
+
+def start_error(role: Role) -> FairleadError:
+    """Why a worker could not start. The application's own traceback is its `detail`."""
+    error = FairleadError(role.error or f"worker {role.index} ended while it started: {role.ending()}")
+    error.detail = role.detail  # type: ignore[attr-defined]
+    return error
+
+
+def one_line(error: FairleadError) -> str:
+    """An error as one line."""
+    return str(error).splitlines()[0]
+
+
+def failed(error: str, problems: list[str] | None = None) -> dict[str, Any]:
+    """A reload that changed nothing."""
+    return {"did": "failed", "error": error, "message": "nothing was changed", "problems": problems or []}
+
+
+def families() -> list[str]:
+    """The address families that this machine has."""
+    with suppress(OSError), socket.socket(socket.AF_INET6):
+        return ["ipv4", "ipv6"]
+    return ["ipv4"]
+
+
+__all__ = ["DRAINING", "Master"]

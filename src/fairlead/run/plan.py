@@ -1,0 +1,181 @@
+"""The plan: a configuration that this version can serve, and what a change of it asks for. Opens, imports and resolves nothing.
+
+Rules
+1. What this version cannot serve is refused here, with the file and line that asks for it: a setting that is read and then
+   ignored is worse than an error. `make` raises one `ConfigError` that names every place.
+2. A plan is immutable. `difference` compares two: nothing, `swap` (the living workers take the new plan), or `workers` (new
+   processes, because what changed was read when a worker started: the app, the pattern, the number, the loop, the logs).
+3. What must outlive a plan (sockets, pools, targets' health, apps) is in `run/state`, keyed by what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from fairlead.core.errors import ConfigError, Problem
+from fairlead.run import config as c
+from fairlead.run import patterns
+
+SERVED = ("app", "proxy", "redirect", "respond")
+NEXT = {
+    "wsgi": "WSGI applications",
+    "grpc": "gRPC",
+    "files": "files",
+    "topic": "topics",
+    "job": "jobs",
+    "upload": "uploads",
+    "signal": "signalling",
+}
+SWAP, WORKERS, SAME = "swap", "workers", "same"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to serve: the checked configuration, the pattern, and the number of workers."""
+
+    config: c.Config
+    pattern: patterns.Pattern
+    workers: int
+
+    @property
+    def listeners(self) -> tuple[c.Listener, ...]:
+        """The listeners, in file order."""
+        return self.config.listeners
+
+    def routes(self, listener: str) -> list[c.Route]:
+        """The routes that a listener answers with."""
+        return [route for route in self.config.routes if not route.listeners or listener in route.listeners]
+
+    @property
+    def apps(self) -> tuple[c.App, ...]:
+        """Every application, once."""
+        return tuple(dict.fromkeys(route.app for route in self.config.routes if route.app is not None))
+
+
+def make(config: c.Config) -> Plan:
+    """The plan of a configuration; raises `ConfigError` with every place that this version cannot serve."""
+    problems = list(refusals(config))
+    if problems:
+        raise ConfigError(problems=problems)
+    pattern = patterns.find(config.server.chosen_pattern)
+    return Plan(config, pattern, config.server.worker_count)
+
+
+def refusals(config: c.Config) -> Iterator[Problem]:
+    """Everything in a configuration that this version reads and cannot serve, in file order."""
+
+    def problem(path: str, message: str, hint: str = "") -> Problem:
+        return place(config, path, message, hint)
+
+    if not config.listeners:
+        yield problem("listener", "there is none", 'write [[listener]] with bind = "127.0.0.1:8000"')
+    yield from server_refusals(config.server, problem)
+    for section, what in (("store", "topics and jobs"), ("cache", "the HTTP cache")):
+        written = next((path for path in config.sources if path.startswith(section + ".")), None)
+        if written is not None:
+            yield problem(written, f"{what} are not in this version" if what.endswith("s") else f"{what} is not in this version")
+    for index, listener in enumerate(config.listeners):
+        yield from listener_refusals(f"listener[{index}]", listener, problem)
+    for index, route in enumerate(config.routes):
+        yield from route_refusals(f"route[{index}]", route, problem)
+    for index, upstream in enumerate(config.upstreams):
+        yield from upstream_refusals(f"upstream[{index}]", upstream, problem)
+
+
+Say = Callable[..., Problem]
+
+
+def server_refusals(server: c.Server, problem: Say) -> Iterator[Problem]:
+    """What of [server] is not served."""
+    if server.chosen_pattern in patterns.LATER:
+        what = patterns.LATER[server.chosen_pattern]
+        yield problem("server.pattern", f'"{server.chosen_pattern}" ({what}) is not in this version', 'write "single" or "reuseport"')
+    if server.unit == "thread":
+        yield problem("server.unit", '"thread" is not in this version', 'write "process"')
+    if server.limits.memory is not None:
+        yield problem("server.limits.memory", "a memory limit is not in this version", "leave it out; the system's own (cgroups) works")
+
+
+def listener_refusals(path: str, listener: c.Listener, problem: Say) -> Iterator[Problem]:
+    """What of one [[listener]] is not served."""
+    if listener.kind != "http":
+        yield problem(f"{path}.kind", f'"{listener.kind}" is not in this version', 'write "http"')
+        return
+    for protocol in listener.protocols:
+        if protocol != "h1":
+            yield problem(f"{path}.protocols", f'"{protocol}" is not in this version', 'write ["h1"]')
+    if listener.tls is not None and listener.tls.mode == "acme":
+        yield problem(f"{path}.tls.mode", '"acme" is not in this version', 'write mode = "dev", or certificate and key')
+    if listener.proxy_protocol:
+        yield problem(f"{path}.proxy_protocol", "the PROXY protocol is not in this version", "leave it out")
+    if listener.early_data:
+        yield problem(f"{path}.early_data", "early data is not in this version", "leave it out")
+    if listener.socket.cork:
+        yield problem(f"{path}.socket.cork", "cork is not in this version", "leave it out: an answer leaves as one write anyway")
+    if listener.limits.connections is not None:
+        yield problem(f"{path}.limits.connections", "a limit of connections is not in this version", "limit requests: server.limits.requests")
+
+
+def route_refusals(path: str, route: c.Route, problem: Say) -> Iterator[Problem]:
+    """What of one [[route]] is not served."""
+    if route.answer in NEXT:
+        yield problem(f"{path}.{route.answer}", f"{NEXT[route.answer]} are not in this version", f"this version has {', '.join(SERVED)}")
+    if route.app is not None and route.app.interface == "wsgi":
+        yield problem(f"{path}.app.interface", "WSGI applications are not in this version", 'wrap it: a2wsgi.WSGIMiddleware(app) is ASGI')
+    for index, one in enumerate(route.filters):
+        yield problem(f"{path}.filters[{index}]", f'the filter "{one.name}" is not in this version', "leave it out")
+    if route.proxy is not None:
+        yield from proxy_refusals(f"{path}.proxy", route.proxy, problem)
+
+
+def proxy_refusals(path: str, proxy: c.Proxy, problem: Say) -> Iterator[Problem]:
+    """What of a proxy answer is not served."""
+    if proxy.cache:
+        yield problem(f"{path}.cache", "the cache is not in this version", "leave it out")
+    if proxy.mirror:
+        yield problem(f"{path}.mirror", "mirroring is not in this version", "leave it out")
+    if proxy.retry.statuses:
+        yield problem(f"{path}.retry.statuses", "retry by status is not in this version", "leave it out")
+
+
+def upstream_refusals(path: str, upstream: c.Upstream, problem: Say) -> Iterator[Problem]:
+    """What of one [[upstream]] is not served."""
+    if upstream.protocol not in ("h1", "auto"):
+        yield problem(f"{path}.protocol", f'"{upstream.protocol}" is not in this version', 'write "h1"')
+    if upstream.discover:
+        yield problem(f"{path}.discover", "discovery is not in this version", "write servers = [ ... ]")
+    if upstream.health is not None:
+        yield problem(f"{path}.health", "active health checks are not in this version", "leave it out; `eject` works")
+    if upstream.sticky is not None:
+        yield problem(f"{path}.sticky", "sticky sessions are not in this version", "leave it out")
+    if upstream.socket.cork:
+        yield problem(f"{path}.socket.cork", "cork is not in this version", "leave it out")
+
+
+def place(config: c.Config, path: str, message: str, hint: str = "") -> Problem:
+    """A problem with the place where its setting, or what holds it, is written."""
+    at, origin = path, config.origin(path)
+    while not origin.name and ("." in at or at.endswith("]")):
+        at = at[: at.rindex("[")] if at.endswith("]") else at.rpartition(".")[0]
+        origin = config.origin(at)
+    return Problem(origin.name or config.source or "the command line", origin.line, path, message, hint)
+
+
+def difference(old: Plan, new: Plan) -> tuple[str, list[str]]:
+    """(SAME, SWAP or WORKERS, why): what a reload from one plan to the other takes."""
+    why = [key for key, before, after in shapes(old, new) if before != after]
+    if why:
+        return WORKERS, why
+    changed = [f.name for f in fields(c.Config) if f.compare and getattr(old.config, f.name) != getattr(new.config, f.name)]
+    return (SWAP, changed) if changed else (SAME, [])
+
+
+def shapes(old: Plan, new: Plan) -> Iterator[tuple[str, Any, Any]]:
+    """(name, before, after) of everything that a worker reads once, when it starts."""
+    for key in ("chosen_pattern", "unit", "worker_count", "loop", "affinity", "user", "max_requests", "max_age"):
+        yield f"server.{key.removeprefix('chosen_').replace('worker_count', 'workers')}", getattr(old.config.server, key), getattr(new.config.server, key)
+    yield "app", old.apps, new.apps
+    yield "log", old.config.log, new.config.log
+    yield "journey.keep", old.config.journey.keep, new.config.journey.keep

@@ -1,0 +1,138 @@
+"""One process that the master started: its channel, its state, and what it told. Started by exec, never by a fork of the loop.
+
+    starting --ready--> serving --drain--> draining --exit--> gone
+        '------------------- exit at any time ------------------'
+
+The state only moves to the right. `Role` knows nothing of other roles; who is replaced by whom is the master's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from time import monotonic, time
+from typing import Any
+
+from fairlead.run.channel import Channel
+
+STARTING, SERVING, DRAINING, GONE = "starting", "serving", "draining", "gone"
+
+
+class Role:
+    """A worker process, as the master sees it. `index` is its place, `slot` its region of the slab, `number` counts starts."""
+
+    def __init__(self, index: int, slot: int, number: int) -> None:
+        self.index = index
+        self.slot = slot
+        self.number = number
+        self.state = STARTING
+        self.started = monotonic()
+        self.since = time()
+        self.error = ""
+        self.detail = ""
+        self.process: subprocess.Popen[bytes] | None = None
+        self.channel: Channel | None = None
+        self.became = asyncio.get_running_loop().create_future()
+        self.gone = asyncio.get_running_loop().create_future()
+        self.asked: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self.on_word: Callable[[Role, str, dict[str, Any]], None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id, 0 before the start."""
+        return self.process.pid if self.process else 0
+
+    def start(self, values: dict[str, Any], fds: Sequence[int], **popen: Any) -> None:
+        """Execute the worker and tell it what to serve, with the descriptors that it needs."""
+        self.channel, theirs = Channel.pair()
+        try:
+            command = [sys.executable, "-m", "fairlead.run.worker", str(theirs.fileno())]
+            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, **popen)
+        finally:
+            theirs.close()
+        self.channel.watch(asyncio.get_running_loop(), self.heard, self.cut)
+        self.channel.say("start", fds, **values)
+
+    def say(self, word: str, fds: Sequence[int] = (), **values: Any) -> None:
+        """Send a message; a role that is gone hears nothing."""
+        if self.channel is not None and self.channel.loop is not None:
+            self.channel.say(word, fds, **values)
+
+    async def ask(self, word: str, fds: Sequence[int] = (), timeout: float = 30.0, **values: Any) -> dict[str, Any]:
+        """Send a message and wait for the answer to it; raises TimeoutError, or EOFError when the role goes."""
+        future = self.asked[word] = asyncio.get_running_loop().create_future()
+        self.say(word, fds, **values)
+        if self.state == GONE or self.channel is None or self.channel.loop is None:
+            self.asked.pop(word, None)
+            raise EOFError(f"worker {self.index} is gone")
+        return await asyncio.wait_for(future, timeout)
+
+    def heard(self, word: str, values: dict[str, Any], fds: list[int]) -> None:
+        """A message from the role."""
+        if word == "ready":
+            if self.state == STARTING:
+                self.state = SERVING
+            self.settle(True)
+        elif word == "failed":
+            self.error, self.detail = values["error"], values.get("detail", "")
+            self.settle(False)
+        elif word in self.asked:
+            future = self.asked.pop(word)
+            if not future.done():
+                future.set_result(values)
+        elif self.on_word is not None:
+            self.on_word(self, word, values)
+
+    def settle(self, ready: bool) -> None:
+        """Tell who waits for the start how it went."""
+        if not self.became.done():
+            self.became.set_result(ready)
+
+    def cut(self) -> None:
+        """The channel's other end is closed: the process has ended or will."""
+        for future in self.asked.values():
+            if not future.done():
+                future.set_exception(EOFError(f"worker {self.index} is gone"))
+        self.asked.clear()
+
+    def reap(self) -> bool:
+        """True, once, when the process has ended."""
+        if self.state == GONE or self.process is None or self.process.poll() is None:
+            return False
+        self.state = GONE
+        if self.channel is not None:
+            self.channel.fill()
+            self.channel.tell()
+            self.channel.close()
+        self.cut()
+        self.settle(False)
+        if not self.gone.done():
+            self.gone.set_result(self.process.returncode)
+        return True
+
+    def drain(self, grace: float, settle: float) -> None:
+        """Ask for a drain: stop accepting, finish, leave. Idle connections are kept `settle` seconds for a last request."""
+        if self.state in (STARTING, SERVING):
+            self.state = DRAINING
+            self.say("drain", grace=grace, settle=settle)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal."""
+        if self.process is not None and self.process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
+    def ending(self) -> str:
+        """How the process ended, in words."""
+        code = self.process.returncode if self.process else None
+        if code is None:
+            return "still running"
+        if code < 0:
+            with suppress(ValueError):
+                return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}"

@@ -1,0 +1,290 @@
+"""One worker process: `python -m fairlead.run.worker FD`, started by the master. Builds what the plan says and serves it.
+
+Rules
+1. All it needs comes over the control channel: the configuration, its listening sockets, the slab. It opens no port.
+2. `ready` is said when every application is loaded, every lifespan has started and all listeners accept. What goes wrong
+   before is said as `failed`, in one line, with the traceback of the application's own code as detail.
+3. It leaves when the master says `drain`, when somebody sends SIGTERM, or when the channel ends because the master is gone.
+   SIGINT is the terminal's word to the whole group: the master's to answer.
+4. Drain: accept what waits in the queue and then no more; `Connection: close` on each next answer; connections that stay
+   idle are closed after `settle` seconds, busy ones after their answer; what is left after `grace` is cut; lifespans end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from typing import Any
+
+from fairlead.core.errors import ConfigError, FairleadError
+from fairlead.core.slab import Slab
+from fairlead.run import logs
+from fairlead.run import plan as plans
+from fairlead.run.build import Built, Builder
+from fairlead.run.channel import Channel
+from fairlead.run.state import State
+
+log = logging.getLogger("fairlead")
+
+ORPHAN_GRACE = 3.0  # seconds a worker without a master still finishes requests
+TICK = 0.02
+
+
+class Worker:
+    """The process."""
+
+    def __init__(self, channel: Channel, values: dict[str, Any], fds: list[int]) -> None:
+        self.channel = channel
+        self.values = values
+        self.index: int = values["index"]
+        self.config = values["config"]
+        self.slab = Slab.attach(fds[0])
+        self.sockets = adopt(values["listeners"], fds[1:])
+        self.state = State()
+        self.listeners: dict[int, Any] = {}
+        self.lent: dict[int, list[Any]] = {}
+        self.built: Built | None = None
+        self.pending: tuple[Built, dict[str, Any], list[int]] | None = None
+        self.draining = False
+        self.early: list[str] = []
+
+    async def main(self) -> int:
+        """Start, serve until told to drain; the exit code."""
+        self.loop = asyncio.get_running_loop()
+        self.leave: asyncio.Future[tuple[float, float]] = self.loop.create_future()
+        self.loop.add_signal_handler(signal.SIGTERM, self.told_to_leave)
+        self.channel.watch(self.loop, self.heard, self.orphaned)
+        self.builder = Builder(self.loop, self.slab.region(self.values["slot"]), self.state, self.values)
+        try:
+            self.built = await self.builder.build(plans.make(self.config), self.values)
+            self.open(self.sockets)
+        except BaseException as error:
+            self.failed(error)
+            return 1
+        gc.collect()
+        gc.freeze()
+        self.channel.say("ready")
+        grace, settle = await self.leave
+        await self.drain(grace, settle)
+        return 0
+
+    def failed(self, error: BaseException) -> None:
+        """Tell the master why we cannot start."""
+        self.channel.say("failed", error=one_line(error), detail=detail(error))
+
+    # ---- the master's words
+
+    def heard(self, word: str, values: dict[str, Any], fds: list[int]) -> None:
+        """One message."""
+        if word == "drain":
+            self.depart(values["grace"], values["settle"])
+        elif word == "prepare":
+            self.loop.create_task(self.prepare(values, fds))
+        elif word == "commit":
+            self.commit()
+        elif word == "abort":
+            self.forget()
+        elif word == "lend":
+            self.borrow(values["place"], adopt(values["listeners"], fds))
+        elif word == "return":
+            self.give_back(values["place"])
+        elif word == "reopen":
+            logs.reopen()
+            self.builder.reopen()
+
+    def told_to_leave(self) -> None:
+        """SIGTERM to this worker alone, or the kernel's word that the master died."""
+        self.depart(self.config.server.grace, 0.0)
+
+    def orphaned(self) -> None:
+        """The master is gone."""
+        signal.alarm(round(ORPHAN_GRACE) + 2)
+        self.depart(ORPHAN_GRACE, 0.0)
+
+    def depart(self, grace: float, settle: float) -> None:
+        """Let `main` go on to the drain."""
+        if not self.leave.done():
+            self.leave.set_result((grace, settle))
+
+    # ---- a new plan
+
+    async def prepare(self, values: dict[str, Any], fds: list[int]) -> None:
+        """Build a plan beside the served one; the answer says whether it can be served."""
+        self.forget()
+        error = ""
+        try:
+            if self.builder.code_changed():
+                error = "code"
+            else:
+                self.pending = (await self.builder.build(plans.make(values["config"]), values), values, fds)
+        except Exception as problem:
+            error = one_line(problem)
+        if self.pending is None:
+            close_all(fds)
+        self.channel.say("prepare", error=error)
+
+    def commit(self) -> None:
+        """Serve the prepared plan: connections that are open go on with it at their next request."""
+        if self.pending is None or self.built is None:
+            return
+        built, values, fds = self.pending
+        self.pending = None
+        self.config = values["config"]
+        old, self.built = self.built, built
+        self.builder.take_over(old, built)
+        self.open(adopt(values["listeners"], fds))
+        self.builder.release(self.state.commit())
+
+    def forget(self) -> None:
+        """The prepared plan is not served."""
+        if self.pending is not None:
+            close_all(self.pending[2])
+            self.pending = None
+        self.builder.release(self.state.abort())
+
+    # ---- sockets
+
+    def open(self, socks: list[tuple[str, str, socket.socket]]) -> None:
+        """Accept on these, and no longer on others; a socket that is there already goes on with the new service."""
+        assert self.built is not None
+        keep: dict[int, Any] = {}
+        for name, _, sock in socks:
+            inode = os.fstat(sock.fileno()).st_ino
+            listener = self.listeners.pop(inode, None)
+            if listener is None:
+                listener = self.built.listener(name, sock)
+                if not self.draining:
+                    listener.start()
+            else:
+                sock.close()
+                self.built.renew(name, listener)
+            keep[inode] = listener
+        for listener in self.listeners.values():
+            self.builder.close_later(listener)
+        self.listeners = keep
+
+    def borrow(self, place: int, socks: list[tuple[str, str, socket.socket]]) -> None:
+        """Accept for a sibling that is gone."""
+        self.give_back(place)
+        if self.draining or self.built is None:
+            return
+        self.lent[place] = [self.built.listener(name, sock) for name, _, sock in socks]
+        for listener in self.lent[place]:
+            listener.start()
+
+    def give_back(self, place: int) -> None:
+        """The sibling is back; connections taken meanwhile stay here."""
+        for listener in self.lent.pop(place, ()):
+            self.builder.close_later(listener)
+
+    # ---- the end
+
+    async def drain(self, grace: float, settle: float) -> None:
+        """See rule 4."""
+        self.draining = True
+        listeners = [*self.listeners.values(), *(one for many in self.lent.values() for one in many), *self.builder.leaving]
+        for listener in listeners:
+            if listener.listening:
+                listener.ready(1)
+            listener.stop()
+            self.builder.last_words(listener)
+        end = self.loop.time() + grace
+        calm = min(self.loop.time() + settle, end)
+        while self.loop.time() < calm and any(listener.tcps for listener in listeners):
+            await asyncio.sleep(TICK)
+        for listener in listeners:
+            await listener.drain(max(0.0, end - self.loop.time()))
+        if self.built is not None:
+            await self.builder.close(self.built, max(1.0, end - self.loop.time()))
+
+
+def adopt(names: list[tuple[str, str]], fds: list[int]) -> list[tuple[str, str, socket.socket]]:
+    """[(listener, address, socket)] of inherited descriptors."""
+    return [(name, address, socket.socket(fileno=fd)) for (name, address), fd in zip(names, fds)]
+
+
+def close_all(fds: list[int]) -> None:
+    for fd in fds:
+        with suppress(OSError):
+            os.close(fd)
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line for the user."""
+    if isinstance(error, ConfigError) and error.problems:
+        return str(error.problems[0])
+    if isinstance(error, FairleadError):
+        return f"{error}" + (f" ({error.hint})" if error.hint else "")
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def detail(error: BaseException) -> str:
+    """The traceback of what the application did, without our own frames in front; "" for errors that say all themselves."""
+    cause = error.__cause__
+    if isinstance(error, FairleadError) and cause is None:
+        return ""
+    return "".join(traceback.format_exception(cause or error))
+
+
+def die_with_master() -> None:
+    """Linux: SIGTERM for us when the master dies, in case the channel's end is not looked at (prctl(2))."""
+    if sys.platform == "linux":
+        with suppress(Exception):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def pin(index: int) -> None:
+    """[server] affinity: one core of those we may use."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[index % len(cores)]})
+
+
+def new_loop(wanted: str) -> asyncio.AbstractEventLoop:
+    """The event loop of [server] loop."""
+    if wanted != "asyncio":
+        try:
+            import uvloop
+
+            return uvloop.new_event_loop()
+        except ImportError:
+            if wanted == "uvloop":
+                raise ConfigError("server.loop: uvloop is not installed", hint="pip install uvloop") from None
+    return asyncio.new_event_loop()
+
+
+def main() -> int:
+    """The process's entry."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    die_with_master()
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        _, values, fds = channel.read()
+    except EOFError:
+        return 1
+    config = values["config"]
+    logs.setup(config.log)
+    if config.server.affinity:
+        pin(values["index"])
+    try:
+        loop = new_loop(config.server.loop)
+    except FairleadError as error:
+        channel.say("failed", error=one_line(error))
+        return 1
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(Worker(channel, values, fds).main())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
