@@ -131,7 +131,8 @@ def follows(problem: Problem, earlier: list[Problem]) -> bool:
             return True
         parent = LAST_STEP.sub("", cause.key)
         whole = parent if parent != cause.key else ""
-        if whole == problem.key and (cause.message == "is unknown" or cause.key.endswith(".mode")):
+        last = cause.key.rpartition(".")[2]
+        if whole == problem.key and (cause.message == "is unknown" or last == "mode" or f"no {last}" in problem.message):
             return True
     return False
 
@@ -303,6 +304,8 @@ class Reader:
         """A table or a tuple of tables."""
         if not many:
             return self.table(cls, value, path)
+        if isinstance(value, str) and hasattr(cls, "short"):
+            value = [value]
         if not isinstance(value, list):
             right = (
                 f"write [[{path}]]"

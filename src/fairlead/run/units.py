@@ -236,22 +236,15 @@ def _plain(value: float) -> str:
 
 
 def show_duration(value: float) -> str:
-    """The shortest exact text: 90.0 is "1m30s"."""
-    if value == 0:
-        return "0s"
+    """Exact text in one unit, as people write it: "75s", "10m", "24h", "250ms"."""
     micros = round(value * 1e6)
-    out = ""
-    for unit, size in (
-        ("d", 86400 * 10**6),
-        ("h", 3600 * 10**6),
-        ("m", 60 * 10**6),
-        ("s", 10**6),
-        ("ms", 1000),
-        ("us", 1),
-    ):
-        count, micros = divmod(micros, size)
-        out += f"{count}{unit}" if count else ""
-    return out or "1us"
+    if micros <= 0:
+        return "0s" if value <= 0 else "1us"
+    for unit, size in (("d", 86400 * 10**6), ("h", 3600 * 10**6), ("m", 60 * 10**6), ("s", 10**6), ("ms", 1000), ("us", 1)):
+        count, rest = divmod(micros, size)
+        if not rest and (count > 1 or (count == 1 and unit not in ("d", "m"))):
+            return f"{count}{unit}"
+    return f"{micros}us"
 
 
 def read_size(value: Any) -> int:

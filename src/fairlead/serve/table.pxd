@@ -31,6 +31,7 @@ cdef class Entry:
     cpdef bint covers(self, Entry other) except -1
     cpdef bint shadows(self, Entry other) except -1
     cpdef bint covers_hosts(self, Entry other) except -1
+    cpdef bint covers_headers(self, Entry other) except -1
 
 cdef class Side:
     cdef public list entries, rest

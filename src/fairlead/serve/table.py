@@ -145,7 +145,7 @@ class Entry:
         mine, theirs = set(self.route.listeners), set(other.route.listeners)
         if mine and (not theirs or not theirs <= mine):
             return False
-        if not self.covers(other) or not set(self.headers) <= set(other.headers) or not self.covers_hosts(other):
+        if not self.covers(other) or not self.covers_headers(other) or not self.covers_hosts(other):
             return False
         return self.methods is None or (other.methods is not None and other.methods <= self.methods)
 
@@ -153,6 +153,10 @@ class Entry:
         if self.hosts is None:
             return True
         return other.hosts is not None and all([self.fits_host(host) for host in other.hosts])
+
+    def covers_headers(self, other):
+        given = {name for name, value in other.headers}
+        return all([name in given if value is None else (name, value) in other.headers for name, value in self.headers])
 
     def why_not(self, listener, host, path, method, headers):
         """In words why this route does not match; "" when it does, "method" alone when only the method does not fit."""
@@ -241,19 +245,24 @@ class Table:
         return side.find(host, path, method, headers)
 
     def resolve(self, listener, request):
-        """The same for a `Request`, whose `path`, `raw_path` and `query` it sets; raises `BadPath`."""
+        """The same for a `Request`, whose `path`, `raw_path` and `query` it sets; raises `BadPath`.
+
+        A target that is no path ("host:443" of a CONNECT) has no route; "*" of OPTIONS is matched by routes without a path.
+        """
         target = request.target
         end = target.find(b"?")
         if end >= 0:
             request.query = target[end + 1 :]
             target = target[:end]
+        if target[:1] != b"/" and target != b"*":
+            return None
         raw, path = normalise_path(target)
         request.raw_path = raw
         request.path = path
         side = self.sides.get(listener)
         if side is None:
             side = self.common
-        if side.only is not None and raw[:1] == b"/":
+        if side.only is not None:
             return side.only
         if raw is not target:
             path = raw.decode("ascii")
@@ -303,7 +312,10 @@ def parse_path(path):
         names.append(None if name is None else name[1])
         segments.append(part if name is None else None)
     plain = "/" + "/".join(["x" if segment is None else segment for segment in segments])
-    normal = normalise_path(quote(plain, safe="/%!$&'()*+,;=:@[]|\\^`<>\"").encode())[0].decode()
+    try:
+        normal = normalise_path(quote(plain, safe="/%!$&'()*+,;=:@[]|\\^`<>\"").encode())[0].decode()
+    except BadPath as error:
+        raise ValueError(f"cannot match: {error}; {error.hint or 'write it as clients send it'}") from None
     if normal.count("/") != plain.count("/"):
         raise ValueError(f'has dot segments and can never match; write "{normal}"')
     cleaned = normal[1:].split("/")
