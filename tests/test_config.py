@@ -1,4 +1,5 @@
 """The configuration file: what it means, what is refused, and that every refusal names its place."""
+# ruff: noqa: E501 (a case is a line)
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+
 from fairlead.core.errors import ConfigError
 from fairlead.core.limits import Limits as CoreLimits
 from fairlead.run import config as c
@@ -37,7 +39,17 @@ def only(text, severity="error", **more):
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("10s", 10), ("1m30s", 90), ("250ms", 0.25), ("1h", 3600), ("0s", 0), ("1.5s", 1.5), ("24h", 86400), ("50us", 5e-5), ("1d 2h", 93600)],
+    [
+        ("10s", 10),
+        ("1m30s", 90),
+        ("250ms", 0.25),
+        ("1h", 3600),
+        ("0s", 0),
+        ("1.5s", 1.5),
+        ("24h", 86400),
+        ("50us", 5e-5),
+        ("1d 2h", 93600),
+    ],
 )
 def test_a_duration_is_written_with_its_unit(text, seconds):
     assert u.read_duration(text) == pytest.approx(seconds)
@@ -45,7 +57,17 @@ def test_a_duration_is_written_with_its_unit(text, seconds):
 
 
 @pytest.mark.parametrize(
-    ("value", "hint"), [(10, '"10s"'), (0.5, '"0.5s"'), ("10", "unit"), ("", "unit"), ("10 bananas", "unit"), ("-1s", "unit"), (True, "unit"), ("9999999d", "longest")]
+    ("value", "hint"),
+    [
+        (10, '"10s"'),
+        (0.5, '"0.5s"'),
+        ("10", "unit"),
+        ("", "unit"),
+        ("10 bananas", "unit"),
+        ("-1s", "unit"),
+        (True, "unit"),
+        ("9999999d", "longest"),
+    ],
 )
 def test_a_wrong_duration_is_told_what_to_write(value, hint):
     with pytest.raises(u.BadValue) as caught:
@@ -54,16 +76,38 @@ def test_a_wrong_duration_is_told_what_to_write(value, hint):
 
 
 def test_durations_are_shown_as_people_write_them():
-    assert [u.show_duration(s) for s in (75, 60, 600, 86400, 3600, 0.25, 1, 0, 2 * 86400)] == ["75s", "60s", "10m", "24h", "1h", "250ms", "1s", "0s", "2d"]
+    assert [u.show_duration(s) for s in (75, 60, 600, 86400, 3600, 0.25, 1, 0, 2 * 86400)] == [
+        "75s",
+        "60s",
+        "10m",
+        "24h",
+        "1h",
+        "250ms",
+        "1s",
+        "0s",
+        "2d",
+    ]
 
 
-@pytest.mark.parametrize(("text", "size"), [("64KiB", 65536), ("1MB", 10**6), ("512B", 512), ("1.5GiB", 3 * 2**29), ("2 MiB", 2**21)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("64KiB", 65536), ("1MB", 10**6), ("512B", 512), ("1.5GiB", 3 * 2**29), ("2 MiB", 2**21)]
+)
 def test_a_size_is_written_with_its_unit(text, size):
     assert u.read_size(text) == size
     assert u.read_size(u.show_size(size)) == size
 
 
-@pytest.mark.parametrize(("value", "hint"), [(10, '"10B"'), ("64k", "64kB"), ("64kib", "64KiB"), ("1X", "units are"), ("x", "unit"), ("9" * 30 + "B", "largest")])
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (10, '"10B"'),
+        ("64k", "64kB"),
+        ("64kib", "64KiB"),
+        ("1X", "units are"),
+        ("x", "unit"),
+        ("9" * 30 + "B", "largest"),
+    ],
+)
 def test_a_wrong_size_is_told_what_to_write(value, hint):
     with pytest.raises(u.BadValue) as caught:
         u.read_size(value)
@@ -72,7 +116,12 @@ def test_a_wrong_size_is_told_what_to_write(value, hint):
 
 @pytest.mark.parametrize(
     ("text", "rate"),
-    [("240B/s", u.Rate(240, "B")), ("100/s per client", u.Rate(100, "", 1, "client")), ("5KiB/s", u.Rate(5120, "B")), ("10/min", u.Rate(10, "", 60))],
+    [
+        ("240B/s", u.Rate(240, "B")),
+        ("100/s per client", u.Rate(100, "", 1, "client")),
+        ("5KiB/s", u.Rate(5120, "B")),
+        ("10/min", u.Rate(10, "", 60)),
+    ],
 )
 def test_a_rate_has_an_amount_a_period_and_maybe_a_scope(text, rate):
     assert u.read_rate(text) == rate
@@ -143,7 +192,16 @@ def test_secrets_stay_outside_the_file(tmp_path, monkeypatch):
 def test_the_full_example_reads_without_a_problem():
     config, found = examine(str(FULL), env={})
     assert found == []
-    assert [listener.kind for listener in config.listeners] == ["http", "http", "tcp", "tcp", "udp", "turn", "forward", "socks5"]
+    assert [listener.kind for listener in config.listeners] == [
+        "http",
+        "http",
+        "tcp",
+        "tcp",
+        "udp",
+        "turn",
+        "forward",
+        "socks5",
+    ]
     assert {route.answer for route in config.routes} == set(c.ANSWERS)
     app = config.routes[1]
     assert [one.name for one in app.filters] == ["jwt", "ratelimit", "idempotency", "compress"]
@@ -152,7 +210,11 @@ def test_the_full_example_reads_without_a_problem():
     assert config.routes[11].proxy.split == {"web": 95, "web-next": 5}
     assert [one.name for one in config.routes[11].filters] == ["networks", "cors"]
     web = config.upstreams[0]
-    assert [(str(target.address), target.weight) for target in web.servers] == [("10.0.0.1:8080", 1), ("10.0.0.2:8080", 2), ("unix:/run/app.sock", 1)]
+    assert [(str(target.address), target.weight) for target in web.servers] == [
+        ("10.0.0.1:8080", 1),
+        ("10.0.0.2:8080", 2),
+        ("unix:/run/app.sock", 1),
+    ]
     assert (web.eject.for_, web.eject.most, web.health.path) == (30.0, 0.5, "/healthz")
 
 
@@ -162,38 +224,74 @@ def test_the_defaults_are_those_of_the_design():
     assert (limits.header, limits.body_idle, limits.idle, limits.max_body, limits.streams) == (10, 30, 75, None, 100)
     assert limits.body_rate == u.Rate(240, "B")
     server = config.server
-    assert (server.pattern, server.chosen_pattern, server.unit, server.backlog, server.grace) == ("auto", "reuseport", "process", 4096, 10)
-    assert (server.limits.queue, server.limits.queue_wait, server.limits.idle, server.limits.requests) == (1000, 1, 100000, None)
+    assert (server.pattern, server.chosen_pattern, server.unit, server.backlog, server.grace) == (
+        "auto",
+        "reuseport",
+        "process",
+        4096,
+        10,
+    )
+    assert (server.limits.queue, server.limits.queue_wait, server.limits.idle, server.limits.requests) == (
+        1000,
+        1,
+        100000,
+        None,
+    )
     assert config.admin.page is None
     assert all(address.is_loopback for listener in config.listeners for address in listener.bind)
 
 
 def test_listener_limits_are_those_of_the_codecs():
     assert c.Limits().core() == CoreLimits()
-    limits = loads(HEAD + 'limits = { header = "3s", max_body = "1MB", body_rate = "none", idle = "none" }\n[[route]]\nrespond = 200\n').listeners[0].limits
+    limits = (
+        loads(
+            HEAD
+            + 'limits = { header = "3s", max_body = "1MB", body_rate = "none", idle = "none" }\n[[route]]\nrespond = 200\n'
+        )
+        .listeners[0]
+        .limits
+    )
     core = limits.core()
     assert (core.header, core.body, core.body_rate, core.idle) == (3_000_000_000, 1_000_000, 0, 0)
 
 
 def test_tables_may_be_inline_or_sub_tables():
-    inline = loads(HEAD + 'tls = { mode = "dev" }\n[[route]]\nproxy = { upstream = "u" }\n[[upstream]]\nname = "u"\nservers = ["a:1"]\n')
-    nested = loads(HEAD + '[listener.tls]\nmode = "dev"\n[[route]]\n[route.proxy]\nupstream = "u"\n[[upstream]]\nname = "u"\n[[upstream.servers]]\naddress = "a:1"\n')
+    inline = loads(
+        HEAD
+        + 'tls = { mode = "dev" }\n[[route]]\nproxy = { upstream = "u" }\n[[upstream]]\nname = "u"\nservers = ["a:1"]\n'
+    )
+    nested = loads(
+        HEAD
+        + '[listener.tls]\nmode = "dev"\n[[route]]\n[route.proxy]\nupstream = "u"\n[[upstream]]\nname = "u"\n[[upstream.servers]]\naddress = "a:1"\n'
+    )
     assert inline == nested
 
 
 def test_short_forms_mean_their_tables():
-    text = HEAD + 'tls = "dev"\n[[route]]\npath = "/a"\napp = "m:a"\n[[route]]\npath = "/p"\nproxy = "u"\n[[route]]\npath = "/r"\nredirect = "/x"\n'
+    text = (
+        HEAD
+        + 'tls = "dev"\n[[route]]\npath = "/a"\napp = "m:a"\n[[route]]\npath = "/p"\nproxy = "u"\n[[route]]\npath = "/r"\nredirect = "/x"\n'
+    )
     text += '[[route]]\npath = "/t"\nrespond = "hi"\n[[route]]\npath = "/n"\nrespond = 404\n[[upstream]]\nname = "u"\nservers = "a:1"\ntls = true\n'
     config = loads(text)
     assert str(config.upstreams[0].servers[0].address) == "a:1"
     app, proxy, redirect, body, status = config.routes
-    assert (app.app.target, proxy.proxy.upstream, redirect.redirect.to, body.respond.body, status.respond.status) == ("m:a", "u", "/x", "hi", 404)
+    assert (app.app.target, proxy.proxy.upstream, redirect.redirect.to, body.respond.body, status.respond.status) == (
+        "m:a",
+        "u",
+        "/x",
+        "hi",
+        404,
+    )
     assert config.listeners[0].tls.mode == "dev"
     assert config.upstreams[0].tls.verify
 
 
 def test_paths_in_a_file_are_relative_to_it(tmp_path):
-    (tmp_path / "f.toml").write_text(ROUTE + '[[route]]\npath = "/a"\napp = { target = "m:a", env = "file:.env" }\n[[route]]\nfiles = "www"\n[log]\naccess = "a.log"\n')
+    (tmp_path / "f.toml").write_text(
+        ROUTE
+        + '[[route]]\npath = "/a"\napp = { target = "m:a", env = "file:.env" }\n[[route]]\nfiles = "www"\n[log]\naccess = "a.log"\n'
+    )
     config = load(str(tmp_path / "f.toml"), env={"FAIRLEAD_LOG_FILE": "e.log"})
     assert config.routes[1].app.dir == str(tmp_path)
     assert config.routes[1].app.env == str(tmp_path / ".env")
@@ -237,7 +335,14 @@ def test_all_errors_are_told_at_once_in_file_order():
     found = problems(text)
     assert [problem.line for problem in found] == sorted(problem.line for problem in found)
     keys = {problem.key for problem in found}
-    assert keys >= {"server.grace", "server.workrs", "listener[0].bind", "route[0].limits", "route[0].app.target", "upstream[0]"}
+    assert keys >= {
+        "server.grace",
+        "server.workrs",
+        "listener[0].bind",
+        "route[0].limits",
+        "route[0].app.target",
+        "upstream[0]",
+    }
     with pytest.raises(ConfigError) as caught:
         loads(text, "t.toml")
     assert len(caught.value.problems) == len(found)
@@ -245,21 +350,42 @@ def test_all_errors_are_told_at_once_in_file_order():
 
 
 @pytest.mark.parametrize(
-    ("text", "line"), [("a = ", 1), ("\n\n[a\n", 3), ("a = 1\na = 2\n", 2), ('x = "abc\n', 1), ("[a]\nb = { c = 1,\n d = 2 }\n", 2), ("a = [1,\n2", 2)]
+    ("text", "line"),
+    [
+        ("a = ", 1),
+        ("\n\n[a\n", 3),
+        ("a = 1\na = 2\n", 2),
+        ('x = "abc\n', 1),
+        ("[a]\nb = { c = 1,\n d = 2 }\n", 2),
+        ("a = [1,\n2", 2),
+    ],
 )
 def test_a_syntax_error_keeps_its_line(text, line):
     problem = only(text)
     assert (problem.line, problem.message.startswith("not TOML")) == (line, True)
 
 
-@pytest.mark.parametrize("text", ["a = " + "[" * 5000 + "]" * 5000, "a = 1" + "0" * 5000, "a." * 3000 + "b = 1", "x = 0x" + "F" * 6000, "[server]\nworkers = 0x" + "F" * 6000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 5000 + "]" * 5000,
+        "a = 1" + "0" * 5000,
+        "a." * 3000 + "b = 1",
+        "x = 0x" + "F" * 6000,
+        "[server]\nworkers = 0x" + "F" * 6000,
+    ],
+)
 def test_absurd_toml_is_an_error_and_no_crash(text):
     assert problems(text)
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b"# ok\n# caf\xe9\n")
-    for path, line, says in ((tmp_path / "no.toml", 0, "No such file"), (tmp_path, 0, "directory"), (tmp_path / "latin.toml", 2, "UTF-8")):
+    for path, line, says in (
+        (tmp_path / "no.toml", 0, "No such file"),
+        (tmp_path, 0, "directory"),
+        (tmp_path / "latin.toml", 2, "UTF-8"),
+    ):
         with pytest.raises(ConfigError) as caught:
             load(str(path), env={})
         (problem,) = caught.value.problems
@@ -283,7 +409,12 @@ def test_a_byte_order_mark_is_no_error(tmp_path):
         (HEAD + '[[route]]\napp = "a:b"\nredirect = "/"\n', "route[0]", "2 answers: app, redirect"),
         (HEAD + '[[route]]\nproxy = "web"\n', "route[0].proxy.upstream", 'no upstream "web"'),
         (HEAD + "[[route]]\n[route.proxy]\n", "route[0].proxy", "no upstream"),
-        (HEAD + '[[route]]\nproxy = { upstream = "u", split = { u = 1 } }\n[[upstream]]\nname = "u"\nservers = ["a:1"]\n', "route[0].proxy", "both"),
+        (
+            HEAD
+            + '[[route]]\nproxy = { upstream = "u", split = { u = 1 } }\n[[upstream]]\nname = "u"\nservers = ["a:1"]\n',
+            "route[0].proxy",
+            "both",
+        ),
         (HEAD + '[[route]]\nlistener = "wbe"\nrespond = 200\n', "route[0].listener", 'no listener "wbe"'),
         (HEAD + '[[route]]\npath = "/a*"\nrespond = 200\n', "route[0].path", "segment a*"),
         (HEAD + '[[route]]\npath = "/a/../b"\nrespond = 200\n', "route[0].path", "dot segments"),
@@ -293,7 +424,11 @@ def test_a_byte_order_mark_is_no_error(tmp_path):
         (HEAD + '[[route]]\npath = "/{a}"\nredirect = "/{b}"\n', "route[0].redirect", "{b} is unknown"),
         (HEAD + '[[route]]\nredirect = "/a b"\n', "route[0].redirect", "blank"),
         (HEAD + "[[route]]\nrespond = { status = 204, body = 'x' }\n", "route[0].respond", "no body"),
-        (HEAD + "[[route]]\nrespond = { headers = { a = 'x\\ny' } }\n".replace("'", '"'), "route[0].respond.headers", "header value"),
+        (
+            HEAD + "[[route]]\nrespond = { headers = { a = 'x\\ny' } }\n".replace("'", '"'),
+            "route[0].respond.headers",
+            "header value",
+        ),
         (ROUTE + HEAD, "listener[1].bind", "already bound"),
         (ROUTE + '[[listener]]\nname = "listener1"\nbind = "127.0.0.1:1"\n', "listener[1].name", "name of another"),
         (ROUTE + '[[listener]]\nkind = "tcp"\nbind = "127.0.0.1:1"\n', "listener[1]", "no upstream"),
@@ -303,17 +438,41 @@ def test_a_byte_order_mark_is_no_error(tmp_path):
         (ROUTE + '[[listener]]\nbind = "127.0.0.1:1"\nprotocols = []\n', "listener[1].protocols", "is empty"),
         (ROUTE + f'[[listener]]\nbind = "unix:/{"x" * 120}"\n', "listener[1].bind", "121 bytes"),
         (ROUTE + '[[listener]]\nbind = "127.0.0.1:1"\ntls = {}\n', "listener[1].tls", "no certificate"),
-        (ROUTE + '[[listener]]\nbind = "127.0.0.1:1"\ntls = { certificate = "/no/c.pem" }\n', "listener[1].tls.certificate", "does not exist"),
-        (ROUTE + '[[listener]]\nbind = "127.0.0.1:1"\ntls = { mode = "dev", min = "1.3", max = "1.2" }\n', "listener[1].tls.min", "newer"),
+        (
+            ROUTE + '[[listener]]\nbind = "127.0.0.1:1"\ntls = { certificate = "/no/c.pem" }\n',
+            "listener[1].tls.certificate",
+            "does not exist",
+        ),
+        (
+            ROUTE + '[[listener]]\nbind = "127.0.0.1:1"\ntls = { mode = "dev", min = "1.3", max = "1.2" }\n',
+            "listener[1].tls.min",
+            "newer",
+        ),
         (ROUTE + '[server]\npattern = "single"\nworkers = 2\n', "server.workers", "exactly one"),
         (ROUTE + "[server]\nfronts = 2\n", "server.fronts", "dispatch"),
         (ROUTE + '[[upstream]]\nname = "u"\n', "upstream[0]", "no servers"),
         (ROUTE + '[[upstream]]\nname = "u"\nservers = ["a:0"]\n', "upstream[0].servers[0]", "port 0"),
         (ROUTE + '[[upstream]]\nname = "u"\nservers = ["a:1"]\nprotocol = "h2"\n', "upstream[0].protocol", "needs TLS"),
-        (ROUTE + '[[upstream]]\nname = "u"\nservers = ["a:1"]\nbalance = "hash(cookie)"\n', "upstream[0].balance", "by what"),
-        (ROUTE + '[[upstream]]\nname = "u"\nservers = ["a:1"]\npool = { warm = 9, max = 2 }\n', "upstream[0].pool.warm", "more than max"),
-        (HEAD + '[[route]]\nfilters = ["compres"]\nrespond = 1\n'.replace("= 1", "= 200"), "route[0].filters[0]", "unknown"),
-        (HEAD + '[[route]]\nfilters = [{ ratelimit = "100" }]\nrespond = 200\n', "route[0].filters[0].ratelimit.rate", "not a rate"),
+        (
+            ROUTE + '[[upstream]]\nname = "u"\nservers = ["a:1"]\nbalance = "hash(cookie)"\n',
+            "upstream[0].balance",
+            "by what",
+        ),
+        (
+            ROUTE + '[[upstream]]\nname = "u"\nservers = ["a:1"]\npool = { warm = 9, max = 2 }\n',
+            "upstream[0].pool.warm",
+            "more than max",
+        ),
+        (
+            HEAD + '[[route]]\nfilters = ["compres"]\nrespond = 1\n'.replace("= 1", "= 200"),
+            "route[0].filters[0]",
+            "unknown",
+        ),
+        (
+            HEAD + '[[route]]\nfilters = [{ ratelimit = "100" }]\nrespond = 200\n',
+            "route[0].filters[0].ratelimit.rate",
+            "not a rate",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_an_error(text, key, says):
@@ -325,7 +484,9 @@ def test_what_does_not_fit_together_is_an_error(text, key, says):
 
 
 def test_a_route_that_is_never_reached_is_a_warning_that_names_the_other():
-    problem = only(HEAD + '[[route]]\npath = "/a/*"\nrespond = 200\n\n[[route]]\npath = "/a/b"\nrespond = 200\n', "warning")
+    problem = only(
+        HEAD + '[[route]]\npath = "/a/*"\nrespond = 200\n\n[[route]]\npath = "/a/b"\nrespond = 200\n', "warning"
+    )
     assert (problem.line, problem.key) == (7, "route[1]")
     assert "route 1 (t.toml:3" in problem.message
 
@@ -347,11 +508,27 @@ def test_a_wildcard_that_overlaps_is_a_warning_and_both_families_do_not():
 
 def test_a_flag_is_stronger_than_a_variable_and_that_than_the_file():
     text = ROUTE + '[server]\nworkers = 1\nbacklog = 1\ngrace = "1s"\n[journey]\nserver_timing = "off"\n'
-    env = {"FAIRLEAD_SERVER_WORKERS": "2", "FAIRLEAD_SERVER_BACKLOG": "2", "FAIRLEAD_LOG_QUERY": "off", "FAIRLEAD_SERVER_LIMITS_MEMORY": "1GiB", "HOME": "/"}
+    env = {
+        "FAIRLEAD_SERVER_WORKERS": "2",
+        "FAIRLEAD_SERVER_BACKLOG": "2",
+        "FAIRLEAD_LOG_QUERY": "off",
+        "FAIRLEAD_SERVER_LIMITS_MEMORY": "1GiB",
+        "HOME": "/",
+    }
     config = loads(text, "t.toml", env=env, flags={"server.workers": 3, "log.access": "off"})
     server = config.server
-    assert (server.workers, server.backlog, server.grace, server.limits.memory, config.log.query, config.log.access) == (3, 2, 1, 2**30, False, "off")
-    origins = {path: str(config.origin(path)) for path in ("server.workers", "server.backlog", "server.grace", "log.access", "server.unit")}
+    assert (
+        server.workers,
+        server.backlog,
+        server.grace,
+        server.limits.memory,
+        config.log.query,
+        config.log.access,
+    ) == (3, 2, 1, 2**30, False, "off")
+    origins = {
+        path: str(config.origin(path))
+        for path in ("server.workers", "server.backlog", "server.grace", "log.access", "server.unit")
+    }
     assert origins == {
         "server.workers": "flag --workers",
         "server.backlog": "env FAIRLEAD_SERVER_BACKLOG",
@@ -362,8 +539,18 @@ def test_a_flag_is_stronger_than_a_variable_and_that_than_the_file():
 
 
 def test_a_wrong_variable_is_an_error_that_names_it():
-    found = problems_with_env({"FAIRLEAD_SERVER_WORKERS": "many", "FAIRLEAD_SERVER_WORKRES": "1", "FAIRLEAD_ADMIN": "unix:/x", "FAIRLEAD_OTHER": "1"})
-    assert sorted(problem.file for problem in found) == ["environment variable FAIRLEAD_SERVER_WORKERS", "environment variable FAIRLEAD_SERVER_WORKRES"]
+    found = problems_with_env(
+        {
+            "FAIRLEAD_SERVER_WORKERS": "many",
+            "FAIRLEAD_SERVER_WORKRES": "1",
+            "FAIRLEAD_ADMIN": "unix:/x",
+            "FAIRLEAD_OTHER": "1",
+        }
+    )
+    assert sorted(problem.file for problem in found) == [
+        "environment variable FAIRLEAD_SERVER_WORKERS",
+        "environment variable FAIRLEAD_SERVER_WORKRES",
+    ]
     assert any("FAIRLEAD_SERVER_WORKERS?" in problem.hint for problem in found)
 
 
@@ -382,7 +569,12 @@ def test_every_scalar_of_the_process_can_be_a_variable():
 def test_run_with_an_application_means_one_listener_and_one_route():
     config = config_from_args("shop.main:app", bind="127.0.0.1:9000", workers=2, pattern="reuseport", tls="dev", env={})
     (listener,), (route,) = config.listeners, config.routes
-    assert (str(listener.bind[0]), listener.tls.mode, route.app.target, route.path) == ("127.0.0.1:9000", "dev", "shop.main:app", "")
+    assert (str(listener.bind[0]), listener.tls.mode, route.app.target, route.path) == (
+        "127.0.0.1:9000",
+        "dev",
+        "shop.main:app",
+        "",
+    )
     assert (config.server.workers, config.server.pattern) == (2, "reuseport")
     assert str(config.admin.page) == "127.0.0.1:9900"
     assert str(config.origin("listener[0].bind")) == "flag --bind"
@@ -397,7 +589,13 @@ def test_the_page_is_on_only_where_nobody_else_comes():
 
 @pytest.mark.parametrize(
     ("arguments", "flag"),
-    [({"bind": "8000"}, "--bind"), ({"target": "app"}, "the application"), ({"pattern": "fast"}, "--pattern"), ({"pattern": "single", "workers": 2}, "--workers"), ({"tls": "yes"}, "--tls")],
+    [
+        ({"bind": "8000"}, "--bind"),
+        ({"target": "app"}, "the application"),
+        ({"pattern": "fast"}, "--pattern"),
+        ({"pattern": "single", "workers": 2}, "--workers"),
+        ({"tls": "yes"}, "--tls"),
+    ],
 )
 def test_a_wrong_flag_is_named(arguments, flag):
     with pytest.raises(ConfigError) as caught:
@@ -440,7 +638,35 @@ def test_a_network_is_strict_about_its_host_bits():
 
 # ---- fuzz -----------------------------------------------------------------------------------------------------------
 
-PIECES = ['"', "'", "[", "]", "{", "}", "=", "\n", "#", ",", ".", "[[route]]", "[x]", "\\", '"""', "1e400", "nan", "-1", "0x" + "f" * 40, "true", '"10s"', '""', "{}", "[]", "\x00", "é", "1979-05-27"]
+PIECES = [
+    '"',
+    "'",
+    "[",
+    "]",
+    "{",
+    "}",
+    "=",
+    "\n",
+    "#",
+    ",",
+    ".",
+    "[[route]]",
+    "[x]",
+    "\\",
+    '"""',
+    "1e400",
+    "nan",
+    "-1",
+    "0x" + "f" * 40,
+    "true",
+    '"10s"',
+    '""',
+    "{}",
+    "[]",
+    "\x00",
+    "é",
+    "1979-05-27",
+]
 
 
 def mutated(text, rng):
@@ -453,7 +679,18 @@ def mutated(text, rng):
 
 def swapped(text, rng):
     """Values replaced by values of another sort, which stays TOML more often than free mutation does."""
-    values = [*PIECES, '"x:y"', '"unix:"', '"[::1]:1"', "[1, [2]]", '{ a = { b = "c" } }', '"none"', "99999999999999999999", "-0.0", '["", ""]']
+    values = [
+        *PIECES,
+        '"x:y"',
+        '"unix:"',
+        '"[::1]:1"',
+        "[1, [2]]",
+        '{ a = { b = "c" } }',
+        '"none"',
+        "99999999999999999999",
+        "-0.0",
+        '["", ""]',
+    ]
     lines = text.split("\n")
     for _ in range(rng.randint(1, 5)):
         at = rng.randrange(len(lines))

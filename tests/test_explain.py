@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from fairlead.run import explain, reference
 from fairlead.run.load import examine, loads
 
@@ -57,7 +58,9 @@ def test_check_of_a_good_file_says_so(file, capsys):
 
 
 def test_check_prints_every_problem_on_its_own_line_and_ends_with_2(file, capsys):
-    file.write_text(TWO + '[server]\ngrace = 1\nworkrs = 1\n[[route]]\npath = "/api/x"\nrespond = 200\n[[upstream]]\nname = "u"\n')
+    file.write_text(
+        TWO + '[server]\ngrace = 1\nworkrs = 1\n[[route]]\npath = "/api/x"\nrespond = 200\n[[upstream]]\nname = "u"\n'
+    )
     assert run("check", file) == 2
     out, err = capsys.readouterr()
     lines = err.splitlines()
@@ -178,7 +181,7 @@ def test_the_reference_page_is_up_to_date():
 
 
 def test_help_texts_come_from_the_settings():
-    assert "Default: \"process\"." in reference.describe("server.unit")
+    assert 'Default: "process".' in reference.describe("server.unit")
     with pytest.raises(KeyError):
         reference.describe("server.nothing")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+
 from fairlead.core.message import Request
 from fairlead.serve.table import FEW, BadPath, Entry, Table, normalise_path, parse_path, plain_host
 
@@ -174,7 +175,9 @@ def test_a_path_has_one_normal_form(raw, normal, path):
     assert normalise_path(normal) == (normal, path)
 
 
-@pytest.mark.parametrize("raw", [b"/%", b"/%4", b"/%zz", b"/a%00b", b"/a b", b"/a\x00", b"/a\x7f", b"/a#b", b"/a?b", b"/a\nb", b"/%%41"])
+@pytest.mark.parametrize(
+    "raw", [b"/%", b"/%4", b"/%zz", b"/a%00b", b"/a b", b"/a\x00", b"/a\x7f", b"/a#b", b"/a?b", b"/a\nb", b"/%%41"]
+)
 def test_a_bad_path_is_a_400(raw):
     with pytest.raises(BadPath) as caught:
         normalise_path(raw)
@@ -204,7 +207,9 @@ def test_a_target_that_is_no_path_has_no_route():
     assert Table([route()]).resolve("web", Request("CONNECT", "http", b"a:443", b"a:443", [])) is None
 
 
-@pytest.mark.parametrize("path", ["api", "/a*", "/a/*/b", "/a{x}", "/{x}/{x}", "/{}", "/a/../b", "/./a", "/{1}", "/a%zz"])
+@pytest.mark.parametrize(
+    "path", ["api", "/a*", "/a/*/b", "/a{x}", "/{x}/{x}", "/{}", "/a/../b", "/./a", "/{1}", "/a%zz"]
+)
 def test_a_route_path_that_cannot_match_is_refused(path):
     with pytest.raises(ValueError):
         parse_path(path)
@@ -253,6 +258,8 @@ def test_why_not_says_the_first_condition_that_fails():
     assert entry.why_not("web", "x.y", "/a", "GET", [(b"h", b"1")]) == ""
 
 
-@pytest.mark.parametrize(("host", "plain"), [("A.B:1", "a.b"), ("a.", "a"), ("[::1]:8", "[::1]"), ("[::1]", "[::1]"), ("", "")])
+@pytest.mark.parametrize(
+    ("host", "plain"), [("A.B:1", "a.b"), ("a.", "a"), ("[::1]:8", "[::1]"), ("[::1]", "[::1]"), ("", "")]
+)
 def test_a_plain_host_has_no_port(host, plain):
     assert plain_host(host) == plain

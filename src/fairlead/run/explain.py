@@ -1,9 +1,9 @@
 """``fairlead check FILE`` and ``fairlead explain FILE [URL]``: what a configuration says, before anything is opened.
 
-``check`` prints every problem on its own line (errors, warnings, notices) and ends with 2 when there is an error. ``explain``
-prints the effective configuration, defaults included, as TOML that can be read again, with the place each value came from; with
-a URL it prints which listener and which route answer, and why each earlier route does not. The routes are asked through the
-same table that serves requests, so the two cannot disagree.
+``check`` prints every problem on its own line (errors, warnings, notices) and ends with 2 when there is an error.
+``explain`` prints the effective configuration, defaults included, as TOML that can be read again, with the place each
+value came from; with a URL it prints which listener and which route answer, and why each earlier route does not. The
+routes are asked through the same table that serves requests, so the two cannot disagree.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fairlead.run.answers import Filter
 from fairlead.run.load import examine
 from fairlead.run.scan import join
 from fairlead.run.setting import Origin, settings
-from fairlead.run.units import Secret, quote
+from fairlead.run.units import quote
 from fairlead.serve.table import Match, Table, normalise_path
 
 COMMENT_AT = 56
@@ -47,7 +47,13 @@ def register(subparsers: Any) -> None:
     explain.add_argument("file", help="the configuration file")
     explain.add_argument("url", nargs="?", help="a URL, or a path: say which route answers it")
     explain.add_argument("--method", default="GET", help="method of the request (default: GET)")
-    explain.add_argument("--header", action="append", default=[], metavar="NAME=VALUE", help="a header field of the request; may be repeated")
+    explain.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a header field of the request; may be repeated",
+    )
     explain.add_argument("--json", action="store_true", help="print JSON")
     explain.set_defaults(run=run_explain)
 
@@ -182,7 +188,9 @@ def as_json(value: Any, config: c.Config | None = None, path: str = "") -> Any:
         elif not setting.many:
             out[key] = as_json(item, root, where)
         elif setting.table is Filter:
-            out[key] = [{one.name: as_json(one.options, root, f"{where}[{i}].{one.name}")} for i, one in enumerate(item)]
+            out[key] = [
+                {one.name: as_json(one.options, root, f"{where}[{i}].{one.name}")} for i, one in enumerate(item)
+            ]
         else:
             out[key] = [as_json(one, root, f"{where}[{i}]") for i, one in enumerate(item)]
     return out
@@ -196,7 +204,7 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
-    return str(value) if not isinstance(value, Secret) else str(value)
+    return str(value)
 
 
 # ---- which route ----------------------------------------------------------------------------------------------------
@@ -241,7 +249,10 @@ def candidates(config: c.Config, request: Asked) -> tuple[list[c.Listener], str]
     bound = [one for one in fitting if any(address.port == request.port for address in one.bind)]
     if bound:
         return bound, ""
-    return fitting, f"no listener is bound to port {request.port} for {request.scheme or 'http'}; as if something led there:"
+    return (
+        fitting,
+        f"no listener is bound to port {request.port} for {request.scheme or 'http'}; as if something led there:",
+    )
 
 
 def explain_url(config: c.Config, args: argparse.Namespace) -> int:
@@ -269,11 +280,24 @@ def answer(config: c.Config, listener: c.Listener, request: Asked) -> dict[str, 
         route, place = config.routes[entry.index], str(config.origin(f"route[{entry.index}]"))
         taken = match is not None and match.route is route
         why = entry.why_not(listener.name, request.host, request.path, request.method, request.headers)
-        tried.append({"route": entry.index + 1, "place": place, "answer": described(route), "why": "answers" if taken else reason(why, route, request)})
+        tried.append(
+            {
+                "route": entry.index + 1,
+                "place": place,
+                "answer": described(route),
+                "why": "answers" if taken else reason(why, route, request),
+            }
+        )
         if taken:
             break
     place = str(config.origin(f"listener[{config.listeners.index(listener)}]"))
-    out = {"listener": listener.name, "place": place, "tls": listener.tls is not None, "bind": [str(one) for one in listener.bind], "tried": tried}
+    out = {
+        "listener": listener.name,
+        "place": place,
+        "tls": listener.tls is not None,
+        "bind": [str(one) for one in listener.bind],
+        "tried": tried,
+    }
     return out | outcome(config, match)
 
 
@@ -287,7 +311,11 @@ def outcome(config: c.Config, match: Match | None) -> dict[str, Any]:
     if match is None:
         return {"status": 404, "says": "404: no route has this path"}
     if match.route is None:
-        return {"status": 405, "says": f"405: the path is there, the method is not; Allow: {', '.join(match.allow)}", "allow": list(match.allow)}
+        return {
+            "status": 405,
+            "says": f"405: the path is there, the method is not; Allow: {', '.join(match.allow)}",
+            "allow": list(match.allow),
+        }
     names = [one.name for one in match.route.filters]
     return {
         "status": 0,
@@ -302,7 +330,15 @@ def described(route: c.Route) -> str:
     """A route's answer in a few words."""
     name = route.answer
     value = getattr(route, name)
-    first = {"app": "target", "wsgi": "target", "grpc": "target", "files": "dir", "job": "run", "upload": "dir", "redirect": "to"}
+    first = {
+        "app": "target",
+        "wsgi": "target",
+        "grpc": "target",
+        "files": "dir",
+        "job": "run",
+        "upload": "dir",
+        "redirect": "to",
+    }
     if name == "proxy":
         return f"proxy to {value.upstream or ' | '.join(f'{to} ({weight})' for to, weight in value.split.items())}"
     if name == "respond":

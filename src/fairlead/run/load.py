@@ -1,9 +1,9 @@
-"""TOML, environment and flags -> the dataclasses of ``run/config``: every error of the file at once, each with its place.
+"""TOML, environment and flags -> the dataclasses of ``run/config``: every error at once, each with its place.
 
-Rules: a flag is stronger than the environment, the environment than the file, the file than the default. A wrong value is
-reported and the default stands in for it, so that the rest can be checked too. Unknown keys are errors with the nearest known
-key. Relative paths in a file are relative to that file, those in flags and variables to the working directory. Nothing is opened
-but the file itself.
+Rules: a flag is stronger than the environment, the environment than the file, the file than the default. A wrong
+value is reported and the default stands in for it, so that the rest can be checked too. Unknown keys are errors with
+the nearest known key. Relative paths in a file are relative to that file, those in flags and variables to the working
+directory. Nothing is opened but the file itself.
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ def follows(problem: Problem, earlier: list[Problem]) -> bool:
         parent = LAST_STEP.sub("", cause.key)
         whole = parent if parent != cause.key else ""
         last = cause.key.rpartition(".")[2]
-        if whole == problem.key and (cause.message == "is unknown" or last == "mode" or f"no {last}" in problem.message):
+        if whole == problem.key and (
+            cause.message == "is unknown" or last == "mode" or f"no {last}" in problem.message
+        ):
             return True
     return False
 
@@ -358,9 +360,9 @@ def config_from_args(
     page: str = "",
     env: Mapping[str, str] | None = None,
 ) -> c.Config:
-    """The configuration that ``fairlead run module:attribute`` means: one listener, one route, and the page when on loopback.
+    """The configuration that ``fairlead run module:attribute`` means: one listener, one route, the page on loopback.
 
-    ``tls`` is "dev" or ""; ``page`` an address, "off" or "" (on for loopback). Raises ``ConfigError`` that names the flags.
+    ``tls`` is "dev" or ""; ``page`` an address, "off" or "" (on for loopback). Raises ``ConfigError`` naming the flags.
     """
     given = {"workers": workers, "pattern": pattern, "unit": unit, "reload": reload}
     flags: dict[str, Any] = {f"server.{key}": value for key, value in given.items() if value}

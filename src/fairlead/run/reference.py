@@ -53,7 +53,9 @@ def section(cls: type, title: str, path: str, level: int) -> Iterator[str]:
     for _, setting, key in settings(cls):
         if setting.table is not None and setting.table is not Filter:
             inner = f"{path}.{key}"
-            yield from section(setting.table, f"[[{inner}]]" if setting.many else f"[{inner}]", inner, min(level + 1, 5))
+            yield from section(
+                setting.table, f"[[{inner}]]" if setting.many else f"[{inner}]", inner, min(level + 1, 5)
+            )
 
 
 def shown(setting: Setting, value: object) -> str:
@@ -81,7 +83,11 @@ def describe(path: str) -> str:
         cls = found
     f, setting = {key: (f, setting) for f, setting, key in settings(cls)}[last]
     doc = setting.doc.replace("`", "").replace("%", "%%")
-    return doc if setting.required or setting.kind is None else f"{doc} Default: {shown(setting, default_of(f)).replace('%', '%%')}."
+    return (
+        doc
+        if setting.required or setting.kind is None
+        else f"{doc} Default: {shown(setting, default_of(f)).replace('%', '%%')}."
+    )
 
 
 def main(arguments: list[str]) -> int:

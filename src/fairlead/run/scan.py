@@ -1,8 +1,9 @@
-"""Lines of TOML keys: ``tomllib`` gives values without places, so this walks a text that it has accepted and notes the places.
+"""Lines of TOML keys: ``tomllib`` gives values without places, so this walks a text that it has accepted and notes the
+places.
 
-Rules: the text is known to be valid TOML 1.0, so a value can be skipped by its first character. A key path is written as users
-write it: ``listener[0].limits.header``; keys that are not bare are quoted. A header or dotted key that goes through an array of
-tables means its last element. A path gets the line where it was first written.
+Rules: the text is known to be valid TOML 1.0, so a value can be skipped by its first character. A key path is written
+as users write it: ``listener[0].limits.header``; keys that are not bare are quoted. A header or dotted key that goes
+through an array of tables means its last element. A path gets the line where it was first written.
 """
 
 from __future__ import annotations

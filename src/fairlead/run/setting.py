@@ -1,7 +1,8 @@
 """Settings: how a configuration field carries its own doc, default, kind and key, so that each is written once.
 
-A field is made by ``setting`` (one value), ``table`` or ``tables``; ``settings`` lists them for whoever reads, shows or documents
-a table. A class may carry ``short``: a function that turns a short form into the table's dict, or answers ``None``.
+A field is made by ``setting`` (one value), ``table`` or ``tables``; ``settings`` lists them for whoever reads, shows
+or documents a table. A class may carry ``short``: a function that turns a short form into the table's dict, or
+answers ``None``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Units: how the text of a setting becomes a value, and a value becomes text again.
 
-A setting is written with its unit ("10s", "64KiB", "240B/s") and kept without one: durations are float seconds, sizes are int
-bytes, "none" is ``None``. A ``Kind`` reads and shows one sort of value; it raises ``BadValue`` saying what was wrong and what
-would be right, and knows nothing about files or keys. A bare number where a unit is expected is an error, never a guess.
+A setting is written with its unit ("10s", "64KiB", "240B/s") and kept without one: durations are float seconds, sizes
+are int bytes, "none" is ``None``. A ``Kind`` reads and shows one sort of value; it raises ``BadValue`` saying what
+was wrong and what would be right, and knows nothing about files or keys. A bare number where a unit is expected is an
+error, never a guess.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class BadValue(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So much per time: ``amount`` (bytes when ``unit`` is "B") in ``seconds``, counted per ``scope`` ("" means in all)."""
+    """So much per time: ``amount`` (bytes when ``unit`` is "B") in ``seconds``, per ``scope`` ("" means in all)."""
 
     amount: float
     unit: str = ""
@@ -138,7 +139,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One sort of value: its ``name`` for the reference, how it is read from TOML, and how it is shown as TOML again."""
+    """One sort of value: its ``name`` for the reference, how it is read from TOML and shown as TOML again."""
 
     name: str
     read: Callable[[Any], Any]
@@ -240,8 +241,8 @@ def show_duration(value: float) -> str:
     micros = round(value * 1e6)
     if micros <= 0:
         return "0s" if value <= 0 else "1us"
-    for unit, size in (("d", 86400 * 10**6), ("h", 3600 * 10**6), ("m", 60 * 10**6), ("s", 10**6), ("ms", 1000), ("us", 1)):
-        count, rest = divmod(micros, size)
+    for unit in ("d", "h", "m", "s", "ms", "us"):
+        count, rest = divmod(micros, round(SECONDS[unit] * 1e6))
         if not rest and (count > 1 or (count == 1 and unit not in ("d", "m"))):
             return f"{count}{unit}"
     return f"{micros}us"
@@ -302,13 +303,17 @@ def read_rate(value: Any) -> Rate:
     return Rate(amount, "B" if unit else "", PER[per], scope or "")
 
 
+def _where(port: str) -> str:
+    return f'say on which address: "127.0.0.1:{port}" for this machine, "0.0.0.0:{port}" for everybody'
+
+
 def read_address(value: Any) -> Address:
     """ "host:port", "[::]:port", "unix:/path"."""
     right = 'write "127.0.0.1:8000", "[::1]:8000" or "unix:/run/app.sock"'
     if isinstance(value, int) and not isinstance(value, bool):
         raise BadValue(
             f"is only a port, {_plain(value)}",
-            f'say on which address: "127.0.0.1:{_plain(value)}" for this machine, "0.0.0.0:{_plain(value)}" for everybody',
+            _where(_plain(value)),
         )
     text = _text(value, right)
     if text.startswith("unix:"):
@@ -320,7 +325,7 @@ def read_address(value: Any) -> Address:
         number = text.lstrip(":")
         raise BadValue(
             f"{quote(text)} is only a port",
-            f'say on which address: "127.0.0.1:{number}" for this machine, "0.0.0.0:{number}" for everybody',
+            _where(number),
         )
     if not colon or not port.isascii() or not port.isdigit():
         missing = text if not colon else host

@@ -1,7 +1,7 @@
 """How the parts of a configuration fit together: references, contradictions, and what can never happen.
 
-Pure: looks at the dataclasses and at whether named files exist; opens and resolves nothing. An *error* stops the start, a
-*warning* is probably not meant, a *notice* is worth knowing. ``fairlead check`` prints all three.
+Pure: looks at the dataclasses and at whether named files exist; opens and resolves nothing. An *error* stops the
+start, a *warning* is probably not meant, a *notice* is worth knowing. ``fairlead check`` prints all three.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class Checker:
         if not file:
             return
         if not (os.path.isdir(file) if directory else os.path.isfile(file)):
-            self.say(path, f"{file} does not exist", f"name a {'directory' if directory else 'PEM file'} that does", severity)
+            self.say(
+                path, f"{file} does not exist", f"name a {'directory' if directory else 'PEM file'} that does", severity
+            )
         elif not os.access(file, os.R_OK):
             self.say(path, f"{file} cannot be read", "check its owner and mode", severity)
 
@@ -94,7 +96,9 @@ class Checker:
         if page is not None and page.is_unix:
             self.say("admin.page", "is a unix socket, which no browser opens", 'write "127.0.0.1:9900"')
         elif page is not None and not page.is_loopback:
-            self.say("admin.page", f"the page is public: {page}", "anybody who reaches it sees every request", "warning")
+            self.say(
+                "admin.page", f"the page is public: {page}", "anybody who reaches it sees every request", "warning"
+            )
         if isinstance(self.config.admin.bind, Address):
             self.unix("admin.bind", self.config.admin.bind)
 
@@ -103,7 +107,11 @@ class Checker:
             if name and name in names[:index]:
                 first = names.index(name)
                 place = self.config.origin(f"{noun}[{first}].name")
-                self.say(f"{noun}[{index}].name", f"{quote(name)} is the name of another {noun} ({place})", "give each its own name")
+                self.say(
+                    f"{noun}[{index}].name",
+                    f"{quote(name)} is the name of another {noun} ({place})",
+                    "give each its own name",
+                )
 
     # -- [[listener]] --
 
@@ -127,7 +135,11 @@ class Checker:
     def unix(self, path: str, address: Address) -> None:
         if len(os.fsencode(address.path)) > UNIX_MOST:
             size = len(os.fsencode(address.path))
-            self.say(path, f"the unix path has {size} bytes, and {UNIX_MOST} is the most", "use a shorter directory, such as /run")
+            self.say(
+                path,
+                f"the unix path has {size} bytes, and {UNIX_MOST} is the most",
+                "use a shorter directory, such as /run",
+            )
 
     def kind_options(self, one: c.Listener, path: str) -> None:
         """Options that belong to another kind of listener, and those that this kind needs."""
@@ -137,15 +149,25 @@ class Checker:
             ("socks5", one.socks5, c.Socks5()),
         ):
             if one.kind != kind and options != default:
-                self.say(f"{path}.{kind}", f"belongs to kind = {quote(kind)}, and this is {quote(one.kind)}", f"remove it, or write kind = {quote(kind)}")
+                self.say(
+                    f"{path}.{kind}",
+                    f"belongs to kind = {quote(kind)}, and this is {quote(one.kind)}",
+                    f"remove it, or write kind = {quote(kind)}",
+                )
         layer4 = one.kind in ("tcp", "udp")
         if layer4 and not one.upstream and not (one.kind == "tcp" and one.sni):
             self.say(path, f"kind {quote(one.kind)} has no upstream", 'write upstream = "name of an [[upstream]]"')
         for key, value in (("upstream", one.upstream), ("sni", one.sni)):
             if value and (not layer4 or (key == "sni" and one.kind == "udp")):
-                self.say(f"{path}.{key}", f"belongs to layer 4, and this is {quote(one.kind)}", "for HTTP write a [[route]] with proxy")
+                self.say(
+                    f"{path}.{key}",
+                    f"belongs to layer 4, and this is {quote(one.kind)}",
+                    "for HTTP write a [[route]] with proxy",
+                )
         if one.mode == "nat" and not layer4:
-            self.say(f"{path}.mode", f'"nat" belongs to kind "tcp" or "udp", and this is {quote(one.kind)}', "remove it")
+            self.say(
+                f"{path}.mode", f'"nat" belongs to kind "tcp" or "udp", and this is {quote(one.kind)}', "remove it"
+            )
         if layer4 and one.upstream:
             self.uses(f"{path}.upstream", one.upstream)
         for name in one.sni.values() if layer4 else ():
@@ -157,17 +179,27 @@ class Checker:
         if "h3" in one.protocols and one.tls is None:
             self.say(f"{path}.protocols", '"h3" needs TLS', 'write tls = "dev", or a certificate')
         if "h3" in one.protocols and any(address.is_unix for address in one.bind):
-            self.say(f"{path}.protocols", '"h3" runs over UDP and cannot use a unix socket', 'remove "h3" or the unix address')
+            self.say(
+                f"{path}.protocols",
+                '"h3" runs over UDP and cannot use a unix socket',
+                'remove "h3" or the unix address',
+            )
         if one.early_data and one.tls is None:
             self.say(f"{path}.early_data", "needs TLS", 'write tls = "dev", or a certificate')
         if one.limits.head < one.limits.line:
-            self.say(f"{path}.limits.head", "is smaller than limits.line", "the head includes the request line", "warning")
+            self.say(
+                f"{path}.limits.head", "is smaller than limits.line", "the head includes the request line", "warning"
+            )
 
     def tls(self, tls: c.Tls, path: str) -> None:
         if tls.mode == "files" and not tls.certificate and not tls.certificates:
             self.say(path, "has no certificate", 'write certificate = "cert.pem" and key = "key.pem", or mode = "dev"')
         if tls.mode != "files" and (tls.certificate or tls.certificates):
-            self.say(f"{path}.mode", f"{quote(tls.mode)} makes its own certificates", "remove certificate, or write mode = \"files\"")
+            self.say(
+                f"{path}.mode",
+                f"{quote(tls.mode)} makes its own certificates",
+                'remove certificate, or write mode = "files"',
+            )
         if tls.mode == "acme" and not tls.names:
             self.say(path, "mode acme has no names", 'write names = ["shop.example"]')
         if tls.key and not tls.certificate:
@@ -194,22 +226,38 @@ class Checker:
             self.claim(taken, ("tcp", page.host, page.port), "admin.page", "admin.page")
         if isinstance(self.config.admin.bind, Address):
             bind = self.config.admin.bind
-            self.claim(taken, ("unix" if bind.is_unix else "tcp", bind.path or bind.host, bind.port), "admin.bind", "admin.bind")
+            self.claim(
+                taken,
+                ("unix" if bind.is_unix else "tcp", bind.path or bind.host, bind.port),
+                "admin.bind",
+                "admin.bind",
+            )
 
-    def claim(self, taken: dict[tuple[str, str, int], tuple[str, str]], key: tuple[str, str, int], path: str, name: str) -> None:
+    def claim(
+        self, taken: dict[tuple[str, str, int], tuple[str, str]], key: tuple[str, str, int], path: str, name: str
+    ) -> None:
         transport, host, port = key
         if transport != "unix" and port == 0:
             return
         if key in taken:
             other, place = taken[key]
-            self.say(path, f"{host}{f':{port}' if port else ''} is already bound by {quote(other)} ({self.config.origin(place)})", "give each its own address")
+            self.say(
+                path,
+                f"{host}{f':{port}' if port else ''} is already bound by {quote(other)} ({self.config.origin(place)})",
+                "give each its own address",
+            )
             return
         taken[key] = (name, path)
         wide = "::" if ":" in host else "0.0.0.0"
         for (their_transport, their_host, their_port), (other, _) in taken.items():
             same = their_transport == transport and their_port == port and their_host != host
             if same and wide in (host, their_host) and (":" in host) == (":" in their_host):
-                self.say(path, f"{host}:{port} overlaps with {their_host}:{port} of {quote(other)}", "give each its own port", "warning")
+                self.say(
+                    path,
+                    f"{host}:{port} overlaps with {their_host}:{port} of {quote(other)}",
+                    "give each its own port",
+                    "warning",
+                )
 
     # -- [[upstream]] --
 
@@ -243,12 +291,23 @@ class Checker:
     def route(self, one: c.Route, path: str) -> None:
         self.pattern(one, path)
         for name in one.listener:
-            if self.refers(f"{path}.listener", name, self.listeners, "listener") and self.listeners[name].kind != "http":
+            if (
+                self.refers(f"{path}.listener", name, self.listeners, "listener")
+                and self.listeners[name].kind != "http"
+            ):
                 kind = quote(self.listeners[name].kind)
-                self.say(f"{path}.listener", f"listener {quote(name)} is of kind {kind}, which has no routes", 'name one of kind "http"')
+                self.say(
+                    f"{path}.listener",
+                    f"listener {quote(name)} is of kind {kind}, which has no routes",
+                    'name one of kind "http"',
+                )
         for method in one.methods:
             if method not in STANDARD and method.upper() in STANDARD:
-                self.say(f"{path}.methods", f"{quote(method)} is not a method; methods are in capitals", f"write {quote(method.upper())}")
+                self.say(
+                    f"{path}.methods",
+                    f"{quote(method)} is not a method; methods are in capitals",
+                    f"write {quote(method.upper())}",
+                )
         if not one.answers:
             self.say(path, "has no answer", f"write one of {', '.join(c.ANSWERS)}")
         elif len(one.answers) > 1:
@@ -283,8 +342,16 @@ class Checker:
             if "room" not in names:
                 self.say(f"{path}.signal", "has no room", 'write path = "/rtc/{room}"')
             turn = one.signal.turn
-            if turn and self.refers(f"{path}.signal.turn", turn, self.listeners, "listener") and self.listeners[turn].kind != "turn":
-                self.say(f"{path}.signal.turn", f"listener {quote(turn)} is of kind {quote(self.listeners[turn].kind)}", 'name one of kind "turn"')
+            if (
+                turn
+                and self.refers(f"{path}.signal.turn", turn, self.listeners, "listener")
+                and self.listeners[turn].kind != "turn"
+            ):
+                self.say(
+                    f"{path}.signal.turn",
+                    f"listener {quote(turn)} is of kind {quote(self.listeners[turn].kind)}",
+                    'name one of kind "turn"',
+                )
         if one.redirect is not None and one.redirect.to:
             known = ["scheme", "host", "path", "query", *names]
             for name in FILLED.findall(one.redirect.to):
@@ -318,7 +385,12 @@ class Checker:
                 if other.shadows(entry):
                     place = self.config.origin(f"route[{earlier}]")
                     told = f"route {earlier + 1} ({place}, path {quote(self.config.routes[earlier].path or '/*')})"
-                    self.say(f"route[{index}]", f"is never reached: {told} answers first", "move it up, or remove it", "warning")
+                    self.say(
+                        f"route[{index}]",
+                        f"is never reached: {told} answers first",
+                        "move it up, or remove it",
+                        "warning",
+                    )
                     break
             entries.append((index, entry))
 
@@ -328,11 +400,21 @@ class Checker:
             self.say("", "has no listener", 'write [[listener]] with bind = "127.0.0.1:8000"')
         for index, upstream in enumerate(self.config.upstreams):
             if upstream.name and upstream.name not in self.used:
-                self.say(f"upstream[{index}]", f"{quote(upstream.name)} is used by nothing", "remove it, or name it in a route", "warning")
+                self.say(
+                    f"upstream[{index}]",
+                    f"{quote(upstream.name)} is used by nothing",
+                    "remove it, or name it in a route",
+                    "warning",
+                )
         for index, listener in enumerate(self.config.listeners):
             heard = any(not route.listener or listener.name in route.listener for route in self.config.routes)
             if listener.kind == "http" and not heard:
-                self.say(f"listener[{index}]", f"{quote(listener.name)} has no route: every answer is 404", "write a [[route]]", "warning")
+                self.say(
+                    f"listener[{index}]",
+                    f"{quote(listener.name)} has no route: every answer is 404",
+                    "write a [[route]]",
+                    "warning",
+                )
 
 
 def transports(one: c.Listener, address: Address) -> list[str]:
@@ -343,4 +425,3 @@ def transports(one: c.Listener, address: Address) -> list[str]:
     if one.kind in UDP_KINDS or (one.kind == "http" and "h3" in one.protocols):
         out.append("udp")
     return out
-

@@ -1,18 +1,21 @@
 """The table: which route answers a request. Compiled once per configuration, asked on every request.
 
 Rules
-- Routes are tried in file order and the first that matches answers. A route matches when its listener, host, path, headers and
-  method all do; a condition that is not written is no condition.
-- A path is ``/a`` (exact), ``/a/*`` (prefix: also ``/a``), ``/a/{x}`` (``{x}`` is one segment, not empty), or nothing (everything).
-- The first route whose path fits but whose methods do not *chooses the path*: after it only routes with the same or a narrower
-  path can answer; when none does it is 405 with the methods of all that were passed over. So a catch-all at the end of the
-  file does not swallow a ``POST`` to a ``GET``-only route. ``GET`` includes ``HEAD``.
-- Paths are compared in their normal form (RFC 3986 section 6.2.2): escapes of unreserved characters decoded, other escapes in
-  upper case, dot segments removed after decoding, so ``%2e%2e`` hides nothing. ``%2F`` stays one character of a segment and
-  ``//`` stays as it is. The normal form is what a proxy sends on, so both sides of us see one path.
-- Hosts are compared without port, in lower case, without a dot at the end; ``*.example`` is any name below ``example``.
+- Routes are tried in file order and the first that matches answers. A route matches when its listener, host, path,
+  headers and method all do; a condition that is not written is no condition.
+- A path is ``/a`` (exact), ``/a/*`` (prefix: also ``/a``), ``/a/{x}`` (``{x}`` is one segment, not empty), or nothing
+  (everything).
+- The first route whose path fits but whose methods do not *chooses the path*: after it only routes with the same or a
+  narrower path can answer; when none does it is 405 with the methods of all that were passed over. So a catch-all at
+  the end of the file does not swallow a ``POST`` to a ``GET``-only route. ``GET`` includes ``HEAD``.
+- Paths are compared in their normal form (RFC 3986 section 6.2.2): escapes of unreserved characters decoded, other
+  escapes in upper case, dot segments removed after decoding, so ``%2e%2e`` hides nothing. ``%2F`` stays one character
+  of a segment and ``//`` stays as it is. The normal form is what a proxy sends on, so both sides of us see one path.
+- Hosts are compared without port, in lower case, without a dot at the end; ``*.example`` is any name below
+  ``example``.
 
-A route is any object with ``listeners``, ``host``, ``path``, ``methods`` (tuples and text) and ``headers`` (name to value, ``*`` any).
+A route is any object with ``listeners``, ``host``, ``path``, ``methods`` (tuples and text) and ``headers`` (name to
+value, ``*`` any).
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 from fairlead.core.errors import WireError
 
 ANY, EXACT, PREFIX, PATTERN = 0, 1, 2, 3
-FEW = 12  # up to here a walk over all entries is cheaper than cutting out the first segment
+FEW = 3  # up to here a walk over all entries is cheaper than cutting out the first segment
 UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 ESCAPE = re.compile(rb"%(?:([0-9A-Fa-f]{2})|)|[^!-~]|[#?]")
@@ -34,9 +37,9 @@ class BadPath(WireError):
 
 
 class Match:
-    """What the table found: ``route`` and its path ``params`` (decoded), or no route and the methods that ``allow`` answers.
+    """What the table found: a ``route`` and its path ``params`` (decoded), or no route and the ``allow`` of a 405.
 
-    ``allow`` is ``None`` when ``route`` is set; otherwise a tuple of methods for 405. ``index`` is the route's place in the file.
+    ``allow`` is ``None`` when ``route`` is set, otherwise a tuple of methods. ``index`` is the route's place in the file.
     """
 
     def __init__(self, route, index, params, allow=None):
@@ -46,7 +49,9 @@ class Match:
         self.allow = allow
 
     def __repr__(self):
-        return f"<Match route {self.index} {self.params}>" if self.allow is None else f"<Match none, allow {self.allow}>"
+        return (
+            f"<Match route {self.index} {self.params}>" if self.allow is None else f"<Match none, allow {self.allow}>"
+        )
 
 
 class Entry:
@@ -66,7 +71,9 @@ class Entry:
         if self.hosts is not None and "*" in self.hosts:
             self.hosts = None
         self.methods = with_head(route.methods) if route.methods else None
-        self.headers = [(name.lower().encode(), None if value == "*" else value.encode()) for name, value in route.headers.items()]
+        self.headers = [
+            (name.lower().encode(), None if value == "*" else value.encode()) for name, value in route.headers.items()
+        ]
         self.match = Match(route, index, {})
 
     def kind_of(self):
@@ -180,18 +187,26 @@ class Side:
         self.buckets = None
         self.rest = entries
         first = entries[0] if entries else None
-        if first is not None and first.kind == ANY and first.hosts is None and first.methods is None and not first.headers:
+        if (
+            first is not None
+            and first.kind == ANY
+            and first.hosts is None
+            and first.methods is None
+            and not first.headers
+        ):
             self.only = first.match
         elif len(entries) > FEW:
             self.sort()
 
     def sort(self):
-        """Entries by first segment, each list in file order; entries without a fixed first segment are in every list."""
+        """Entries by first segment, each list in file order; those without a fixed one are in every list."""
         firsts = {entry.segments[0] for entry in self.entries if entry.segments and entry.segments[0] is not None}
         self.rest = [entry for entry in self.entries if not entry.segments or entry.segments[0] is None]
         self.buckets = {}
         for first in firsts:
-            self.buckets[first] = [e for e in self.entries if not e.segments or e.segments[0] is None or e.segments[0] == first]
+            self.buckets[first] = [
+                e for e in self.entries if not e.segments or e.segments[0] is None or e.segments[0] == first
+            ]
 
     def find(self, host, path, method, headers):
         entries = self.entries
@@ -235,7 +250,8 @@ class Table:
     def find(self, listener, host, path, method, headers):
         """The `Match` of a request, or None when no route has its path.
 
-        `host` may have a port; `path` is the normalised raw path as text (`normalise_path`); `headers` have lower-case names.
+        `host` may have a port; `path` is the normalised raw path as text (`normalise_path`); `headers` have names in
+        lower case.
         """
         side = self.sides.get(listener)
         if side is None:
@@ -247,7 +263,7 @@ class Table:
     def resolve(self, listener, request):
         """The same for a `Request`, whose `path`, `raw_path` and `query` it sets; raises `BadPath`.
 
-        A target that is no path ("host:443" of a CONNECT) has no route; "*" of OPTIONS is matched by routes without a path.
+        A target that is no path ("host:443" of a CONNECT) has no route; the "*" of OPTIONS fits routes without a path.
         """
         target = request.target
         end = target.find(b"?")
@@ -337,8 +353,8 @@ def is_plain(data, v):
 def normalise_path(raw):
     """(normalised raw path, decoded path as text) of a path without its query; raises `BadPath`.
 
-    The decoded path is what ASGI calls ``path``: all escapes decoded, as UTF-8, what is not UTF-8 replaced. A path that is in
-    normal form comes back as the same object.
+    The decoded path is what ASGI calls ``path``: all escapes decoded, as UTF-8, what is not UTF-8 replaced. A path that
+    is in normal form comes back as the same object.
     """
     if is_plain(raw, raw):
         return raw, raw.decode("ascii")
