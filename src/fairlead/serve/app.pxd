@@ -1,0 +1,70 @@
+cimport cython
+from fairlead.core.connection cimport Connection
+from fairlead.core.exchange cimport Answer, Exchange
+from fairlead.core.handler cimport Handler
+from fairlead.core.journey cimport Clock, Journey
+from fairlead.core.message cimport Request, Response
+
+@cython.freelist(64)
+cdef class Ready:
+    cdef object value
+    cpdef send(self, object value)
+    cpdef throw(self, object kind, object value=*, object trace=*)
+    cpdef close(self)
+
+cdef class App(Handler):
+    cdef public object target, loop, state
+    cdef public str name, root_path, strip
+    cdef public set cycles
+    cdef object spawn, factory
+    cdef dict base, extensions
+    @cython.locals(conn=Connection, request=Request, cycle=Cycle, scope=dict, extensions=dict, method=str, peer=object)
+    cpdef open(self, Exchange exchange)
+    @cython.locals(conn=Connection, request=Request)
+    cdef unusual(self, Exchange exchange, dict scope)
+
+@cython.freelist(64)
+cdef class Cycle(Answer):
+    cdef public App app
+    cdef public Exchange exchange
+    cdef public object task
+    cdef Journey journey
+    cdef Clock clock
+    cdef Response response
+    cdef list receivers, senders, chunks
+    cdef bytes chunk
+    cdef long long held, left
+    cdef bint body_over, delivered, gone, half, full, bodiless, trailers, sent, complete
+
+    cpdef bint data(self, bytes chunk, bint end) except -1
+    cpdef end(self, list trailers)
+    cpdef reset(self, object why, str side)
+    cpdef room(self)
+
+    cpdef receive(self)
+    @cython.locals(body=bytes, count=cython.longlong, message=dict)
+    cdef dict message(self)
+
+    cpdef send(self, object message)
+    @cython.locals(status=int, response=Response, fields=list)
+    cdef start(self, dict message)
+    cdef list fields(self, object headers)
+    @cython.locals(body=bytes, more=cython.bint, response=Response, room=cython.bint, count=cython.longlong)
+    cdef object body(self, dict message)
+    @cython.locals(response=Response, count=cython.longlong)
+    cdef all_at_once(self, bytes body)
+    cdef last(self, dict message)
+    cdef other(self, object kind, dict message)
+    cdef finished(self)
+    cdef failed(self, object error)
+    cdef returned(self)
+    cdef broken(self, object error, object why)
+    cdef over(self)
+
+@cython.locals(i=Py_ssize_t, n=Py_ssize_t, c=cython.uchar)
+cdef int name_kind(bytes name, const unsigned char* v) except -1
+@cython.locals(i=Py_ssize_t, n=Py_ssize_t, number=cython.longlong)
+cdef long long digits(bytes value, const unsigned char* v) except -2
+cdef wake(list waiters)
+cdef bytes as_bytes(object body)
+cdef bint is_disconnect(object error) except -1

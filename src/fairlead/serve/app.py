@@ -1,0 +1,553 @@
+"""An ASGI application (ASGI 3.0, HTTP spec 2.5) as a Handler: one request, one scope, one Cycle, one asyncio Task.
+
+Rules
+1. `receive()` and `send()` give an awaitable that is ready at once when nothing has to be waited for, so that a plain
+   request is one step of its Task. Only a missing body, a client that is slow, or waiting for `http.disconnect` suspends.
+2. The task runs `Cycle.run`, our own coroutine around the application's: its first step marks STARTED exactly (before the
+   application's first line), its last one learns how the application ended. It costs less than a done callback would.
+3. `http.response.start` is held until the first body message: then the framing can be chosen (a whole answer gets its
+   `content-length`), small answers leave in one write, and an application that fails in between still gets a clean 500.
+4. Body bytes are credited when `receive()` gives them to the application; its first call releases a 100 Continue.
+5. `http.disconnect` comes when the answer is complete or the client is gone. After that `send()` raises an OSError
+   (spec 2.4) if the client left, and does nothing if the answer was complete. The task is not cancelled.
+6. What an application gets wrong is an AppError that names it and what would be right: a 500 while the head is not out,
+   otherwise the connection is reset, because an answer cut short must not look finished.
+7. A task is referenced by its Cycle, a Cycle by `App.cycles` until it ends; then every reference between exchange, cycle
+   and task is dropped, so that finished requests need no garbage collector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from fairlead.core.errors import AppError, NetError
+from fairlead.core.exchange import Answer
+from fairlead.core.handler import Handler
+from fairlead.core.message import Response
+from fairlead.serve.errorpage import debug_page
+
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
+SPEC = {"version": "3.0", "spec_version": "2.5"}
+EAGER = sys.version_info >= (3, 12)
+
+
+class Disconnected(NetError, ConnectionError):
+    """The client is gone; raised by `send()`, and an OSError as the ASGI specification asks (2.4)."""
+
+    def __init__(self, message="the client closed the connection"):
+        super().__init__(message, step="send", status=499, retry="never")
+
+
+class Ready:
+    """An awaitable that has its value already. Also a coroutine in shape, so `create_task(receive())` works."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.value is None:
+            raise StopIteration
+        raise StopIteration(self.value)
+
+    def send(self, value):
+        """Coroutine protocol: done at the first step."""
+        raise StopIteration(self.value)
+
+    def throw(self, kind, value=None, trace=None):
+        """Coroutine protocol: raises what was thrown."""
+        raise kind if value is None else value
+
+    def close(self):
+        """Coroutine protocol: nothing to stop."""
+
+
+DONE = Ready(None)
+
+
+class App(Handler):
+    """One ASGI application on one event loop. `state` is what its lifespan left; each request gets a shallow copy.
+
+    `strip` is a path prefix that becomes `root_path` (the application still sees the full path, as ASGI says).
+    """
+
+    def __init__(self, target, loop, *, name="app", state=None, root_path="", strip=""):
+        self.target = target
+        self.loop = loop
+        self.name = name
+        self.state = state if state is not None else {}
+        self.root_path = root_path
+        self.strip = strip.rstrip("/")
+        self.cycles = set()
+        self.factory = loop.get_task_factory() if hasattr(loop, "get_task_factory") else None
+        self.spawn = loop.create_task if self.factory is not None else asyncio.Task
+        self.extensions = {"http.response.trailers": {}, "http.response.early_hint": {}, "fairlead.journey": None}
+        self.base = {
+            "type": "http", "asgi": SPEC, "http_version": "1.1", "method": "GET", "scheme": "http", "path": "",
+            "raw_path": b"", "query_string": b"", "root_path": root_path, "headers": None, "client": None, "server": None,
+            "state": None, "extensions": None,
+        }  # fmt: skip
+
+    @property
+    def running(self):
+        """How many requests the application is working on."""
+        return len(self.cycles)
+
+    def open(self, exchange):
+        request = exchange.request
+        conn = exchange.conn
+        extensions = self.extensions.copy()
+        extensions["fairlead.journey"] = exchange.journey
+        scope = self.base.copy()
+        scope["http_version"] = request.version
+        method = request.method
+        scope["method"] = method
+        scope["scheme"] = request.scheme
+        scope["path"] = request.path
+        scope["raw_path"] = request.raw_path
+        scope["query_string"] = request.query
+        scope["headers"] = request.headers
+        scope["client"] = conn.peer
+        scope["server"] = conn.local
+        scope["state"] = self.state.copy()
+        scope["extensions"] = extensions
+        if self.strip or exchange.client is not None or method not in METHODS or type(conn.local) is not tuple:
+            self.unusual(exchange, scope)
+        cycle = Cycle(self, exchange)
+        exchange.answer = cycle
+        self.cycles.add(cycle)
+        if self.factory is not None:
+            cycle.task = self.spawn(cycle.run(scope))
+        elif EAGER and exchange.heard_end:
+            # The application's first part runs here. With a body to come it would only wait for it: then the usual way.
+            task = self.spawn(cycle.run(scope), loop=self.loop, name=self.name, eager_start=True)
+            if not task.done():
+                cycle.task = task
+        else:
+            cycle.task = self.spawn(cycle.run(scope), loop=self.loop, name=self.name)
+
+    def unusual(self, exchange, scope):
+        """The scope of what is not a plain request on a TCP connection."""
+        conn = exchange.conn
+        request = exchange.request
+        if self.strip and (request.path == self.strip or request.path.startswith(self.strip + "/")):
+            scope["root_path"] = self.root_path + self.strip
+        scope["method"] = request.method.upper()
+        client = exchange.client if exchange.client is not None else conn.peer
+        scope["client"] = client if type(client) is tuple else None
+        local = conn.local
+        if type(local) is not tuple:
+            scope["server"] = (local, None) if local else None
+
+
+class Cycle(Answer):
+    """One request of an App: the Answer of its exchange, and the `receive` and `send` of its application."""
+
+    def __init__(self, app, exchange):
+        self.app = app
+        self.exchange = exchange
+        self.journey = exchange.journey
+        self.clock = exchange.conn.clock
+        self.task = None
+        self.response = None
+        self.receivers = None
+        self.senders = None
+        self.chunk = None
+        self.chunks = None
+        self.held = 0
+        self.left = -1
+        self.body_over = exchange.heard_end
+        self.delivered = self.gone = self.half = self.full = False
+        self.bodiless = self.trailers = self.sent = self.complete = False
+
+    async def run(self, scope):
+        """The task: the application between STARTED and its end."""
+        self.journey.started = self.clock.now()
+        try:
+            await self.app.target(scope, self.receive, self.send)
+        except Exception as error:
+            self.failed(error)
+        except BaseException:
+            self.broken(None, "the server stopped while the application was answering")
+            raise
+        else:
+            self.returned()
+        finally:
+            self.over()
+
+    # ---- the exchange speaks
+
+    def data(self, chunk, end):
+        """Keep body bytes until the application asks; they are credited then."""
+        if end:
+            self.body_over = True
+        if chunk:
+            self.held += len(chunk)
+            if self.chunk is None:
+                self.chunk = chunk
+            elif self.chunks is None:
+                self.chunks = [self.chunk, chunk]
+            else:
+                self.chunks.append(chunk)
+        if self.receivers is not None:
+            wake(self.receivers)
+        return not chunk
+
+    def end(self, trailers):
+        self.body_over = True
+        if self.receivers is not None:
+            wake(self.receivers)
+
+    def reset(self, why, side):
+        if side == "read":
+            self.half = True
+        else:
+            self.gone = True
+        if self.receivers is not None:
+            wake(self.receivers)
+        if self.senders is not None:
+            wake(self.senders)
+
+    def room(self):
+        self.full = False
+        if self.senders is not None:
+            wake(self.senders)
+
+    # ---- the application listens
+
+    def receive(self):
+        """ASGI receive: the next `http.request`, or `http.disconnect`."""
+        message = self.message()
+        if message is not None:
+            return Ready(message)
+        return self.wait_message()
+
+    async def wait_message(self):
+        """The same when it is not there yet. Nothing is lost when this is cancelled: the message is made at its end."""
+        message = None
+        while message is None:
+            future = self.app.loop.create_future()
+            if self.receivers is None:
+                self.receivers = []
+            self.receivers.append(future)
+            try:
+                await future
+            finally:
+                if future in self.receivers:
+                    self.receivers.remove(future)
+            message = self.message()
+        return message
+
+    def message(self):
+        if not self.delivered and (self.body_over or (self.chunk is not None and not self.gone)):
+            if self.complete:
+                return {"type": "http.disconnect"}
+            body = b""
+            if self.chunk is not None:
+                body = self.chunk if self.chunks is None else b"".join(self.chunks)
+                self.chunk = None
+                self.chunks = None
+            count = self.held
+            self.held = 0
+            self.delivered = self.body_over
+            message = {"type": "http.request", "body": body, "more_body": not self.body_over}
+            if count:
+                self.exchange.credit(count)  # may bring the next chunk at once
+            return message
+        if self.complete or self.gone or self.half:
+            return {"type": "http.disconnect"}
+        if self.exchange.request.expect and not self.delivered:
+            self.exchange.credit(0)
+        return None
+
+    # ---- the application speaks
+
+    def send(self, message):
+        """ASGI send."""
+        if self.complete:
+            return DONE
+        if self.gone:
+            raise Disconnected()
+        kind = message.get("type")
+        if kind == "http.response.body":
+            return self.body(message)
+        if kind == "http.response.start":
+            self.start(message)
+        else:
+            self.other(kind, message)
+        return DONE
+
+    def start(self, message):
+        if self.response is not None:
+            raise AppError("the app sent http.response.start twice", hint="send it once, then http.response.body")
+        status = message.get("status")
+        if type(status) is not int:
+            status = whole_number(status)
+        if not 200 <= status <= 999:
+            raise AppError(f"the app sent status {status}", hint="a final status is 200 to 599; 1xx are not final")
+        self.bodiless = status == 204 or status == 304 or self.exchange.request.method == "HEAD"
+        fields = self.fields(message.get("headers", ()))
+        self.response = Response(status, fields, self.left)
+        if message.get("trailers", False):
+            self.trailers = True
+
+    def fields(self, headers):
+        """The header list of the answer: a list of our own, names in lower case; `left` is the declared length or -1."""
+        found = []
+        for pair in headers:
+            name, value = pair
+            if type(name) is not bytes or type(value) is not bytes:
+                raise AppError(
+                    f"the app sent a header that is not a pair of bytes: {pair!r}"[:200],
+                    hint='names and values are bytes, as in (b"content-type", b"text/plain")',
+                )
+            kind = name_kind(name, name)
+            if kind & 1:
+                name = name.lower()
+                kind = name_kind(name, name)
+                pair = (name, value)
+            if kind == 2:
+                self.left = digits(value, value)
+                if self.left < 0:
+                    raise AppError(f"the app sent content-length {value!r}"[:100], hint="it is a number of bytes")
+            elif kind == 4:
+                continue  # framing is the connection's: chunked only where the version has it
+            found.append(pair if type(pair) is tuple else (name, value))
+        return found
+
+    def body(self, message):
+        response = self.response
+        if response is None:
+            raise AppError("the app sent http.response.body first", hint="send http.response.start before it")
+        body = message.get("body", b"")
+        if type(body) is not bytes:
+            body = as_bytes(body)
+        more = message.get("more_body", False)
+        if not self.sent and not more and not self.trailers:
+            self.all_at_once(body)
+            return DONE
+        if not self.sent:
+            self.sent = True
+            self.exchange.head(response, self.bodiless)
+        if self.bodiless:
+            if not more:
+                self.finished()
+            return DONE
+        count = len(body)
+        if self.left >= 0:
+            self.left -= count
+            if self.left < 0:
+                raise AppError(
+                    f"the app sent more than its content-length of {response.length} bytes",
+                    hint="send as many as it says, or no content-length",
+                )
+            if not more and self.left:
+                raise AppError(
+                    f"the app sent {response.length - self.left} bytes of its content-length of {response.length}",
+                    hint="send as many as it says, or no content-length",
+                )
+        if not more and not self.trailers:
+            self.exchange.data(body, True)
+            self.finished()
+            return DONE
+        if not count:
+            self.exchange.conn.flush()
+            return DONE
+        room = self.exchange.data(body, False)
+        if room:
+            return DONE
+        self.full = True
+        return self.wait_room()
+
+    def all_at_once(self, body):
+        """A whole answer in one message."""
+        response = self.response
+        count = len(body)
+        if not self.bodiless:
+            if response.length < 0:
+                response.length = count
+                response.headers.append((b"content-length", b"%d" % count))
+            elif response.length != count:
+                raise AppError(
+                    f"the app sent {count} bytes with a content-length of {response.length}",
+                    hint="send as many as it says, or no content-length",
+                )
+        else:
+            body = b""
+        self.sent = True
+        self.exchange.whole(response, body)
+        self.finished()
+
+    async def wait_room(self):
+        """Until the client took enough, or left."""
+        while self.full and not self.gone:
+            future = self.app.loop.create_future()
+            if self.senders is None:
+                self.senders = []
+            self.senders.append(future)
+            try:
+                await future
+            finally:
+                if future in self.senders:
+                    self.senders.remove(future)
+        if self.gone and not self.complete:
+            raise Disconnected()
+
+    def last(self, message):
+        """http.response.trailers: the end of an answer that announced them."""
+        if not self.sent or not self.trailers:
+            raise AppError(
+                "the app sent http.response.trailers without announcing them",
+                hint='say "trailers": True in http.response.start and send the body first',
+            )
+        if message.get("more_trailers", False):
+            self.response.trailers = (self.response.trailers or []) + self.fields(message.get("headers", ()))
+            return
+        trailers = (self.response.trailers or []) + self.fields(message.get("headers", ()))
+        if not self.bodiless:
+            self.exchange.end(trailers or None)
+        self.finished()
+
+    def other(self, kind, message):
+        """Every message that is not part of a plain answer."""
+        if kind == "http.response.trailers":
+            self.last(message)
+        elif kind == "http.response.early_hint":
+            if not self.sent and self.exchange.request.version != "1.0":
+                self.exchange.inform(103, [(b"link", bytes(link)) for link in message.get("links", ())])
+        else:
+            raise AppError(
+                f"the app sent a message of type {kind!r}",
+                hint="in an http scope: http.response.start, then http.response.body",
+            )
+
+    # ---- how it ends
+
+    def finished(self):
+        """The answer is complete."""
+        self.complete = True
+        if self.receivers is not None:
+            wake(self.receivers)
+
+    def failed(self, error):
+        """The application raised."""
+        if self.gone and is_disconnect(error):
+            return
+        if isinstance(error, AppError):
+            why = AppError(str(error), hint=error.hint)
+        else:
+            why = f"{type(error).__name__} was raised by the application"
+        self.broken(error, why)
+
+    def returned(self):
+        """The application returned."""
+        if self.complete or self.gone:
+            return
+        if self.response is None:
+            text = "the app returned without a response"
+            hint = "send http.response.start and http.response.body before returning"
+        else:
+            text = "the app returned before its response was complete"
+            hint = "the last http.response.body has more_body False"
+        why = AppError(text, hint=hint)
+        self.broken(why, why)
+
+    def broken(self, error, why):
+        """End the exchange because of the application. What is kept has no traceback, which would hold us in a circle."""
+        exchange = self.exchange
+        if isinstance(why, str):
+            why = AppError(why)
+        conn = exchange.conn
+        if error is not None:
+            conn.service.observer.broke(exchange, error)
+        if self.complete:
+            return
+        self.complete = True
+        if not exchange.over:
+            if error is not None and conn.service.debug and not exchange.said_head:
+                response, body = debug_page(exchange, error)
+                exchange.error = why
+                exchange.whole(response, body)
+            else:
+                exchange.fail(why)
+        if self.receivers is not None:
+            wake(self.receivers)
+
+    def over(self):
+        """The task ends: nothing may keep it, or be kept by it."""
+        self.app.cycles.discard(self)
+        self.task = None
+        self.chunk = None
+        self.chunks = None
+        self.response = None
+
+
+def name_kind(name, v):
+    """What a header name needs: bit 0 it has upper case; 2 it is content-length; 4 it is transfer-encoding; 0 nothing."""
+    n = len(name)
+    for i in range(n):
+        c = v[i]
+        if 0x41 <= c <= 0x5A:
+            return 1
+    if n == 14 and v[0] == 0x63 and name == b"content-length":
+        return 2
+    if n == 17 and v[0] == 0x74 and name == b"transfer-encoding":
+        return 4
+    return 0
+
+
+def digits(value, v):
+    """A content-length, or -1. At most 18 digits, so that it fits."""
+    n = len(value)
+    if n == 0 or n > 18:
+        return -1
+    number = 0
+    for i in range(n):
+        if v[i] < 0x30 or v[i] > 0x39:
+            return -1
+        number = number * 10 + (v[i] - 0x30)
+    return number
+
+
+def wake(waiters):
+    """Let everybody go on who waits."""
+    for future in waiters:
+        if not future.done():
+            future.set_result(None)
+    waiters.clear()
+
+
+def as_bytes(body):
+    """A body that is not bytes: other buffers are copied, None is empty, text is refused."""
+    if body is None:
+        return b""
+    if isinstance(body, (bytearray, memoryview, bytes)):
+        return bytes(body)
+    raise AppError(f"the app sent a body of type {type(body).__name__}", hint="encode text first; a body is bytes")
+
+
+def whole_number(status):
+    """An integer that is not exactly an int (an HTTPStatus); a clear error for everything else."""
+    if isinstance(status, int):
+        return int(status)
+    raise AppError(f"the app sent status {status!r}"[:100], hint="it is a number, as in 200")
+
+
+def is_disconnect(error):
+    """Did the application only pass on that the client left? Frameworks wrap our Disconnected in their own errors."""
+    for _ in range(8):
+        if error is None:
+            return False
+        if isinstance(error, Disconnected):
+            return True
+        inner = getattr(error, "exceptions", None)
+        if inner:
+            return is_disconnect(inner[0])
+        error = error.__cause__ if error.__cause__ is not None else error.__context__
+    return False

@@ -1,0 +1,154 @@
+"""Finding the application that a configuration names: `module:attribute`, with errors that say which part is wrong.
+
+Rules
+1. No such module, a module that raised while it was imported, and an attribute that is not there are three different
+   mistakes, and read as such. The nearest right name is offered when there is one.
+2. A module's own exception is the cause (`__cause__`) of ours, with its traceback from the module on: our import
+   machinery is not the user's problem.
+3. What is found must be callable as ASGI. ASGI 2 (a class taking only a scope) and WSGI are recognised and named.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fairlead.core.errors import AppError
+
+EXAMPLE = 'write "module:attribute", as in "shop.main:app"'
+
+
+def load(target: str, dir: str = ".", factory: bool = False) -> Any:
+    """The application that `target` names. `dir` goes to the front of the import path; `factory` calls what was found.
+
+    Raises AppError; its `__cause__` is what the module raised, if it did.
+    """
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        raise AppError(f'"{target}" does not name an application', hint=EXAMPLE)
+    if module_name.endswith(".py") or os.sep in module_name:
+        name = module_name.removesuffix(".py").strip("./").replace(os.sep, ".")
+        raise AppError(f'"{module_name}" is a file, not a module', hint=f'write "{name}:{attribute}"')
+    folder = str(Path(dir).resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    found: Any = import_module(module_name, folder)
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise AppError(f'module "{module_name}" has no attribute "{attribute}"', hint=nearest_attribute(found, name))
+        found = getattr(found, name)
+    return made(found, target) if factory else checked(found, target)
+
+
+def import_module(name: str, folder: str) -> Any:
+    """Import a module, or say why not."""
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(error.name + ".")):
+            raise AppError(f'there is no module "{error.name}" in {folder}', hint=nearest_module(error.name, folder)) from None
+        raise raised(name, error) from trimmed(error)
+    except (Exception, SystemExit) as error:
+        raise raised(name, error) from trimmed(error)
+
+
+def raised(name: str, error: BaseException) -> AppError:
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    where = ""
+    trace = error.__traceback__
+    while trace is not None:
+        if "importlib" not in trace.tb_frame.f_code.co_filename:
+            where = f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f" ({Path(error.filename).name}:{error.lineno})"
+    return AppError(f'module "{name}" raised while it was imported: {what}{where}')
+
+
+def trimmed(error: BaseException) -> BaseException:
+    """The exception without our own frames and those of the import machinery at its top."""
+    trace = error.__traceback__
+    while trace is not None and (
+        trace.tb_frame.f_code.co_filename == __file__ or "importlib" in trace.tb_frame.f_code.co_filename
+    ):
+        trace = trace.tb_next
+    return error.with_traceback(trace)
+
+
+def nearest_module(name: str, folder: str) -> str:
+    """A hint: a module with nearly this name, in the package it should be in."""
+    parent, _, last = name.rpartition(".")
+    places = [folder]
+    if parent:
+        spec = find_spec(parent)
+        places = list(spec.submodule_search_locations or []) if spec else []
+        if not places:
+            return f'"{parent}" is a module, not a package'
+    names = []
+    for place in map(Path, places):
+        if place.is_dir():
+            names += [entry.stem for entry in place.iterdir() if entry.suffix == ".py" or (entry / "__init__.py").exists()]
+    close = get_close_matches(last, names, 1)
+    if close:
+        return f'did you mean "{parent + "." if parent else ""}{close[0]}"?'
+    return f"start in the folder that has it, or say which with --dir; {EXAMPLE}"
+
+
+def nearest_attribute(module: Any, name: str) -> str:
+    """A hint: an attribute with nearly this name, else the callables that could be meant."""
+    names = [n for n in vars(module) if not n.startswith("_")] if hasattr(module, "__dict__") else dir(module)
+    close = get_close_matches(name, names, 1)
+    if close:
+        return f'did you mean "{close[0]}"?'
+    apps = [n for n in names if kind_of(getattr(module, n)) == "asgi" and not inspect.isclass(getattr(module, n))]
+    return f"it has {', '.join(apps[:5])}" if apps else "it defines no application"
+
+
+def made(factory: Any, target: str) -> Any:
+    """What a factory makes."""
+    if not callable(factory):
+        raise AppError(f'"{target}" is not callable, so it is no factory', hint=f"it is a {type(factory).__name__}")
+    try:
+        found = factory()
+    except Exception as error:
+        raise AppError(f'the factory "{target}" raised {type(error).__name__}: {error}') from error
+    return checked(found, target)
+
+
+def checked(found: Any, target: str) -> Callable[..., Any]:
+    """The application itself, if it is one that can be served."""
+    if not callable(found):
+        raise AppError(f'"{target}" is not an application', hint=f"it is a {type(found).__name__}, and cannot be called")
+    kind = kind_of(found)
+    if kind == "wsgi":
+        raise AppError(f'"{target}" is a WSGI application', hint="only ASGI is served: wrap it, for example with a2wsgi")
+    if kind == "factory":
+        raise AppError(f'"{target}" takes no arguments, so it looks like a factory', hint="say factory (--factory)")
+    return found  # type: ignore[no-any-return]
+
+
+def kind_of(found: Any) -> str:
+    """ "asgi", "wsgi", "factory" (takes nothing) or "" (not callable), by how it can be called. In doubt it is ASGI."""
+    if not callable(found):
+        return ""
+    call = found if inspect.isroutine(found) or inspect.isclass(found) else type(found).__call__
+    if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(call):
+        return "asgi"
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (ValueError, TypeError):
+        return "asgi"
+    needed = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if any(p.kind == p.VAR_POSITIONAL for p in parameters):
+        return "asgi"
+    if len(needed) == 2:
+        return "wsgi"
+    return "factory" if not needed and not inspect.isclass(found) else "asgi"

@@ -1,0 +1,26 @@
+cimport cython
+from fairlead.core.connection cimport Connection
+from fairlead.core.exchange cimport Exchange
+from fairlead.core.handler cimport Handler, Service
+from fairlead.core.message cimport Request, Response
+from fairlead.serve.table cimport Match, Table
+
+cdef class Route:
+    cdef public Handler handler
+    cdef public tuple listeners, host, methods, filters
+    cdef public str path, name
+    cdef public object headers
+
+cdef class Router(Handler):
+    cdef public Table table
+    cdef bytearray counter
+    @cython.locals(request=Request, conn=Connection, service=Service, match=Match, route=Route)
+    cpdef open(self, Exchange exchange)
+    cdef believe(self, Exchange exchange, Connection conn, object forwarded)
+    cdef special(self, Exchange exchange)
+    cdef bint filtered(self, Exchange exchange, tuple filters) except -1
+
+@cython.locals(c=cython.uchar)
+cdef int header_kind(bytes name, const unsigned char* v) except -1
+@cython.locals(i=Py_ssize_t)
+cdef int advance(bytearray counter, unsigned char* v) except -1
