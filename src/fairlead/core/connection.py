@@ -70,7 +70,9 @@ class Connection(Channel):
         self.in_feed = self.draining = self.closed = self.linger = False
         self.opened = self.connected = self.accepted = self.secured = self.last_seen = 0
         self.requests = 0
-        self.said_now = self.blocked_since = 0
+        self.said_now = self.blocked_since = self.unsent = 0
+        self.waiting = False
+        self.outgoing = service.limits.outgoing
         self.forget_reads()
 
     # ---- the carrier's side
@@ -153,6 +155,8 @@ class Connection(Channel):
     def flushed(self, begin, encrypted, sent):
         """All that was said is with the kernel. Clock: before encryption, after it, after the send."""
         ex = self.current
+        if self.blocked_since:
+            self.unblocked(sent)
         if self.exchanges is not None:
             self.flushed_many(sent)
         elif ex is not None:
@@ -172,17 +176,20 @@ class Connection(Channel):
         self.said_now = 0
 
     def drained(self, now):
-        """The socket was blocked and took everything: writers may go on."""
+        """All that was said is with the kernel, and somebody was told to wait: writers may go on."""
+        self.waiting = False
         self.codec.now = now
-        if self.blocked_since:
-            for ex in self.open_exchanges():
-                ex.journey.spent_client += now - self.blocked_since
-            self.blocked_since = 0
         self.in_feed = True
         try:
             self.codec.drained(now)
         finally:
             self.in_feed = False
+
+    def unblocked(self, now):
+        """The peer took what it had kept waiting."""
+        for ex in self.open_exchanges():
+            ex.journey.spent_client += now - self.blocked_since
+        self.blocked_since = 0
 
     def gone(self, why):
         """The socket is closed. Every open exchange hears it once."""
@@ -351,16 +358,16 @@ class Connection(Channel):
         codec = self.codec
         codec.now = self.said_now
         room = codec.data(ex.stream, chunk, end)
+        self.unsent += len(chunk)
         if ex.role == 0:
             ex.journey.bytes_out += len(chunk)
         if end:
             self.ended(ex)
             return True
         self.carrier.touch()
-        if room and not self.carrier.blocked:
+        if room and not self.carrier.blocked and self.unsent <= self.outgoing:
             return True
-        if not self.blocked_since:
-            self.blocked_since = self.clock.now()
+        self.waiting = True
         return False
 
     def say_end(self, ex, trailers):

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
 """The libssl that Python already loaded, called without Python in between. Leaves only: what to do is `tls.py`'s business.
 
 `dlopen` of the `_ssl` extension and `dlsym` on that handle find libssl and libcrypto through `_ssl`'s own dependencies, so
@@ -555,11 +555,20 @@ cdef void forget_keys(P parent, P box, P data, int index, long number, P pointer
     free(box)
 
 
+cdef void set_param(Param* param, const char* key, unsigned int kind, void* data, size_t size) noexcept:
+    param.key = key
+    param.kind = kind
+    param.data = data
+    param.size = size
+    param.back = 0
+
+
 cdef int ticket_key(P ssl, unsigned char* name, unsigned char* iv, P cipher, P mac, int seal) noexcept:
     """SSL_CTX_set_tlsext_ticket_key_evp_cb: 1 use it, 2 use it and send a new ticket, 0 not ours, -1 error."""
     cdef Keys* box = <Keys*>SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), KEYS_INDEX)
     cdef int i = 0
     cdef Param params[3]
+    cdef unsigned char* secret
     if box == NULL or box.count == 0:
         return 0
     if seal:
@@ -571,13 +580,14 @@ cdef int ticket_key(P ssl, unsigned char* name, unsigned char* iv, P cipher, P m
             i += 1
         if i == box.count:
             return 0
-    params[0] = Param(b"key", 5, box.key[i] + 16, 32, 0)         # 5: OSSL_PARAM_OCTET_STRING
-    params[1] = Param(b"digest", 4, <void*><char*>b"SHA256", 6, 0)   # 4: OSSL_PARAM_UTF8_STRING
-    params[2] = Param(NULL, 0, NULL, 0, 0)
+    secret = &box.key[i][0]
+    set_param(&params[0], b"key", 5, secret + 16, 32)            # 5: OSSL_PARAM_OCTET_STRING
+    set_param(&params[1], b"digest", 4, <P><char*>b"SHA256", 6)  # 4: OSSL_PARAM_UTF8_STRING
+    set_param(&params[2], NULL, 0, NULL, 0)
     if EVP_MAC_CTX_set_params(mac, params) != 1:
         return -1
     if seal:
-        return 1 if EVP_EncryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, box.key[i] + 48, iv) == 1 else -1
-    if EVP_DecryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, box.key[i] + 48, iv) != 1:
+        return 1 if EVP_EncryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, secret + 48, iv) == 1 else -1
+    if EVP_DecryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, secret + 48, iv) != 1:
         return -1
     return 2 if i or SSL_version(ssl) == 0x0304 else 1           # TLS 1.3 tickets are for one use (RFC 8446 C.4)

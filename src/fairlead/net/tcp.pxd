@@ -19,7 +19,7 @@ cdef class Tcp(Watcher):
     cdef public list out, plain
     cdef public Py_ssize_t start_at, read_size
     cdef public unsigned int mask
-    cdef public bint eof, closing, closed, lingering, settling, secured
+    cdef public bint eof, closing, closed, lingering, settling, secured, owed, resuming
     cdef public long long drop_after, until, reads
 
     cpdef start(self, Codec codec, engine=*, make_codec=*)
@@ -37,7 +37,10 @@ cdef class Tcp(Watcher):
     cdef broke_tls(self, error)
     cdef refuse_plain(self, error)
     cdef send_records(self)
+    @cython.locals(codec=Codec, wanted="unsigned int", rounds=int)
     cpdef settle(self)
+    cdef resume_later(self)
+    cpdef resume(self)
     cpdef settle_later(self)
     @cython.locals(chunks=list, begin=cython.longlong, encrypted=cython.longlong)
     cdef flush(self)

@@ -59,7 +59,7 @@ class Tcp(Watcher):
         self.mask = 0
         self.read_size = SMALL_READ
         self.blocked = self.eof = self.closing = self.closed = self.lingering = self.settling = False
-        self.secured = False
+        self.secured = self.owed = self.resuming = False
         self.drop_after = 0
         self.until = 0
         self.slot = 0
@@ -179,10 +179,7 @@ class Tcp(Watcher):
             self.encrypt_out()
             if self.blocked:
                 return
-        if self.codec is not None:
-            now = self.poller.now()
-            self.conn.flushed(now, 0, now)
-            self.conn.drained(now)
+        self.owed = True  # `flush` tells the Connection, once the codec is empty too
 
     # ---- TLS
 
@@ -279,17 +276,27 @@ class Tcp(Watcher):
                 self.arm()
             return
         self.settling = True
+        rounds = 0
         try:
             while True:
                 self.flush()
-                if self.closed or self.blocked or not codec.more or codec.finished:
+                if self.closed or self.blocked:
                     break
-                self.conn.receive(b"", self.poller.now())
+                rounds += 1
+                if rounds > 32:  # a peer that takes all we say at once must not keep the loop for itself
+                    self.resume_later()
+                    break
+                if self.conn.waiting:
+                    self.conn.drained(self.poller.now())
+                elif codec.more and not codec.finished:
+                    self.conn.receive(b"", self.poller.now())
+                else:
+                    break
         finally:
             self.settling = False
         if self.closed:
             return
-        if codec.finished and not self.blocked:
+        if codec.finished and not self.blocked and not self.resuming:
             self.finish()
             return
         wanted = self.mask
@@ -301,14 +308,26 @@ class Tcp(Watcher):
             self.watch_for(wanted)
         self.arm()
 
+    def resume_later(self):
+        if not self.resuming:
+            self.resuming = True
+            self.poller.loop.call_soon(self.resume)
+
+    def resume(self):
+        self.resuming = False
+        if not self.closed:
+            self.settle()
+
     def flush(self):
         """Take from the codec, encrypt, send, until the kernel has no room or all is gone."""
         if self.blocked:
             return
         chunks = self.codec.take()
+        self.conn.unsent = 0
         if chunks is None:
-            if self.conn.said_now:
+            if self.conn.said_now or self.owed:
                 now = self.poller.now()
+                self.owed = False
                 self.conn.flushed(now, 0, now)
             return
         begin = self.poller.now()
@@ -321,6 +340,7 @@ class Tcp(Watcher):
             self.plain = chunks
             encrypted = self.encrypt_out()
         if not self.blocked and not self.closed:
+            self.owed = False
             self.conn.flushed(begin, encrypted, self.poller.now())
 
     def encrypt_out(self):

@@ -1,0 +1,183 @@
+"""The C leaves and their plain twins promise the same."""
+
+import os
+import select
+import socket
+
+import pytest
+
+from fairlead.wire import _plain
+
+try:
+    from fairlead.wire import _fast
+except ImportError:
+    _fast = None
+
+TWINS = [_plain] if _fast is None else [_plain, _fast]
+
+
+@pytest.fixture(params=TWINS, ids=lambda module: module.__name__.rsplit(".", 1)[-1])
+def leaf(request):
+    return request.param
+
+
+@pytest.fixture
+def pair():
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    yield left, right
+    left.close()
+    right.close()
+
+
+@pytest.fixture
+def tcp():
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, 35, 1)
+    client = socket.create_connection(listener.getsockname())
+    yield listener, client
+    client.close()
+    listener.close()
+
+
+def test_every_public_name_has_a_twin():
+    if _fast is None:
+        pytest.skip("not compiled")
+    names = {n for n in dir(_fast) if not n.startswith("_") and n not in ("os", "__pyx_capi__")}
+    assert names <= set(dir(_plain)) | {"address", "fail"}
+
+
+def test_nothing_to_read_is_none_and_the_end_is_empty(leaf, pair):
+    left, right = pair
+    assert leaf.recv(left.fileno(), 100) is None
+    right.send(b"hello")
+    assert leaf.recv(left.fileno(), 3) == b"hel"
+    assert leaf.recv(left.fileno(), 200_000) == b"lo"
+    right.close()
+    assert leaf.recv(left.fileno(), 3) == b""
+
+
+def test_a_read_from_a_reset_connection_raises(leaf, tcp):
+    listener, client = tcp
+    fd, _ = leaf.accept(listener.fileno())
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()
+    with pytest.raises(ConnectionResetError):
+        leaf.recv(fd, 10)
+    leaf.close(fd)
+
+
+def test_sending_says_how_much_went_and_minus_one_when_full(leaf, pair):
+    left, right = pair
+    assert leaf.send(left.fileno(), b"abcdef", 2) == 4
+    assert right.recv(10) == b"cdef"
+    assert leaf.send_many(left.fileno(), [b"abc", b"", b"def"], 1) == 5
+    assert right.recv(10) == b"bcdef"
+    block = b"x" * 1_000_000
+    while leaf.send(left.fileno(), block, 0) >= 0:
+        pass
+    assert leaf.send_many(left.fileno(), [block, block], 0) == -1
+
+
+def test_sending_to_a_closed_peer_raises_and_no_signal_kills_us(leaf, pair):
+    left, right = pair
+    right.close()
+    with pytest.raises(BrokenPipeError):
+        leaf.send(left.fileno(), b"x", 0)
+
+
+def test_more_than_sixty_four_chunks_go_in_several_calls(leaf, pair):
+    left, right = pair
+    assert leaf.send_many(left.fileno(), [b"x"] * 100, 0) == 64
+
+
+def test_accept_gives_a_nonblocking_descriptor_and_the_peer(leaf, tcp):
+    listener, client = tcp
+    listener.setblocking(False)
+    fd, peer = leaf.accept(listener.fileno())
+    assert peer == client.getsockname()
+    assert leaf.local_address(fd) == listener.getsockname()
+    assert not os.get_blocking(fd)
+    assert not os.get_inheritable(fd)
+    assert leaf.accept(listener.fileno()) is None
+    assert 0 <= leaf.accept_wait(fd) < 5000
+    leaf.close(fd)
+
+
+def test_accept_of_a_unix_socket_has_no_name(leaf, tmp_path):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(tmp_path / "s"))
+    fd, peer = leaf.accept(listener.fileno())
+    assert peer == ""
+    assert leaf.accept_wait(fd) == -1
+    leaf.close(fd)
+    client.close()
+    listener.close()
+
+
+def test_a_mapped_address_reads_as_ipv4(leaf):
+    listener = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    client = socket.create_connection(("127.0.0.1", listener.getsockname()[1]))
+    fd, peer = leaf.accept(listener.fileno())
+    assert peer[0] == "127.0.0.1"
+    assert leaf.local_address(fd)[0] == "127.0.0.1"
+    leaf.close(fd)
+    client.close()
+    listener.close()
+
+
+def test_the_kernel_stamps_what_arrives(leaf, tcp):
+    listener, client = tcp
+    fd, _ = leaf.accept(listener.fileno())
+    before = leaf.realtime_ns()
+    client.send(b"x")
+    select.select([fd], [], [], 5)
+    data, stamp = leaf.recv_stamped(fd, 10)
+    assert data == b"x"
+    assert stamp == 0 or before - 10_000_000 < stamp < leaf.realtime_ns() + 10_000_000
+    assert leaf.recv_stamped(fd, 10) == (None, 0)
+    leaf.close(fd)
+
+
+def test_queue_lengths_are_told(leaf, tcp):
+    listener, client = tcp
+    fd, _ = leaf.accept(listener.fileno())
+    client.send(b"12345")
+    select.select([fd], [], [], 5)
+    assert leaf.unread(fd) == 5
+    assert leaf.unacked(fd) == 0
+    assert leaf.unread(9999) == -1
+    assert leaf.tcp_info(listener.fileno())[3] >= 1
+    assert leaf.tcp_info(9999) is None
+    leaf.close(fd)
+
+
+def test_epoll_tells_what_is_ready(leaf, pair):
+    left, right = pair
+    poll = leaf.Epoll()
+    poll.add(left.fileno(), 1)
+    assert poll.wait(0) == 0
+    right.send(b"x")
+    assert poll.wait(1000) == 1
+    poll.modify(left.fileno(), 4)
+    assert poll.wait(1000) == 1
+    poll.remove(left.fileno())
+    assert poll.wait(0) == 0
+    with pytest.raises(OSError):
+        poll.add(9999, 1)
+
+
+def test_find_is_an_offset_or_minus_one(leaf):
+    assert leaf.find(b"abcabc", b"ca", 0) == 2
+    assert leaf.find(b"abcabc", b"a", 1) == 3
+    assert leaf.find(b"abc", b"x", 0) == -1
+    assert leaf.find(b"abc", b"a", 9) == -1
+
+
+def test_clocks_go_forward(leaf):
+    assert 0 < leaf.monotonic_ns() <= leaf.monotonic_ns()
+    assert leaf.realtime_ns() > 1_700_000_000_000_000_000

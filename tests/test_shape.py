@@ -1,0 +1,93 @@
+"""The shape of the code: imports point one way, files and functions stay short, every .pxd matches its source."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "fairlead"
+MODULES = sorted(SOURCE.rglob("*.py"))
+ALLOWED = {
+    "core": set(),
+    "wire": {"core"},
+    "store": {"core", "wire"},
+    "net": {"core", "wire"},
+    "serve": {"core", "wire", "net", "store"},
+    "run": {"core", "wire", "net", "store", "serve"},
+    "probe": {"core", "wire", "net", "store", "serve", "run"},
+    "lab": {"core", "wire", "net", "store", "serve", "run", "probe"},
+}
+LONG_FILES = {
+    "core/connection.py": "one class: everything an exchange and its connection say to each other",
+}
+LONG_FUNCTIONS: dict[str, str] = {}
+
+
+def name_of(path):
+    return str(path.relative_to(SOURCE))
+
+
+def imported_layers(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "fairlead" and len(parts) > 1:
+                yield parts[1]
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent != SOURCE], ids=name_of)
+def test_imports_point_one_way(path):
+    layer = path.relative_to(SOURCE).parts[0]
+    wrong = {found for found in imported_layers(path) if found in ALLOWED and found != layer and found not in ALLOWED[layer]}
+    assert not wrong, f"{layer} must not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_and_functions_stay_short(path):
+    text = path.read_text()
+    assert text.count("\n") <= 620 or name_of(path) in LONG_FILES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            size = (node.end_lineno or 0) - node.lineno + 1
+            assert size <= 60 or f"{name_of(path)}:{node.name}" in LONG_FUNCTIONS, f"{node.name} has {size} lines"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_file_opens_with_what_it_is_about(path):
+    assert ast.get_docstring(ast.parse(path.read_text())), "no module docstring"
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.pxd")), ids=name_of)
+def test_every_name_in_a_pxd_exists_in_its_source(path):
+    source = path.with_suffix(".py") if path.with_suffix(".py").exists() else path.with_suffix(".pyx")
+    text = source.read_text()
+    declared = re.findall(r"^\s*cp?def (?!class )[^(=\n]*?\b(\w+)\(", path.read_text(), re.M)
+    missing = [name for name in declared if not re.search(rf"def [^(=\n]*\b{name}\(", text)]
+    assert not missing
+
+
+def test_wire_knows_no_socket_no_await_and_no_clock():
+    for path in (SOURCE / "wire").glob("*.py"):
+        if path.name == "_plain.py":
+            continue
+        tree = ast.parse(path.read_text())
+        imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+        assert not imported & {"socket", "asyncio", "time", "select", "random"}, path.name
+        assert not any(isinstance(node, (ast.Await, ast.AsyncFunctionDef)) for node in ast.walk(tree)), path.name
+
+
+def test_each_core_module_imports_alone():
+    names = [f"fairlead.{p.parent.name}.{p.stem}" for d in ("core", "wire", "net") for p in (SOURCE / d).glob("*.py")]
+    script = "import sys, importlib, subprocess\nfor n in sys.argv[1:]:\n  importlib.import_module(n)\n  [sys.modules.pop(m) for m in list(sys.modules) if m.startswith('fairlead')]"
+    done = subprocess.run([sys.executable, "-c", script, *names], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
