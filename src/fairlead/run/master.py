@@ -17,10 +17,8 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from time import monotonic, time
 from typing import Any
 
@@ -30,7 +28,7 @@ from fairlead.run import config as c
 from fairlead.run import logs, sockets
 from fairlead.run import plan as plans
 from fairlead.run.holder import Holder
-from fairlead.run.role import DRAINING, GONE, SERVING, STARTING, Role
+from fairlead.run.role import GONE, SERVING, STARTING, Role
 
 log = logging.getLogger("fairlead")
 
@@ -90,6 +88,7 @@ class Master:
             self.make_slab()
             self.on_signals()
             self.start_admin()
+            self.try_tls()
             await self.first_start()
             if not self.stopping:
                 self.ready = True
@@ -103,9 +102,14 @@ class Master:
 
     def make_slab(self) -> None:
         """The shared memory that workers count in."""
-        journey, log_ = self.config.journey, self.config.log
-        del log_
-        self.slab = Slab.create(2 * self.plan.workers + SPARE, keep=journey.keep)
+        self.slab = Slab.create(2 * self.plan.workers + SPARE, keep=self.config.journey.keep)
+
+    def try_tls(self) -> None:
+        """Decide on the TLS engine before the workers start: the environment tells them what the trial showed."""
+        if any(listener.tls for listener in self.plan.listeners):
+            from fairlead.net.tls import engine_kind
+
+            engine_kind()
 
     def on_signals(self) -> None:
         """What each signal does."""
@@ -121,6 +125,7 @@ class Master:
 
     async def close(self) -> None:
         """The end of everything: nobody is left behind."""
+        self.stopping = True
         for task in list(self.tasks):
             task.cancel()
         for role in self.roles:
@@ -437,7 +442,7 @@ class Master:
             "version": version.__version__,
             "compiled": version.compiled(),
             "loop": version.loop_name(self.config.server.loop),
-            "tls": version.tls_engine(),
+            "tls": version.tls_engine(True) if any(one.tls for one in self.plan.listeners) else "",
             "python": sys.version.split()[0],
             "pid": os.getpid(),
             "config": self.config.source,
@@ -468,13 +473,3 @@ def one_line(error: FairleadError) -> str:
 def failed(error: str, problems: list[str] | None = None) -> dict[str, Any]:
     """A reload that changed nothing."""
     return {"did": "failed", "error": error, "message": "nothing was changed", "problems": problems or []}
-
-
-def families() -> list[str]:
-    """The address families that this machine has."""
-    with suppress(OSError), socket.socket(socket.AF_INET6):
-        return ["ipv4", "ipv6"]
-    return ["ipv4"]
-
-
-__all__ = ["DRAINING", "Master"]

@@ -18,13 +18,14 @@ def loop_name(wanted: str = "auto") -> str:
     return "uvloop" if wanted != "asyncio" and find_spec("uvloop") is not None else "asyncio"
 
 
-def tls_engine() -> str:
-    """How TLS is done: on the loaded libssl directly, or through Python's SSLObject."""
+def tls_engine(tried: bool = False) -> str:
+    """How TLS is done: "openssl" (the loaded libssl directly) or "ssl" (Python's SSLObject). `tried`: as a server decides it,
+    after a trial in a child process; otherwise what this install would try first."""
     try:
-        from fairlead.net.tls import engine_name
+        from fairlead.net import tls
     except ImportError:
         return "none"
-    return str(engine_name())
+    return tls.engine_kind() if tried else "ssl" if tls.unusable() else "openssl"
 
 
 def describe() -> str:

@@ -64,6 +64,7 @@ class Worker:
         self.builder = Builder(self.loop, self.slab.region(self.values["slot"]), self.state, self.values)
         try:
             self.built = await self.builder.build(plans.make(self.config), self.values)
+            self.builder.serve(self.built, None)
             self.open(self.sockets)
         except BaseException as error:
             self.failed(error)
@@ -138,16 +139,15 @@ class Worker:
         self.pending = None
         self.config = values["config"]
         old, self.built = self.built, built
-        self.builder.take_over(old, built)
+        self.builder.serve(built, old)
         self.open(adopt(values["listeners"], fds))
-        self.builder.release(self.state.commit())
 
     def forget(self) -> None:
         """The prepared plan is not served."""
         if self.pending is not None:
             close_all(self.pending[2])
             self.pending = None
-        self.builder.release(self.state.abort())
+            self.builder.release(self.state.abort())
 
     # ---- sockets
 
@@ -201,8 +201,7 @@ class Worker:
             await asyncio.sleep(TICK)
         for listener in listeners:
             await listener.drain(max(0.0, end - self.loop.time()))
-        if self.built is not None:
-            await self.builder.close(self.built, max(1.0, end - self.loop.time()))
+        await self.builder.close(max(1.0, end - self.loop.time()))
 
 
 def adopt(names: list[tuple[str, str]], fds: list[int]) -> list[tuple[str, str, socket.socket]]:

@@ -1,0 +1,24 @@
+"""Fairlead: one server for every way a client can talk to a Python backend, and it tells you where each request's time went.
+
+The public names are those in `__all__`, and nothing else is promised.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fairlead.run.version import __version__
+
+__all__ = ["__version__", "serve"]
+
+
+def serve(target: str, bind: str | list[str] = "127.0.0.1:8000", **options: Any) -> int:
+    """Serve an application and block until the server ends; the exit code.
+
+    ``fairlead.serve("app:app", bind="127.0.0.1:8000", workers=2)``. `target` is `module:attribute`, because each worker
+    imports it anew. The options are those of `fairlead run`: workers, pattern, tls ("dev"), interface, factory, reload,
+    access_log, server_timing, dir, page. Raises FairleadError when it cannot start. Call it from the main thread.
+    """
+    from fairlead.run.serving import serve as run
+
+    return run(target, bind, **options)

@@ -1,0 +1,329 @@
+"""What a worker builds from a plan: handlers, a table, one Service per listener. Apps are imported here, and nowhere else.
+
+Rules
+1. Everything is built before anything is changed. What outlives a plan (apps with their lifespan, upstreams with their
+   connections and health) is taken from `State` by its key and is the same object in the next plan.
+2. Services are swapped, not connections: the old Service of each listener gets the new handler, so that connections that
+   are open go on with the new plan at their next request; new connections get the new Service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fairlead.core.errors import AppError, ConfigError, FairleadError
+from fairlead.core.handler import Admission, Handler, Service
+from fairlead.core.lines import Lines
+from fairlead.core.message import Common
+from fairlead.core.record import Recorder
+from fairlead.net.listen import Listener
+from fairlead.net.poll import Poller
+from fairlead.run import config as c
+from fairlead.run.logs import AccessFile
+from fairlead.run.plan import Plan
+from fairlead.run.state import State
+from fairlead.serve.app import App
+from fairlead.serve.forwarded import Trusted
+from fairlead.serve.lifespan import Lifespan
+from fairlead.serve.loader import load
+from fairlead.serve.respond import Redirect, Respond
+from fairlead.serve.route import Route, Router
+from fairlead.serve.table import Table
+from fairlead.wire.h1 import H1
+
+log = logging.getLogger("fairlead")
+
+ALPN = {"h1": "http/1.1", "h2": "h2"}
+
+
+class Loaded:
+    """An application that was imported, and its lifespan. Several routes may share one."""
+
+    def __init__(self, settings: c.App) -> None:
+        if settings.env:
+            read_env(settings.env)
+        self.settings = settings
+        self.target = load(settings.target, settings.dir, settings.factory)
+        self.lifespan = Lifespan(self.target, settings.lifespan)
+        self.begun = False
+
+    async def start(self) -> dict[str, Any]:
+        """Run the lifespan's startup, once; the state it left."""
+        if not self.begun:
+            self.begun = True
+            return await self.lifespan.start()
+        return self.lifespan.state
+
+    async def close(self) -> None:
+        """Run the lifespan's shutdown; a failure is logged, for nobody can do more about it."""
+        try:
+            await self.lifespan.stop()
+        except FairleadError as error:
+            log.error("%s: %s", self.settings.target, error)
+
+
+class Built:
+    """A plan in this process: the services and TLS contexts of its listeners, by name."""
+
+    def __init__(self, builder: Builder, plan: Plan, router: Router, routes: list[Route]) -> None:
+        self.builder = builder
+        self.plan = plan
+        self.router = router
+        self.routes = routes
+        self.services: dict[str, Service] = {}
+        self.tls: dict[str, Any] = {}
+        for listener in plan.listeners:
+            self.services[listener.name] = builder.service(listener, router)
+            self.tls[listener.name] = builder.tls(listener)
+
+    def listener(self, name: str, sock: socket.socket) -> Listener:
+        """A Listener on a socket, not started."""
+        return Listener(self.builder.poller, sock, self.services[name], self.codec(name), self.tls[name])
+
+    def renew(self, name: str, listener: Listener) -> None:
+        """A Listener that goes on: new connections get this plan's service."""
+        listener.service = self.services[name]
+        listener.tls = self.tls[name]
+        listener.make_codec = self.codec(name)
+
+    def codec(self, name: str) -> Callable[[Any, Any], Any]:
+        """What makes the codec of a new connection."""
+        limits = self.services[name].limits
+        common = self.builder.common
+
+        def make_codec(conn: Any, alpn: Any) -> Any:
+            return H1(conn, limits, common=common)
+
+        return make_codec
+
+
+class Builder:
+    """One worker's workshop: its loop's poller, its region of the slab, and what outlives plans."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, region: Any, state: State, values: dict[str, Any]) -> None:
+        config: c.Config = values["config"]
+        self.loop = loop
+        self.state = state
+        self.common = Common()
+        self.poller = Poller(loop, self.common)
+        self.admission = Admission()
+        self.workers = values["workers"]
+        self.ticket_keys = values["ticket_keys"]
+        self.access = AccessFile(config.log.access) if config.log.access != "off" else None
+        lines = Lines(self.access.write, config.log.format, config.log.buffer, config.log.query) if self.access else None
+        self.recorder = Recorder(region, (), lines, self.poller, config.log.flush)
+        self.recorder.watch(self.admission)
+        self.recorder.start()
+        self.timing = "auto"
+        self.debug = False
+        self.code: dict[str, int] = {}
+        self.leaving: list[Listener] = []
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    # ---- building
+
+    async def build(self, plan: Plan, values: dict[str, Any]) -> Built:
+        """The plan in this process. Raises FairleadError, and then nothing of it stays."""
+        self.state.begin()
+        try:
+            self.workers = values["workers"]
+            routes = [await self.route(one) for one in plan.config.routes]
+            self.timing, self.debug = plan.config.journey.server_timing, plan.config.server.reload
+            built = Built(self, plan, Router(Table(routes)), routes)
+        except BaseException:
+            self.release(self.state.abort())
+            raise
+        return built
+
+    def serve(self, built: Built, old: Built | None) -> None:
+        """The built plan is the served one from now on."""
+        config = built.plan.config
+        most = config.server.limits.requests
+        self.admission.most = -(-most // max(1, self.workers)) if most else 0
+        self.recorder.set_routes(built.routes)
+        if old is not None:
+            for name, service in old.services.items():
+                renewed = built.services.get(name)
+                service.handler = built.router
+                if renewed is not None:
+                    service.server_timing, service.forwarded = renewed.server_timing, renewed.forwarded
+        self.release(self.state.commit())
+        self.code = self.code or code_times()
+
+    async def route(self, settings: c.Route) -> Route:
+        """One route with its handler."""
+        makers: dict[str, Callable[[Any], Any]] = {
+            "app": self.app,
+            "proxy": self.proxy,
+            "redirect": self.redirect,
+            "respond": self.respond,
+        }
+        made = makers[settings.answer](settings)
+        handler: Handler = await made if asyncio.iscoroutine(made) else made
+        return Route(
+            handler,
+            path=settings.path,
+            host=settings.host,
+            methods=settings.methods,
+            headers=settings.headers,
+            listeners=settings.listeners,
+        )
+
+    async def app(self, settings: c.Route) -> Handler:
+        """An ASGI application: imported, its lifespan started."""
+        given = settings.app
+        assert given is not None
+        key = ("loaded", given.target, given.dir, given.factory, given.lifespan)
+        loaded: Loaded = self.state.take(key, lambda: Loaded(given))
+        state = await loaded.start()
+        make = lambda: App(loaded.target, self.loop, name=given.target, state=state, strip=given.strip)  # noqa: E731
+        return self.state.take(("app", given), make)
+
+    def redirect(self, settings: c.Route) -> Handler:
+        given = settings.redirect
+        assert given is not None
+        return Redirect(given.to, given.status, given.query)
+
+    def respond(self, settings: c.Route) -> Handler:
+        given = settings.respond
+        assert given is not None
+        headers = [(name.lower().encode(), value.encode()) for name, value in given.headers.items()]
+        if given.body and not any(name == b"content-type" for name, _ in headers):
+            headers.append((b"content-type", given.content_type.encode()))
+        return Respond(given.status, headers, given.body.encode())
+
+    def proxy(self, settings: c.Route) -> Handler:
+        """A reverse proxy over one upstream, or several by weight."""
+        raise ConfigError("a proxy route is not in this build")
+
+    def service(self, listener: c.Listener, handler: Handler) -> Service:
+        """What the connections of one listener share."""
+        service = Service(
+            handler,
+            name=listener.name,
+            clock=self.poller,
+            limits=listener.limits.core(),
+            admission=self.admission,
+            observer=self.recorder,
+            common=self.common,
+        )
+        service.scheme = "http" if listener.tls is None else "https"
+        service.server_timing = self.shows_timing(listener)
+        service.forwarded = Trusted(listener.forwarded)
+        service.debug = self.debug
+        return service
+
+    def shows_timing(self, listener: c.Listener) -> bool:
+        """`journey.server_timing`, with "auto" decided: on loopback and with the development certificate."""
+        if self.timing != "auto":
+            return self.timing == "on"
+        dev = listener.tls is not None and listener.tls.mode == "dev"
+        return dev or all(address.is_loopback for address in listener.bind)
+
+    def tls(self, listener: c.Listener) -> Any:
+        """The listener's TLS contexts, or None. Built anew with each plan, so a reload reads the certificates again."""
+        if listener.tls is None:
+            return None
+        from fairlead.net.tls import ServerTls
+
+        alpn = [ALPN[protocol] for protocol in listener.protocols if protocol in ALPN]
+        made = ServerTls(listener.tls, alpn=alpn, ticket_keys=self.ticket_keys if listener.tls.tickets else ())
+        for warning in made.warnings:
+            log.warning("listener %s: %s", listener.name, warning)
+        return made
+
+    # ---- changing and ending
+
+    def code_changed(self) -> bool:
+        """Was a source file of the application written since it was imported?"""
+        return any(time_of(path) != time for path, time in self.code.items())
+
+    def last_words(self, listener: Listener) -> None:
+        """The next answer of each connection says `Connection: close`; idle ones stay open for it."""
+        for tcp in list(listener.tcps):
+            if tcp.codec is not None:
+                tcp.codec.now = self.poller.now()
+                tcp.codec.goaway(-1)
+
+    def close_later(self, listener: Listener) -> None:
+        """A listener that is not in the plan any more: accepts nothing, finishes what is open."""
+        listener.stop()
+        self.leaving.append(listener)
+        self.spawn(self.finish(listener))
+
+    async def finish(self, listener: Listener) -> None:
+        self.last_words(listener)
+        await asyncio.sleep(1.0)
+        listener.begin_drain()
+        while listener.tcps:
+            await asyncio.sleep(0.1)
+        self.leaving.remove(listener)
+        listener.sock.close()
+
+    def release(self, things: list[Any]) -> None:
+        """Close what no plan needs any more."""
+        for thing in things:
+            close = getattr(thing, "close", None)
+            result = close() if close is not None else None
+            if asyncio.iscoroutine(result):
+                self.spawn(result)
+
+    def spawn(self, work: Any) -> None:
+        """Run a coroutine and keep it alive until it is done."""
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def reopen(self) -> None:
+        """SIGUSR1: open the access log again."""
+        self.recorder.flush()
+        if self.access is not None:
+            self.access.reopen()
+
+    async def close(self, timeout: float) -> None:
+        """The worker ends: lifespans, upstreams, the log."""
+        self.state.begin()
+        self.release(self.state.commit())
+        if self.tasks:
+            await asyncio.wait(set(self.tasks), timeout=timeout)
+        self.recorder.close()
+        self.poller.close()
+
+
+def read_env(setting: str) -> None:
+    """`file:.env`: NAME=value lines into the environment; what is set already stays."""
+    path = setting.removeprefix("file:")
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise AppError(f"cannot read {path}: {error.strerror}", hint="see the route's `env`") from None
+    for line in lines:
+        name, found, value = line.removeprefix("export ").partition("=")
+        if found and not name.lstrip().startswith("#"):
+            os.environ.setdefault(name.strip(), value.strip().strip("\"'"))
+
+
+def code_times() -> dict[str, int]:
+    """When each imported source file outside the installation was written."""
+    installed = tuple({sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[1])})
+    found = {}
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if path and not path.startswith(installed):
+            found[path] = time_of(path)
+    return found
+
+
+def time_of(path: str) -> int:
+    """A file's modification time in ns, 0 when it is gone."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
