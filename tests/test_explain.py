@@ -36,6 +36,9 @@ respond = 200
 """
 
 
+SERVED = TWO.replace('filters = ["compress"]\n', "")
+
+
 def run(*words):
     parser = argparse.ArgumentParser()
     explain.register(parser.add_subparsers())
@@ -51,6 +54,7 @@ def file(tmp_path):
 
 
 def test_check_of_a_good_file_says_so(file, capsys):
+    file.write_text(SERVED)
     assert run("check", file) == 0
     out, err = capsys.readouterr()
     assert out == f"{file}: good: 2 listeners, 3 routes, 0 upstreams\n"
@@ -59,22 +63,29 @@ def test_check_of_a_good_file_says_so(file, capsys):
 
 def test_check_prints_every_problem_on_its_own_line_and_ends_with_2(file, capsys):
     file.write_text(
-        TWO + '[server]\ngrace = 1\nworkrs = 1\n[[route]]\npath = "/api/x"\nrespond = 200\n[[upstream]]\nname = "u"\n'
+        SERVED + '[server]\ngrace = 1\nworkrs = 1\n[[route]]\npath = "/api/x"\nrespond = 200\n[[upstream]]\nname = "u"\n'
     )
     assert run("check", file) == 2
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == ""
     assert len(lines) == 5
-    assert lines[0].startswith(f"{file}:21: server.grace: ")
+    assert lines[0].startswith(f"{file}:20: server.grace: ")
     assert any(": warning: route[3]: is never reached" in line for line in lines)
 
 
+def test_check_says_what_this_version_cannot_serve(file, capsys):
+    file.write_text(SERVED + '[[route]]\nlistener = "web"\npath = "/rtc/{room}"\nsignal = {}\n')
+    assert run("check", file) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{file}:22: route[3].signal: ") and "not in this version" in line
+
+
 def test_check_as_json_has_the_fields_of_each_problem(file, capsys):
-    file.write_text(TWO + "[server]\ngrace = 1\n")
+    file.write_text(SERVED + "[server]\ngrace = 1\n")
     assert run("check", file, "--json") == 2
     (problem,) = json.loads(capsys.readouterr().out)
-    assert (problem["line"], problem["key"], problem["severity"]) == (21, "server.grace", "error")
+    assert (problem["line"], problem["key"], problem["severity"]) == (20, "server.grace", "error")
     assert problem["hint"]
 
 

@@ -20,6 +20,7 @@ from fairlead.core.errors import FairleadError, Problem
 from fairlead.run import config as c
 from fairlead.run.answers import Filter
 from fairlead.run.load import examine
+from fairlead.run.plan import refusals
 from fairlead.run.scan import join
 from fairlead.run.setting import Origin, settings
 from fairlead.run.units import quote
@@ -62,8 +63,10 @@ def register(subparsers: Any) -> None:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """``fairlead check``: 0, or 2 when there is an error."""
+    """``fairlead check``: 0, or 2 when there is an error, which includes what this version cannot serve."""
     config, problems = examine(args.file)
+    if config is not None and config.listeners:
+        problems = in_order(problems + list(refusals(config)), args.file)
     failed = config is None or any(problem.severity == "error" for problem in problems)
     if args.json:
         print(json.dumps([dataclasses.asdict(problem) for problem in problems], indent=2))
@@ -73,6 +76,15 @@ def run_check(args: argparse.Namespace) -> int:
     if not failed and config is not None:
         print(f"{args.file}: good: {summary(config)}")
     return 2 if failed else 0
+
+
+def in_order(problems: list[Problem], file: str) -> list[Problem]:
+    """File order, those from elsewhere last; a key that is wrong already is not refused again."""
+    wrong: dict[tuple[str, str], Problem] = {}
+    for problem in problems:
+        key = problem.key if problem.severity == "error" else f"{problem.severity} {problem.message}"
+        wrong.setdefault((problem.file, key), problem)
+    return sorted(wrong.values(), key=lambda problem: (problem.file != file, problem.line))
 
 
 def told(problem: Problem) -> str:

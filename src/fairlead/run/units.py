@@ -429,10 +429,9 @@ def count(least: int = 0, most: int = 2**31 - 1) -> Kind:
 
     def read(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            digits = isinstance(value, str) and value.strip().isascii() and value.strip().isdigit()
-            raise BadValue(
-                f"is {what(value)}", f"write {value.strip()} without quotes" if digits else "write a whole number"
-            )
+            text = value.strip() if isinstance(value, str) else ""
+            right = f"write {text} without quotes" if text.isascii() and text.isdigit() else "write a whole number"
+            raise BadValue(f"is {what(value)}", right)
         if not least <= value <= most:
             raise BadValue(f"is {_plain(value)}", f"write a number from {least} to {most}")
         return value

@@ -39,7 +39,7 @@ class BadPath(WireError):
 class Match:
     """What the table found: a ``route`` and its path ``params`` (decoded), or no route and the ``allow`` of a 405.
 
-    ``allow`` is ``None`` when ``route`` is set, otherwise a tuple of methods. ``index`` is the route's place in the file.
+    ``allow`` is ``None`` when ``route`` is set, otherwise a tuple of methods. ``index`` is the place in the file.
     """
 
     def __init__(self, route, index, params, allow=None):
@@ -105,7 +105,7 @@ class Entry:
 
     def fits_host(self, host):
         """Does this plain host (see `plain_host`) match?"""
-        for want in self.hosts:
+        for want in self.hosts or ():
             if host == want or (want.startswith("*.") and host.endswith(want[1:]) and len(host) >= len(want)):
                 return True
         return False
@@ -381,7 +381,7 @@ def remove_dots(path):
     """RFC 3986 section 5.2.4, on a path that begins with a slash; others are left alone."""
     if b"/." not in path or path[:1] != b"/":
         return path
-    out = []
+    out: list[bytes] = []
     parts = path[1:].split(b"/")
     for part in parts:
         if part == b"..":
