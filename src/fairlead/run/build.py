@@ -18,24 +18,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fairlead.core.errors import AppError, ConfigError, FairleadError
+from fairlead.core.errors import AppError, FairleadError
 from fairlead.core.handler import Admission, Handler, Service
-from fairlead.core.lines import Lines
 from fairlead.core.message import Common
 from fairlead.core.record import Recorder
 from fairlead.net.listen import Listener
 from fairlead.net.poll import Poller
 from fairlead.run import config as c
-from fairlead.run.logs import AccessFile
+from fairlead.run.log import access_log
 from fairlead.run.plan import Plan
+from fairlead.run.proxying import client_tls, file_times, proxy_options, servers_of, upstream_settings
 from fairlead.run.state import State
 from fairlead.serve.app import App
 from fairlead.serve.forwarded import Trusted
 from fairlead.serve.lifespan import Lifespan
 from fairlead.serve.loader import load
+from fairlead.serve.proxy import Proxy, Split
 from fairlead.serve.respond import Redirect, Respond
 from fairlead.serve.route import Route, Router
 from fairlead.serve.table import Table
+from fairlead.serve.upstream import Upstream
 from fairlead.wire.h1 import H1
 
 log = logging.getLogger("fairlead")
@@ -77,6 +79,7 @@ class Built:
         self.plan = plan
         self.router = router
         self.routes = routes
+        self.upstreams = builder.upstreams
         self.services: dict[str, Service] = {}
         self.tls: dict[str, Any] = {}
         for listener in plan.listeners:
@@ -108,7 +111,7 @@ class Builder:
     """One worker's workshop: its loop's poller, its region of the slab, and what outlives plans."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, region: Any, state: State, values: dict[str, Any]) -> None:
-        config: c.Config = values["config"]
+        self.config: c.Config = values["config"]
         self.loop = loop
         self.state = state
         self.common = Common()
@@ -116,14 +119,12 @@ class Builder:
         self.admission = Admission()
         self.workers = values["workers"]
         self.ticket_keys = values["ticket_keys"]
-        self.access = AccessFile(config.log.access) if config.log.access != "off" else None
-        lines = Lines(self.access.write, config.log.format, config.log.buffer, config.log.query) if self.access else None
-        self.recorder = Recorder(region, (), lines, self.poller, config.log.flush)
+        self.access = access_log(self.config.log)
+        self.recorder = Recorder(region, (), self.access, self.poller, self.config.log.flush)
         self.recorder.watch(self.admission)
         self.recorder.start()
-        self.timing = "auto"
-        self.debug = False
         self.code: dict[str, int] = {}
+        self.upstreams: dict[str, Upstream] = {}
         self.leaving: list[Listener] = []
         self.tasks: set[asyncio.Task[Any]] = set()
 
@@ -132,10 +133,11 @@ class Builder:
     async def build(self, plan: Plan, values: dict[str, Any]) -> Built:
         """The plan in this process. Raises FairleadError, and then nothing of it stays."""
         self.state.begin()
+        self.upstreams = {}
         try:
             self.workers = values["workers"]
             routes = [await self.route(one) for one in plan.config.routes]
-            self.timing, self.debug = plan.config.journey.server_timing, plan.config.server.reload
+            self.config = plan.config
             built = Built(self, plan, Router(Table(routes)), routes)
         except BaseException:
             self.release(self.state.abort())
@@ -154,6 +156,12 @@ class Builder:
                 service.handler = built.router
                 if renewed is not None:
                     service.server_timing, service.forwarded = renewed.server_timing, renewed.forwarded
+        for name, upstream in built.upstreams.items():
+            before = old.upstreams.get(name) if old is not None else None
+            if before is not None and before is not upstream:
+                upstream.adopt(before)
+                before.all = []
+            upstream.start()
         self.release(self.state.commit())
         self.code = self.code or code_times()
 
@@ -200,8 +208,25 @@ class Builder:
         return Respond(given.status, headers, given.body.encode())
 
     def proxy(self, settings: c.Route) -> Handler:
-        """A reverse proxy over one upstream, or several by weight."""
-        raise ConfigError("a proxy route is not in this build")
+        """A reverse proxy over one upstream, or several by weight (canary)."""
+        given = settings.proxy
+        assert given is not None
+        options = proxy_options(given, self.config.log.request_id)
+        if not given.split:
+            return Proxy(self.upstream(given.upstream), options)
+        return Split([(Proxy(self.upstream(name), options), weight) for name, weight in given.split.items()])
+
+    def upstream(self, name: str) -> Upstream:
+        """An upstream by name. One that changed takes over the targets that stayed, warm connections and all."""
+        given = next(one for one in self.config.upstreams if one.name == name)
+
+        tls = None
+        if given.tls is not None:
+            settings = given.tls
+            tls = self.state.take(("client-tls", settings, file_times(settings)), lambda: client_tls(settings))
+        make = lambda: Upstream(self.poller, name, servers_of(given), upstream_settings(given, self.workers), tls=tls)  # noqa: E731
+        self.upstreams[name] = self.state.take(("upstream", given, self.workers, id(tls)), make)
+        return self.upstreams[name]
 
     def service(self, listener: c.Listener, handler: Handler) -> Service:
         """What the connections of one listener share."""
@@ -217,13 +242,13 @@ class Builder:
         service.scheme = "http" if listener.tls is None else "https"
         service.server_timing = self.shows_timing(listener)
         service.forwarded = Trusted(listener.forwarded)
-        service.debug = self.debug
+        service.debug = self.config.server.reload
         return service
 
     def shows_timing(self, listener: c.Listener) -> bool:
         """`journey.server_timing`, with "auto" decided: on loopback and with the development certificate."""
-        if self.timing != "auto":
-            return self.timing == "on"
+        if self.config.journey.server_timing != "auto":
+            return self.config.journey.server_timing == "on"
         dev = listener.tls is not None and listener.tls.mode == "dev"
         return dev or all(address.is_loopback for address in listener.bind)
 
@@ -283,7 +308,6 @@ class Builder:
 
     def reopen(self) -> None:
         """SIGUSR1: open the access log again."""
-        self.recorder.flush()
         if self.access is not None:
             self.access.reopen()
 
@@ -294,6 +318,8 @@ class Builder:
         if self.tasks:
             await asyncio.wait(set(self.tasks), timeout=timeout)
         self.recorder.close()
+        if self.access is not None:
+            self.access.close()
         self.poller.close()
 
 

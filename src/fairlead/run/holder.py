@@ -88,7 +88,9 @@ class Holder:
             sockets.listen(sock, plan.config.server.backlog, listener.socket)
         missing = plan.pattern.sockets(plan.workers) - len(held.socks)
         if missing > 0 and not held.address.is_unix:
-            held.socks += sockets.more(held.socks[0], missing, held.address, plan.config.server.backlog, listener.socket)
+            held.socks += sockets.more(
+                held.socks[0], missing, held.address, plan.config.server.backlog, listener.socket
+            )
 
     def forget(self, added: list[Address]) -> None:
         """Close what `prepare` opened."""

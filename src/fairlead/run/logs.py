@@ -58,7 +58,9 @@ class Reopening(logging.StreamHandler):
         try:
             return open(self.path, "a", buffering=1, encoding="utf-8")
         except OSError as error:
-            raise NetError(f"cannot write the log {self.path}: {error.strerror}", side="us", hint="see [log] file") from None
+            raise NetError(
+                f"cannot write the log {self.path}: {error.strerror}", side="us", hint="see [log] file"
+            ) from None
 
     def reopen(self) -> None:
         """Let the old file go."""
@@ -83,37 +85,3 @@ def reopen() -> None:
     for handler in log.handlers:
         if isinstance(handler, Reopening):
             handler.reopen()
-
-
-class AccessFile:
-    """Where access log lines go: standard output or a file. `write` takes a memoryview of whole lines and never raises."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.fd = 1
-        self.lost = 0
-        if path != "-":
-            self.reopen()
-
-    def reopen(self) -> None:
-        """Open the file again under its name (SIGUSR1)."""
-        if self.path == "-":
-            return
-        try:
-            fresh = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise NetError(
-                f"cannot write the access log {self.path}: {error.strerror}", side="us", hint="see [log] access, or --access-log"
-            ) from None
-        if self.fd != 1:
-            os.close(self.fd)
-        self.fd = fresh
-
-    def write(self, lines: memoryview) -> None:
-        """Write; what the disk or the pipe does not take is lost and counted, for requests must go on."""
-        while lines:
-            try:
-                lines = lines[os.write(self.fd, lines) :]
-            except OSError:
-                self.lost += 1
-                return

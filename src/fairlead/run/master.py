@@ -41,7 +41,12 @@ SPARE = 16  # slab regions beyond two per worker, for a reload with more workers
 class Master:
     """One server. `run()` blocks until its end and returns the exit code."""
 
-    def __init__(self, config: c.Config, load: Callable[[], c.Config] | None = None, announce: Callable[[Master], None] | None = None):
+    def __init__(
+        self,
+        config: c.Config,
+        load: Callable[[], c.Config] | None = None,
+        announce: Callable[[Master], None] | None = None,
+    ):
         self.plan = plans.make(config)
         self.load = load
         self.announce = announce
@@ -227,9 +232,20 @@ class Master:
         lasted = monotonic() - role.started
         self.fails[role.index] = 0 if lasted > LASTED else self.fails.get(role.index, 0) + 1
         pause = BACKOFF[min(self.fails[role.index], len(BACKOFF) - 1)]
-        log.error("worker %d (pid %d) is gone: %s; a new one starts%s", role.index, role.pid, role.ending(), f" in {pause:g} s" if pause else "")
+        log.error(
+            "worker %d (pid %d) is gone: %s; a new one starts%s",
+            role.index,
+            role.pid,
+            role.ending(),
+            f" in {pause:g} s" if pause else "",
+        )
         if self.fails[role.index] >= 3:
-            log.error("worker %d has died %d times within %g s of its start: see what the application does", role.index, self.fails[role.index], LASTED)
+            log.error(
+                "worker %d has died %d times within %g s of its start: see what the application does",
+                role.index,
+                self.fails[role.index],
+                LASTED,
+            )
         self.lend(role.index)
         self.spawn(self.again(role.index, pause))
 
@@ -335,7 +351,9 @@ class Master:
         """Ask one worker to build the plan; what is wrong, "" when nothing."""
         names, fds = self.holder.share(plan, role.index)
         try:
-            answer = await role.ask("prepare", fds, config=plan.config, listeners=names, workers=plan.workers, version=self.reloads + 1)
+            answer = await role.ask(
+                "prepare", fds, config=plan.config, listeners=names, workers=plan.workers, version=self.reloads + 1
+            )
         except EOFError:
             return ""
         except TimeoutError:
@@ -451,7 +469,14 @@ class Master:
             "uptime": monotonic() - self.since,
             "reloads": self.reloads,
             "workers": [
-                {"index": r.index, "pid": r.pid, "state": r.state, "slot": r.slot, "starts": r.number, "uptime": time() - r.since}
+                {
+                    "index": r.index,
+                    "pid": r.pid,
+                    "state": r.state,
+                    "slot": r.slot,
+                    "starts": r.number,
+                    "uptime": time() - r.since,
+                }
                 for r in sorted(self.roles, key=lambda one: (one.index, one.number))
             ],
             "listeners": self.holder.status(),

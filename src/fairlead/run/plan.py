@@ -75,7 +75,9 @@ def refusals(config: c.Config) -> Iterator[Problem]:
     for section, what in (("store", "topics and jobs"), ("cache", "the HTTP cache")):
         written = next((path for path in config.sources if path.startswith(section + ".")), None)
         if written is not None:
-            yield problem(written, f"{what} are not in this version" if what.endswith("s") else f"{what} is not in this version")
+            yield problem(
+                written, f"{what} are not in this version" if what.endswith("s") else f"{what} is not in this version"
+            )
     for index, listener in enumerate(config.listeners):
         yield from listener_refusals(f"listener[{index}]", listener, problem)
     for index, route in enumerate(config.routes):
@@ -91,11 +93,19 @@ def server_refusals(server: c.Server, problem: Say) -> Iterator[Problem]:
     """What of [server] is not served."""
     if server.chosen_pattern in patterns.LATER:
         what = patterns.LATER[server.chosen_pattern]
-        yield problem("server.pattern", f'"{server.chosen_pattern}" ({what}) is not in this version', 'write "single" or "reuseport"')
+        yield problem(
+            "server.pattern",
+            f'"{server.chosen_pattern}" ({what}) is not in this version',
+            'write "single" or "reuseport"',
+        )
     if server.unit == "thread":
         yield problem("server.unit", '"thread" is not in this version', 'write "process"')
     if server.limits.memory is not None:
-        yield problem("server.limits.memory", "a memory limit is not in this version", "leave it out; the system's own (cgroups) works")
+        yield problem(
+            "server.limits.memory",
+            "a memory limit is not in this version",
+            "leave it out; the system's own (cgroups) works",
+        )
 
 
 def listener_refusals(path: str, listener: c.Listener, problem: Say) -> Iterator[Problem]:
@@ -113,17 +123,31 @@ def listener_refusals(path: str, listener: c.Listener, problem: Say) -> Iterator
     if listener.early_data:
         yield problem(f"{path}.early_data", "early data is not in this version", "leave it out")
     if listener.socket.cork:
-        yield problem(f"{path}.socket.cork", "cork is not in this version", "leave it out: an answer leaves as one write anyway")
+        yield problem(
+            f"{path}.socket.cork", "cork is not in this version", "leave it out: an answer leaves as one write anyway"
+        )
     if listener.limits.connections is not None:
-        yield problem(f"{path}.limits.connections", "a limit of connections is not in this version", "limit requests: server.limits.requests")
+        yield problem(
+            f"{path}.limits.connections",
+            "a limit of connections is not in this version",
+            "limit requests: server.limits.requests",
+        )
 
 
 def route_refusals(path: str, route: c.Route, problem: Say) -> Iterator[Problem]:
     """What of one [[route]] is not served."""
     if route.answer in NEXT:
-        yield problem(f"{path}.{route.answer}", f"{NEXT[route.answer]} are not in this version", f"this version has {', '.join(SERVED)}")
+        yield problem(
+            f"{path}.{route.answer}",
+            f"{NEXT[route.answer]} are not in this version",
+            f"this version has {', '.join(SERVED)}",
+        )
     if route.app is not None and route.app.interface == "wsgi":
-        yield problem(f"{path}.app.interface", "WSGI applications are not in this version", 'wrap it: a2wsgi.WSGIMiddleware(app) is ASGI')
+        yield problem(
+            f"{path}.app.interface",
+            "WSGI applications are not in this version",
+            "wrap it: a2wsgi.WSGIMiddleware(app) is ASGI",
+        )
     for index, one in enumerate(route.filters):
         yield problem(f"{path}.filters[{index}]", f'the filter "{one.name}" is not in this version', "leave it out")
     if route.proxy is not None:
@@ -168,14 +192,20 @@ def difference(old: Plan, new: Plan) -> tuple[str, list[str]]:
     why = [key for key, before, after in shapes(old, new) if before != after]
     if why:
         return WORKERS, why
-    changed = [f.name for f in fields(c.Config) if f.compare and getattr(old.config, f.name) != getattr(new.config, f.name)]
+    changed = [
+        f.name for f in fields(c.Config) if f.compare and getattr(old.config, f.name) != getattr(new.config, f.name)
+    ]
     return (SWAP, changed) if changed else (SAME, [])
 
 
 def shapes(old: Plan, new: Plan) -> Iterator[tuple[str, Any, Any]]:
     """(name, before, after) of everything that a worker reads once, when it starts."""
     for key in ("chosen_pattern", "unit", "worker_count", "loop", "affinity", "user", "max_requests", "max_age"):
-        yield f"server.{key.removeprefix('chosen_').replace('worker_count', 'workers')}", getattr(old.config.server, key), getattr(new.config.server, key)
+        yield (
+            f"server.{key.removeprefix('chosen_').replace('worker_count', 'workers')}",
+            getattr(old.config.server, key),
+            getattr(new.config.server, key),
+        )
     yield "app", old.apps, new.apps
     yield "log", old.config.log, new.config.log
     yield "journey.keep", old.config.journey.keep, new.config.journey.keep

@@ -23,19 +23,49 @@ def register(subparsers: Any) -> None:
     """Add `run` to the command line."""
     run = subparsers.add_parser("run", help="serve an application or a configuration file", epilog=EXAMPLES)
     run.add_argument("target", help="module:attribute of an application, or a configuration file")
-    run.add_argument("--bind", action="append", metavar="ADDRESS", help="host:port, [::]:port or unix:/path; may be repeated (default: 127.0.0.1:8000)")
+    run.add_argument(
+        "--bind",
+        action="append",
+        metavar="ADDRESS",
+        help="host:port, [::]:port or unix:/path; may be repeated (default: 127.0.0.1:8000)",
+    )
     run.add_argument("--workers", type=int, metavar="N", help="processes that run the app (default: one per core)")
-    run.add_argument("--pattern", choices=("single", "handoff", "dispatch", "shared", "reuseport"), help="how connections reach the workers (default: reuseport)")
+    run.add_argument(
+        "--pattern",
+        choices=("single", "handoff", "dispatch", "shared", "reuseport"),
+        help="how connections reach the workers (default: reuseport)",
+    )
     run.add_argument("--unit", choices=("process", "thread"), help="what a worker is (default: process)")
     run.add_argument("--tls", metavar="dev", choices=("dev", "off"), help="HTTPS with a local development CA")
     run.add_argument("--reload", action="store_true", help="new workers when a source file changes")
     run.add_argument("--factory", action="store_true", help="the attribute is a function that makes the application")
-    run.add_argument("--interface", choices=("auto", "asgi", "wsgi"), default="", help="how the application is called (default: by its signature)")
-    run.add_argument("--dir", default="", metavar="DIR", help="directory to import the application from (default: this one)")
-    run.add_argument("--access-log", default="", metavar="FILE", help="a file, - for standard output, or off (default: -)")
-    run.add_argument("--server-timing", choices=("auto", "on", "off"), default="", help="send Server-Timing (default: on loopback and with --tls dev)")
-    run.add_argument("--page", default="", metavar="ADDRESS", help="the journey page (default: 127.0.0.1:9900 when on loopback), or off")
-    run.add_argument("--log-format", choices=("text", "json"), default="", help="how the server's own log is written (default: text)")
+    run.add_argument(
+        "--interface",
+        choices=("auto", "asgi", "wsgi"),
+        default="",
+        help="how the application is called (default: by its signature)",
+    )
+    run.add_argument(
+        "--dir", default="", metavar="DIR", help="directory to import the application from (default: this one)"
+    )
+    run.add_argument(
+        "--access-log", default="", metavar="FILE", help="a file, - for standard output, or off (default: -)"
+    )
+    run.add_argument(
+        "--server-timing",
+        choices=("auto", "on", "off"),
+        default="",
+        help="send Server-Timing (default: on loopback and with --tls dev)",
+    )
+    run.add_argument(
+        "--page",
+        default="",
+        metavar="ADDRESS",
+        help="the journey page (default: 127.0.0.1:9900 when on loopback), or off",
+    )
+    run.add_argument(
+        "--log-format", choices=("text", "json"), default="", help="how the server's own log is written (default: text)"
+    )
     run.set_defaults(run=run_command)
 
 
@@ -62,7 +92,11 @@ def is_app(target: str) -> bool:
         return False
     if re.fullmatch(r"[\w.]+:[\w.]+", target):
         return True
-    hint = f'write "{target}:app" for an application' if re.fullmatch(r"[\w.]+", target) else 'write "module:attribute" or a file that exists'
+    hint = (
+        f'write "{target}:app" for an application'
+        if re.fullmatch(r"[\w.]+", target)
+        else 'write "module:attribute" or a file that exists'
+    )
     raise ConfigError(f'"{target}" is neither a file nor module:attribute', hint=hint)
 
 
@@ -93,7 +127,9 @@ def from_file(args: argparse.Namespace) -> c.Config:
     from fairlead.run.load import load
 
     if args.bind or args.tls or args.factory or args.interface or args.dir:
-        raise ConfigError("--bind, --tls, --factory, --interface and --dir belong to an application", hint="write them into the file")
+        raise ConfigError(
+            "--bind, --tls, --factory, --interface and --dir belong to an application", hint="write them into the file"
+        )
     flags: dict[str, Any] = {
         "server.workers": args.workers,
         "server.pattern": args.pattern,
@@ -131,12 +167,18 @@ def announce(master: Any) -> None:
     if config.log.file_format == "json":
         from fairlead.run.logs import log
 
-        shown = {"listeners": [one["address"] for one in status["listeners"]], "workers": len(status["workers"]), "version": status["version"]}
+        shown = {
+            "listeners": [one["address"] for one in status["listeners"]],
+            "workers": len(status["workers"]),
+            "version": status["version"],
+        }
         log.info("serving", extra={"fields": shown})
         return
     speed = "compiled" if version.compiled() else "interpreted"
     workers = f"{master.plan.workers} worker{'' if master.plan.workers == 1 else 's'}"
-    lines = [f"Fairlead {version.__version__} ({speed}, {status['loop']}), {workers}, pattern {master.plan.pattern.name}, pid {status['pid']}"]
+    lines = [
+        f"Fairlead {version.__version__} ({speed}, {status['loop']}), {workers}, pattern {master.plan.pattern.name}, pid {status['pid']}"
+    ]
     for name, url in urls(master):
         lines.append(f"  {name:<8} {url}")
     if master.admin.page_url:

@@ -22,7 +22,9 @@ from fairlead.run import config as c
 from fairlead.run.units import Address
 
 
-def open_all(address: Address, count: int, backlog: int, options: c.Socket, mode: int | None = None) -> list[socket.socket]:
+def open_all(
+    address: Address, count: int, backlog: int, options: c.Socket, mode: int | None = None
+) -> list[socket.socket]:
     """`count` listening sockets on one address (one for a unix path); raises `NetError` in one line."""
     if address.is_unix:
         return [open_unix(address, backlog, mode)]
@@ -65,7 +67,10 @@ def resolve(address: Address) -> tuple[int, tuple]:
         )
     except OSError as error:
         raise NetError(
-            f"cannot bind {address}: {error.strerror or error}", step="resolve", side="us", hint="write an address of this machine"
+            f"cannot bind {address}: {error.strerror or error}",
+            step="resolve",
+            side="us",
+            hint="write an address of this machine",
         ) from None
     found.sort(key=lambda one: one[0] != socket.AF_INET)
     return found[0][0], found[0][4]
@@ -181,7 +186,9 @@ def listening_inodes(port: int) -> list[str]:
 def command_of(entry: Path) -> str:
     """A short name of a process: what it runs, without its directories."""
     words = (entry / "cmdline").read_bytes().split(b"\0")
-    names = [os.path.basename(word).decode(errors="replace") for word in words[:2] if word and not word.startswith(b"-")]
+    names = [
+        os.path.basename(word).decode(errors="replace") for word in words[:2] if word and not word.startswith(b"-")
+    ]
     return " ".join(names) or (entry / "comm").read_text().strip()
 
 
@@ -200,7 +207,10 @@ def open_unix(address: Address, backlog: int, mode: int | None = None) -> socket
         sock.close()
         reason = error.strerror or str(error)
         raise NetError(
-            f"cannot listen on unix:{path}: {reason}", step="bind", side="us", hint="the directory must exist and be writable"
+            f"cannot listen on unix:{path}: {reason}",
+            step="bind",
+            side="us",
+            hint="the directory must exist and be writable",
         ) from None
     finally:
         if before is not None:
@@ -218,7 +228,10 @@ def clear_stale(path: str) -> None:
         raise NetError(f"cannot listen on unix:{path}: a file is in the way", step="bind", side="us", hint="remove it")
     if answers(path):
         raise NetError(
-            f"cannot listen on unix:{path}: another process listens there", step="bind", side="us", hint="choose another path"
+            f"cannot listen on unix:{path}: another process listens there",
+            step="bind",
+            side="us",
+            hint="choose another path",
         )
     with suppress(OSError):
         os.unlink(path)

@@ -27,7 +27,7 @@ from fairlead.core.errors import ConfigError, FairleadError
 from fairlead.core.slab import Slab
 from fairlead.run import logs
 from fairlead.run import plan as plans
-from fairlead.run.build import Built, Builder
+from fairlead.run.build import Builder, Built
 from fairlead.run.channel import Channel
 from fairlead.run.state import State
 
@@ -189,7 +189,11 @@ class Worker:
     async def drain(self, grace: float, settle: float) -> None:
         """See rule 4."""
         self.draining = True
-        listeners = [*self.listeners.values(), *(one for many in self.lent.values() for one in many), *self.builder.leaving]
+        listeners = [
+            *self.listeners.values(),
+            *(one for many in self.lent.values() for one in many),
+            *self.builder.leaving,
+        ]
         for listener in listeners:
             if listener.listening:
                 listener.ready(1)
