@@ -1,0 +1,93 @@
+cimport cython
+from fairlead.core.connection cimport Connection
+from fairlead.core.exchange cimport Answer, Exchange
+from fairlead.core.handler cimport Handler
+from fairlead.core.journey cimport Journey
+from fairlead.core.message cimport Request, Response
+from fairlead.net.poll cimport Watcher
+from fairlead.net.pool cimport Asker, Pool
+from fairlead.serve.forwarded cimport Hop, Trusted, added
+from fairlead.serve.upstream cimport Target, Upstream
+
+cdef class Proxy(Handler):
+    cdef public Upstream upstream
+    cdef public object options
+    cdef public bytes host, strip, via, id_name, id_stem
+    cdef public tuple via_field
+    cdef public bint host_of_target, rewrites_request, rewrites_response
+    cdef public dict fields
+    cdef public long long id_count
+    cdef public int retries
+    cdef public double budget, budget_gain
+
+    @cython.locals(request=Request)
+    cpdef open(self, Exchange exchange)
+    @cython.locals(given=Request, request=Request, conn=Connection, trusted=Trusted, hop=Hop, headers=list, field=tuple, fields=dict, host=bytes, via=tuple)
+    cpdef Request outgoing(self, Exchange exchange, Target target)
+    @cython.locals(target=bytes, raw=bytes, strip=bytes, rest=bytes)
+    cpdef bytes path(self, Request given)
+    cpdef bytes identify(self, Exchange exchange, given)
+    @cython.locals(headers=list, field=tuple, fields=dict, via=tuple)
+    cpdef returning(self, Response response)
+    cpdef bint may_retry(self) except -1
+
+cdef class Pair(Answer):
+    cdef public Proxy proxy
+    cdef public Exchange left, leg
+    cdef public Upstream upstream
+    cdef public Target target
+    cdef public Uplink uplink
+    cdef public Asker asker
+    cdef public list tried
+    cdef public int attempts
+    cdef public long long asked, limit, idle
+    cdef public bint reused, heard, answered, tunnel
+
+    @cython.locals(left=Exchange, conn=Connection, upstream=Upstream, now=cython.longlong, total=cython.longlong)
+    cpdef start(self)
+    @cython.locals(left=Exchange, target=Target, j=Journey, leg=Exchange)
+    cpdef go(self, long long now)
+    @cython.locals(left=Exchange, now=cython.longlong, j=Journey, leg=Exchange)
+    cpdef granted(self, Pool pool)
+    cpdef denied(self, error)
+    cpdef bint another(self, long long now) except -1
+    @cython.locals(left=Exchange, proxy=Proxy, request=Request, given=Request)
+    cpdef send(self, Exchange leg)
+    @cython.locals(uplink=Uplink)
+    cpdef stream(self, bint expecting)
+    cpdef Uplink link(self)
+    @cython.locals(conn=Connection)
+    cpdef sent(self)
+    @cython.locals(left=Exchange, leg=Exchange, j=Journey, target=Target, response=Response)
+    cpdef head(self, object message, bint end)
+    cpdef cross(self, Response message, upgrade)
+    @cython.locals(left=Exchange, leg=Exchange, room=cython.bint, now=cython.longlong)
+    cpdef bint data(self, bytes chunk, bint end) except -1
+    @cython.locals(leg=Exchange)
+    cpdef finished(self)
+    cpdef bint repeatable(self) except -1
+    cpdef abandoned(self, why)
+
+cdef class Uplink(Answer):
+    cdef public Pair pair
+    cdef public Exchange leg
+    cdef public list held, trailers
+    cdef public bint held_end, over
+    cdef public int patience
+    @cython.locals(held=list, chunk=bytes, room=cython.bint)
+    cpdef begin(self, Exchange leg)
+    cpdef hurry(self)
+    @cython.locals(leg=Exchange, room=cython.bint)
+    cpdef bint data(self, bytes chunk, bint end) except -1
+    cpdef ended(self)
+
+cdef class Tunnel(Answer):
+    cdef public Exchange own, other
+
+cdef class Patience(Watcher):
+    cdef public Uplink uplink
+
+cdef class Split(Handler):
+    cdef public list shares
+    cdef public double total
+    cdef public object random

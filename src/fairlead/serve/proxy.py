@@ -1,0 +1,684 @@
+"""The reverse proxy: one request goes out again on a warm connection, and its answer comes back. RFC 9110 section 7.6.
+
+A proxied request is two crossed exchanges: `left` (the client's) and `leg` (ours to the upstream). `Pair` stands between
+them in the direction of the answer, `Uplink` in the direction of the request's body when there is one:
+
+    client -> left -> (Uplink) -> leg -> upstream          upstream -> leg -> Pair -> left -> client
+
+Rules
+1. On a warm connection everything happens inside `Proxy.open`: no task, no future, no callback.
+2. `data` that finds no room withholds the credit of the other side; `room` gives it. So nothing is ever piled up here,
+   except what the client sends while no connection is there yet, at most one window.
+3. A request is sent again only when that cannot do it twice: when it was not sent at all (no connection), or once, when a
+   reused connection died without a word, the method is idempotent (RFC 9110 section 9.2.2) and there was no body.
+   Retries are held to a budget, a share of the requests, so that they never double the load of a failing server.
+4. Fields of the connection (RFC 9110 section 7.6.1) stay on theirs, also those that `Connection` names. `Via`,
+   `Forwarded` and `X-Forwarded-*` are ours to write. Framing belongs to the codecs.
+5. Before the head is out, an upstream's failure is a 502 or 504; after it, the client's stream is reset: a cut answer
+   must never look whole. A client that leaves aborts the leg, and with h1 its connection.
+6. `Expect: 100-continue` is passed on, and the upstream's 100 lets the client go on; so does `PATIENCE` without a word.
+7. After 101 both sides are tunnels: bytes, back-pressure and the end of a direction pass through.
+8. Silence is counted only while it is the upstream's turn: not while the client does not take what is there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import urandom
+
+from fairlead.core.errors import FairleadError, NetError, Refused, WireError
+from fairlead.core.exchange import Answer
+from fairlead.core.handler import Handler
+from fairlead.core.message import Request, Response
+from fairlead.net.poll import Watcher
+from fairlead.serve.forwarded import NOBODY, added
+
+PATIENCE = 1_000_000_000  # ns to wait for an upstream's 100 (RFC 9110 section 10.1.1: not for ever)
+IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "QUERY"))
+BUDGET_MOST = 10.0  # retries saved up at most
+
+# what happens to a request's field; anything else is copied
+DROP, CONNECTION, CHAIN, VIA, ID, FORWARDS, EXPECT = range(1, 8)
+REQUEST_FIELDS = {
+    b"host": DROP, b"connection": CONNECTION, b"te": DROP, b"via": VIA, b"max-forwards": FORWARDS, b"expect": EXPECT,
+    b"keep-alive": DROP, b"proxy-connection": DROP, b"transfer-encoding": DROP, b"upgrade": DROP, b"http2-settings": DROP,
+    b"forwarded": CHAIN, b"x-forwarded-for": CHAIN, b"x-forwarded-proto": CHAIN, b"x-forwarded-host": CHAIN,
+}  # fmt: skip
+RESPONSE_FIELDS = {
+    b"connection": CONNECTION, b"via": VIA, b"keep-alive": DROP, b"proxy-connection": DROP, b"transfer-encoding": DROP,
+    b"upgrade": DROP, b"te": DROP,
+}  # fmt: skip
+KEPT = frozenset((b"host", b"content-length"))  # `Connection` may name these, and is not obeyed
+NOTHING = frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close", b""))
+
+
+@dataclass(slots=True)
+class Options:
+    """How one proxy route rewrites. Fields are (lower-case name, value) lists."""
+
+    host: str = "preserve"  # or "upstream", or a host
+    strip: str = ""
+    via: str = "fairlead"
+    request_id: str = "x-request-id"
+    retries: int = 1
+    retry_budget: float = 0.2
+    set_request: tuple = ()
+    add_request: tuple = ()
+    remove_request: tuple = ()
+    set_response: tuple = ()
+    add_response: tuple = ()
+    remove_response: tuple = ()
+
+
+class Proxy(Handler):
+    """`Proxy(upstream, options)`: answers by asking the upstream."""
+
+    def __init__(self, upstream, options=None):
+        options = options if options is not None else Options()
+        self.upstream = upstream
+        self.options = options
+        self.host = b"" if options.host in ("preserve", "upstream") else options.host.encode()
+        self.host_of_target = options.host == "upstream"
+        self.strip = options.strip.rstrip("/").encode()
+        self.via = options.via.encode()
+        self.via_field = (b"via", b"1.1 " + self.via)
+        self.id_name = options.request_id.lower().encode()
+        self.id_stem = urandom(8).hex().encode()
+        self.id_count = 0
+        self.fields = dict(REQUEST_FIELDS)
+        if self.id_name:
+            self.fields[self.id_name] = ID
+        self.rewrites_request = bool(options.set_request or options.add_request or options.remove_request)
+        self.rewrites_response = bool(options.set_response or options.add_response or options.remove_response)
+        self.retries = options.retries
+        self.budget = BUDGET_MOST
+        self.budget_gain = options.retry_budget
+
+    def open(self, exchange):
+        request = exchange.request
+        if request.method == "CONNECT":
+            raise Refused("a reverse proxy opens no tunnels", status=405, hint="CONNECT is for forward proxies")
+        if request.method == "OPTIONS" or request.method == "TRACE":
+            if last_stop(exchange):
+                return
+        if self.budget < BUDGET_MOST:
+            self.budget += self.budget_gain
+        Pair(self, exchange).start()
+
+    # ---- the request's head
+
+    def outgoing(self, exchange, target):
+        """The Request to say on the leg."""
+        given = exchange.request
+        fields = self.fields
+        conn = exchange.conn
+        trusted = conn.service.forwarded
+        if trusted is None:
+            trusted = NOBODY
+        hop = trusted.hop(conn.peer)
+        host = given.authority
+        headers = [(b"host", host)]
+        chained = ident = named = None
+        via = self.via_field
+        for field in given.headers:
+            kind = fields.get(field[0])
+            if kind is None:
+                headers.append(field)
+            elif kind == CONNECTION:
+                if field[1] not in NOTHING:
+                    named = options_of(field[1], named)
+            elif kind == CHAIN:
+                if hop.trusted:
+                    chained = with_one(chained, field)
+            elif kind == ID:
+                if hop.trusted and ident is None:
+                    ident = field[1]
+            elif kind == VIA:
+                via = (b"via", (via[1] if via is not self.via_field else b"") + field[1] + b", ")
+            elif kind == EXPECT:
+                if given.expect:
+                    headers.append(field)
+            elif kind == FORWARDS:
+                headers.append(fewer(given.method, field))
+        if named is not None:
+            headers = without(headers, named)
+        headers.append(via if via is self.via_field else (b"via", via[1] + (b"1.0 " if given.version == "1.0" else b"1.1 ") + self.via))
+        headers.extend(hop.fields(given.scheme, host) if chained is None else added(hop, given.scheme, host, chained))
+        if self.id_name:
+            headers.append((self.id_name, self.identify(exchange, ident)))
+        if self.host:
+            headers[0] = (b"host", self.host)
+        elif self.host_of_target:
+            headers[0] = (b"host", target.name.encode() if type(target.address) is tuple else b"localhost")
+        if self.rewrites_request:
+            options = self.options
+            headers = rewritten(headers, options.set_request, options.add_request, options.remove_request)
+        request = Request(given.method, self.upstream.scheme, headers[0][1], self.path(given), headers, "1.1", given.length)
+        request.expect = given.expect
+        return request
+
+    def path(self, given):
+        """The request-target to ask for: the normalised path, less what is stripped, and the query as it came."""
+        target = given.target
+        raw = given.raw_path
+        if raw and not (target.startswith(raw) and (len(target) == len(raw) or target[len(raw)] == 63)):
+            at = target.find(b"?")
+            target = raw + target[at:] if at >= 0 else raw
+        strip = self.strip
+        if strip and target.startswith(strip):
+            rest = target[len(strip) :]
+            if not rest or rest[:1] == b"?":
+                target = b"/" + rest
+            elif rest[:1] == b"/":
+                target = rest
+        return target
+
+    def identify(self, exchange, given):
+        """The request's id: what it has already, what a trusted peer gave, or a new one."""
+        if not exchange.tag:
+            if given is not None and len(given) <= 128:
+                exchange.tag = given
+            else:
+                self.id_count += 1
+                exchange.tag = b"%b%08x" % (self.id_stem, self.id_count)
+        return exchange.tag
+
+    # ---- the answer's head
+
+    def returning(self, response):
+        """Make the upstream's head ours: its connection's fields out, `Via` in."""
+        fields = RESPONSE_FIELDS
+        headers = []
+        named = None
+        via = self.via_field
+        for field in response.headers:
+            kind = fields.get(field[0])
+            if kind is None:
+                headers.append(field)
+            elif kind == CONNECTION:
+                if field[1] not in NOTHING:
+                    named = options_of(field[1], named)
+            elif kind == VIA:
+                via = (b"via", field[1] + b", " + via[1])
+        if named is not None:
+            headers = without(headers, named)
+        headers.append(via)
+        if self.rewrites_response:
+            options = self.options
+            headers = rewritten(headers, options.set_response, options.add_response, options.remove_response)
+        response.headers = headers
+
+    def may_retry(self):
+        """Take one retry out of the budget, if there is one."""
+        if self.budget < 1.0:
+            return False
+        self.budget -= 1.0
+        return True
+
+
+class Pair(Answer):
+    """One proxied request. Hears the leg; `left` is the client's exchange."""
+
+    def __init__(self, proxy, left):
+        self.proxy = proxy
+        self.left = left
+        self.upstream = proxy.upstream
+        self.limit = self.upstream.head_limit
+        self.idle = self.upstream.idle_limit
+        self.target = None
+        self.leg = None
+        self.uplink = None
+        self.asker = None
+        self.tried = None
+        self.attempts = 0
+        self.asked = 0
+        self.reused = False
+        self.heard = False
+        self.answered = False
+        self.tunnel = False
+
+    # ---- a connection
+
+    def start(self):
+        """First attempt."""
+        left = self.left
+        upstream = self.upstream
+        now = left.journey.routed
+        if not now:
+            now = self.upstream.poller.now()
+        total = upstream.total_limit
+        if total and (not left.deadline or now + total < left.deadline):
+            left.deadline = now + total
+        self.go(now)
+
+    def go(self, now):
+        """Choose a target; take its warm connection, or wait for one."""
+        left = self.left
+        target = self.upstream.choose(left, self.tried, now)
+        if target is None:
+            raise Refused("no server of the upstream is left to ask", status=503, after=1)
+        self.target = target
+        self.attempts += 1
+        j = left.journey
+        j.attempts = self.attempts
+        j.picked = now
+        target.enter()
+        leg = target.pool.open(left.request, j) if self.attempts == 1 else None
+        if leg is not None:
+            self.reused = True
+            self.send(leg)
+            return
+        self.link()
+        self.asked = now
+        self.asker = target.pool.ask(self)
+
+    def granted(self, pool):
+        """A slot became free."""
+        left = self.left
+        now = self.upstream.poller.now()
+        j = left.journey
+        leg = pool.open(left.request, j)
+        if leg is None:
+            self.denied(NetError("the connection to the upstream was gone again", step="dial", side="upstream", retry="always"))
+            return
+        self.asker = None
+        self.reused = leg.conn.requests > 1
+        if self.reused:
+            j.spent_pool += now - self.asked
+        else:
+            j.spent_dial += now - self.asked
+            j.dialed = now
+        self.send(leg)
+
+    def denied(self, error):
+        """There will be no connection: nothing was sent, so another target may be asked."""
+        self.asker = None
+        self.target.leave()
+        left = self.left
+        now = self.upstream.poller.now()
+        left.journey.spent_dial += now - self.asked
+        if left.over:
+            return
+        if isinstance(error, NetError) and self.attempts <= self.proxy.retries and self.another(now):
+            return
+        left.fail(error)
+
+    def another(self, now):
+        """Go on with a target that was not tried yet, if there is one and the budget allows it."""
+        if self.tried is None:
+            self.tried = []
+        self.tried.append(self.target)
+        if len(self.tried) >= len(self.upstream.all) or not self.proxy.may_retry():
+            return False
+        try:
+            self.go(now)
+        except FairleadError as error:
+            self.left.fail(error)
+        return True
+
+    # ---- the request
+
+    def send(self, leg):
+        """Say the request on a leg."""
+        left = self.left
+        proxy = self.proxy
+        self.leg = leg
+        leg.answer = self
+        self.heard = False
+        request = proxy.outgoing(left, self.target)
+        leg.request = request
+        given = left.request
+        if given.length:
+            leg.head(request, False)
+            self.stream(given.expect)
+            return
+        if given.upgrade and not plain_h2c(given.upgrade):
+            request.upgrade = given.upgrade
+            request.headers.append((b"connection", b"upgrade"))
+            request.headers.append((b"upgrade", given.get(b"upgrade")))
+            self.tunnel = True
+        left.answer = leg
+        if self.limit:
+            leg.deadline = (self.upstream.poller.now() if self.asked else left.journey.picked) + self.limit
+        leg.head(request, True)
+
+    def stream(self, expecting):
+        """The request has a body: pass on what is there, and the rest as it comes."""
+        uplink = self.link()
+        if expecting:
+            self.leg.conn.flush()
+        uplink.begin(self.leg)
+        if expecting and not uplink.over:
+            uplink.hurry()
+
+    def link(self):
+        """The Uplink, from now on between the client and the leg."""
+        if self.uplink is None:
+            self.uplink = Uplink(self)
+        self.left.answer = self.uplink
+        return self.uplink
+
+    def sent(self):
+        """The request is over now: from here the upstream has `head` time to answer."""
+        if self.limit and not self.answered:
+            self.leg.deadline = self.upstream.poller.now() + self.limit
+            self.leg.conn.carrier.rearm()
+
+    # ---- the answer
+
+    def inform(self, status, headers):
+        self.heard = True
+        left = self.left
+        if status == 100:
+            if self.uplink is not None:
+                self.uplink.patience = 0
+            if left.request.expect:
+                left.credit(0)
+        elif status > 101 and left.request.version != "1.0":
+            response = Response(status, headers)
+            self.proxy.returning(response)
+            left.inform(status, response.headers)
+
+    def head(self, message, end):
+        leg = self.leg
+        left = self.left
+        j = left.journey
+        self.heard = self.answered = True
+        leg.deadline = j.leg_head + self.idle if self.idle else 0
+        target = self.target
+        target.fails = 0
+        if self.upstream.learns:
+            target.learn(j.leg_head - j.leg_sent, j.leg_head)
+        upgraded = message.status == 101
+        upgrade = message.get(b"upgrade") if upgraded else None
+        self.proxy.returning(message)
+        if upgraded:
+            self.cross(message, upgrade)
+            return
+        if end:
+            j.leg_end = j.leg_head
+        left.head(message, end)
+        if end:
+            self.finished()
+
+    def cross(self, message, upgrade):
+        """101: both become byte tunnels."""
+        left = self.left
+        leg = self.leg
+        message.headers.append((b"connection", b"upgrade"))
+        message.headers.append((b"upgrade", upgrade or left.request.upgrade))
+        left.deadline = leg.deadline = 0
+        leg.said_end = left.heard_end = False
+        left.answer = Tunnel(left, leg)
+        leg.answer = Tunnel(leg, left)
+        left.head(message, False)
+        left.conn.flush()
+
+    def data(self, chunk, end):
+        left = self.left
+        leg = self.leg
+        if end or self.idle:
+            now = self.upstream.poller.now()
+            if end:
+                left.journey.leg_end = now
+        room = left.data(chunk, end)
+        if end:
+            self.finished()
+        elif not room:
+            leg.deadline = 0
+            self.link().leg = leg
+        elif self.idle:
+            leg.deadline = now + self.idle
+        return room
+
+    def end(self, trailers):
+        left = self.left
+        left.journey.leg_end = self.upstream.poller.now()
+        left.end(trailers)
+        self.finished()
+
+    def finished(self):
+        """The answer is whole. If the request is not, the rest of it is of no use to anybody."""
+        leg = self.leg
+        if not leg.said_end and not leg.over:
+            leg.answer = None
+            if self.uplink is not None:
+                self.uplink.leg = None
+            leg.reset(NetError("the upstream answered before the request was over", step="send", side="upstream", retry="never"), "both")
+
+    def room(self):
+        self.left.room()
+
+    def reset(self, why, side):
+        """The leg ended early."""
+        if side != "both":
+            return
+        left = self.left
+        if left.over:
+            return
+        if self.answered:
+            left.reset(blamed(why), "both")
+            return
+        now = self.upstream.poller.now()
+        overdue = why.status == 504
+        self.target.failed(now) if overdue or not self.reused else None
+        if not overdue and self.repeatable() and self.proxy.may_retry():
+            self.leg = None
+            try:
+                self.go(now)
+                return
+            except FairleadError as error:
+                why = error
+        left.fail(blamed(why))
+
+    def repeatable(self):
+        """Rule 3: a reused connection died without a word, and asking again changes nothing."""
+        request = self.left.request
+        return self.reused and not self.heard and self.attempts <= self.proxy.retries and request.length == 0 and request.method in IDEMPOTENT and not self.tunnel
+
+    def abandoned(self, why):
+        """The client left, or its request ran out of time."""
+        if self.asker is not None:
+            self.target.pool.forget(self.asker)
+            self.asker = None
+            self.target.leave()
+        elif self.leg is not None:
+            self.leg.reset(why, "both")
+
+
+class Uplink(Answer):
+    """Hears the client: its body while there is no leg yet (held), then passes it to the leg."""
+
+    def __init__(self, pair):
+        self.pair = pair
+        self.leg = None
+        self.held = None
+        self.held_end = False
+        self.trailers = None
+        self.over = False
+        self.patience = 0
+
+    def begin(self, leg):
+        """The leg is there: say what was held."""
+        self.leg = leg
+        held = self.held
+        self.held = None
+        room = True
+        for chunk in held or ():
+            room = leg.data(chunk, False)
+        if self.held_end:
+            leg.end(self.trailers)
+            self.ended()
+        elif held is not None and room:
+            self.pair.left.room()
+
+    def hurry(self):
+        """Should the upstream not say 100, let the client go on after a while all the same."""
+        self.patience = 1
+        poller = self.pair.upstream.poller
+        poller.wheel.add(poller.now() + PATIENCE, Patience(self))
+
+    def data(self, chunk, end):
+        leg = self.leg
+        if leg is not None:
+            room = leg.data(chunk, end)
+            if end:
+                self.ended()
+            return room
+        if self.pair.answered:
+            return True
+        if self.held is None:
+            self.held = []
+        self.held.append(chunk)
+        self.held_end = end
+        return False
+
+    def end(self, trailers):
+        leg = self.leg
+        if leg is not None:
+            leg.end(trailers)
+            self.ended()
+        else:
+            self.held_end = True
+            self.trailers = trailers
+
+    def ended(self):
+        self.over = True
+        self.pair.sent()
+
+    def reset(self, why, side):
+        self.pair.abandoned(why)
+
+    def room(self):
+        pair = self.pair
+        leg = pair.leg
+        if leg is not None:
+            if pair.answered and pair.idle:
+                leg.deadline = pair.upstream.poller.now() + pair.idle
+            leg.room()
+
+
+class Tunnel(Answer):
+    """One direction after 101: what `own` hears is said on `other`."""
+
+    def __init__(self, own, other):
+        self.own = own
+        self.other = other
+
+    def data(self, chunk, end):
+        return self.other.data(chunk, end)
+
+    def end(self, trailers):
+        other = self.other
+        other.end(None)
+        if other.over or other.conn.codec.finished:
+            self.own.reset(NetError("the other side of the tunnel closed", step="receive", status=0, side="upstream"), "both")
+
+    def reset(self, why, side):
+        self.other.reset(why, side)
+
+    def room(self):
+        self.other.room()
+
+
+class Patience(Watcher):
+    """An upstream that knows nothing of 100 Continue must not make the client wait for ever."""
+
+    def __init__(self, uplink):
+        self.blocked = False
+        self.slot = 0
+        self.uplink = uplink
+
+    def due(self, now):
+        uplink = self.uplink
+        left = uplink.pair.left
+        if uplink.patience and not left.over and not uplink.pair.answered:
+            left.credit(0)
+
+
+class Split(Handler):
+    """A canary: `Split([(proxy, weight), ...])` gives each request to one of several proxies, by weight."""
+
+    def __init__(self, shares, random=None):
+        from random import Random
+
+        self.shares = [(proxy, weight) for proxy, weight in shares if weight > 0]
+        self.total = sum([weight for _, weight in self.shares])
+        self.random = random if random is not None else Random()
+
+    def open(self, exchange):
+        drawn = self.random.random() * self.total
+        for proxy, weight in self.shares:
+            drawn -= weight
+            if drawn < 0:
+                break
+        proxy.open(exchange)
+
+
+# ---- fields
+
+
+def options_of(value, named):
+    """The options of a Connection field, as the set of field names to leave out."""
+    found = set() if named is None else named
+    for option in value.lower().split(b","):
+        option = option.strip()
+        if option and option not in KEPT:
+            found.add(option)
+    return found
+
+
+def without(headers, named):
+    """The fields that Connection does not name."""
+    return [field for field in headers if field[0] not in named]
+
+
+def with_one(fields, field):
+    """A list with one more."""
+    if fields is None:
+        return [field]
+    fields.append(field)
+    return fields
+
+
+def fewer(method, field):
+    """Max-Forwards, one less, for the methods that have it (RFC 9110 section 7.6.2)."""
+    if method in ("OPTIONS", "TRACE") and field[1].isdigit() and len(field[1]) < 10:
+        return (field[0], b"%d" % (int(field[1]) - 1))
+    return field
+
+
+def last_stop(exchange):
+    """Answer here when Max-Forwards says that nobody behind us may see the request."""
+    value = exchange.request.get(b"max-forwards")
+    if value is None or not value.isdigit() or int(value[:10]) != 0:
+        return False
+    if exchange.request.method == "TRACE":
+        raise Refused("TRACE is not answered here", status=405)
+    exchange.whole(Response(200, [(b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"), (b"content-length", b"0")], 0), b"")
+    return True
+
+
+def rewritten(headers, replace, add, remove):
+    """Fields set (the old ones out), added, and removed."""
+    gone = set(remove) | {name for name, _ in replace}
+    kept = [field for field in headers if field[0] not in gone]
+    kept.extend(replace)
+    kept.extend(add)
+    return kept
+
+
+def plain_h2c(upgrade):
+    """An offer of HTTP/2 is for this connection only (RFC 9113 dropped it anyway)."""
+    return upgrade.startswith(b"h2c")
+
+
+def blamed(why):
+    """An error of the upstream's connection, as the client and the log should see it."""
+    if isinstance(why, Refused) or why.status in (503, 504):
+        return why
+    if isinstance(why, WireError):
+        return WireError(f"the upstream's answer cannot be used ({why})", status=502, rule=why.rule, side="upstream")
+    if isinstance(why, NetError) and why.step == "dial":
+        return why
+    return NetError(f"the upstream's connection ended before its answer did ({why})", step="receive", status=502, side="upstream")
