@@ -42,7 +42,7 @@ def extensions():
             ".".join(path.relative_to(SOURCE).with_suffix("").parts),
             [str(path)],
             define_macros=macros,
-            extra_compile_args=["-O2", "-fno-plt", "-w"] if sys.platform != "win32" else [],
+            extra_compile_args=["-O2", "-g0", "-fno-plt", "-w"] if sys.platform != "win32" else [],
             extra_link_args=["-Wl,-z,now"] if sys.platform == "linux" else [],
             libraries=["dl"] if sys.platform == "linux" else [],
         )
