@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +27,7 @@ DEBIAN = {
 }
 PYPI = ["uvicorn[standard]", "granian[uvloop]", "hypercorn", "gunicorn", "uvloop", "httptools", "fastapi", "starlette"]
 PYPI += ["flask"]
+SWITCH = "FAIRLEAD_WITHOUT_JOURNEY"
 BUILD = ["cython>=3.1,<4", "setuptools>=68", "cryptography>=42"]
 
 
@@ -60,24 +60,50 @@ def servers() -> None:
     stamp.write_text(wanted)
 
 
-@cache
-def fairlead(without_journey: bool = False) -> Path:
-    """Build this checkout compiled, into ``.cache/``; answers the folder to put on PYTHONPATH.
+class DoesNotBuild(Exception):
+    """This checkout does not build; the text says why."""
 
-    FAIRLEAD_BENCH_LIB names a folder that is built already.
+
+_built: dict[bool, Path | DoesNotBuild] = {}
+
+
+def fairlead(without_journey: bool = False) -> Path:
+    """The folder to put on PYTHONPATH: this checkout, compiled once per run into ``.cache/``.
+
+    FAIRLEAD_BENCH_LIB names a folder that is built already. Raises `DoesNotBuild`.
     """
     if not without_journey and (ready := os.environ.get("FAIRLEAD_BENCH_LIB")):
-        return Path(ready)
+        return Path(ready).resolve()
+    if without_journey not in _built:
+        try:
+            _built[without_journey] = build(without_journey)
+        except DoesNotBuild as error:
+            _built[without_journey] = error
+    found = _built[without_journey]
+    if isinstance(found, DoesNotBuild):
+        raise found
+    return found
+
+
+def build(without_journey: bool) -> Path:
+    """Compile what changed since the last time."""
+    if without_journey and not any(SWITCH in file.read_text() for file in sources()):
+        raise DoesNotBuild(f"no source asks for {SWITCH}, so this build would be the same")
     base = CACHE / ("bench-build-without-journey" if without_journey else "bench-build")
     say(f"building Fairlead{' without its journey' if without_journey else ''}")
     env = {**os.environ, "FAIRLEAD_REQUIRE_COMPILED": "1", "FAIRLEAD_CYTHON_DIR": str(base / "cython")}
     if without_journey:
-        env["FAIRLEAD_WITHOUT_JOURNEY"] = "1"
+        env[SWITCH] = "1"
     command = [str(PYTHON), "setup.py", "-q", "build", "--build-base", str(base), "--build-lib", str(base / "lib")]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"Fairlead does not build: {done.stderr.strip()[-400:]}")
+        raise DoesNotBuild(f"Fairlead does not build: {done.stderr.strip()[-400:]}".replace(f"{ROOT}/", ""))
     return base / "lib"
+
+
+def sources() -> list[Path]:
+    """The files that Cython reads."""
+    return [file for kind in ("*.py", "*.pyx", "*.pxd") for file in (ROOT / "src").rglob(kind)]
 
 
 def versions() -> dict[str, str]:

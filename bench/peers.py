@@ -70,7 +70,11 @@ class Server:
         except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
-        self.await_port()
+        try:
+            self.await_port()
+        except BaseException:
+            self.stop()
+            raise
 
     def spawn(self, started: Started) -> subprocess.Popen[bytes]:
         """Start it on its core, in its own session, with everything it says in one file."""
@@ -86,13 +90,11 @@ class Server:
                 raise CannotStart(str(error)) from error
 
     def await_port(self) -> None:
-        """Return once it accepts connections, or stop it and say what it said."""
+        """Return once it accepts connections; else raise with what it said."""
         ready = measure.wait_until(lambda: self.process.poll() is not None or accepts(self.port), READY_WITHIN)
         if ready and self.process.poll() is None:
             return
-        said = self.said()
-        self.stop()
-        raise CannotStart(f"did not open its port; it said: {said}")
+        raise CannotStart(f"did not open its port; it said: {self.said()}")
 
     def said(self) -> str:
         """The end of its output, on one line."""
@@ -329,7 +331,7 @@ def fairlead(setup: Setup, folder: Path, port: int) -> Started:
     only(setup, "asgi", "wsgi", "respond", "proxy")
     try:
         lib = setup.lib or install.fairlead()
-    except RuntimeError as error:
+    except install.DoesNotBuild as error:
         raise CannotStart(str(error)) from error
     log = folder / "access.log"
     argv = python("fairlead", "run", *fairlead_target(setup, folder, port))
@@ -358,7 +360,7 @@ def fairlead_without_journey(setup: Setup, folder: Path, port: int) -> Started:
     """A build that marks no times; exists only to count what marking them costs."""
     try:
         return fairlead(replace(setup, lib=install.fairlead(without_journey=True)), folder, port)
-    except RuntimeError as error:
+    except install.DoesNotBuild as error:
         raise CannotStart(str(error)) from error
 
 

@@ -11,6 +11,7 @@ A peer that cannot start, or answers wrongly, is reported and skipped; the other
 import argparse
 import fnmatch
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ def main() -> int:
         install.programs()
         install.servers()
     stay_off_the_server_core()
+    allow_many_files()
     records = Bench(options).run()
     finish(options, records)
     return 0 if any(record.figures for record in records.all) else 1
@@ -70,6 +72,12 @@ def stay_off_the_server_core() -> None:
         say("only one core: server and load generator share it, so the figures mean little")
     else:
         os.sched_setaffinity(0, {measure.CORES[measure.LOAD_CORE]})
+
+
+def allow_many_files() -> None:
+    """Thousands of idle connections need as many descriptors here and in the servers, which inherit the limit."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def finish(options: argparse.Namespace, records: report.Records) -> None:

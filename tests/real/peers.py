@@ -120,14 +120,14 @@ class Real:
         """nginx with `config` inside its http block; answers once it accepts."""
         home, port = self.home(), free_port()
         file = self.write(home / "nginx.conf", NGINX.format(config=config), home, port)
-        argv = [program("nginx"), "-p", home, "-e", "stderr", "-c", file]
+        argv: list[str | Path] = [program("nginx"), "-p", home, "-e", "stderr", "-c", file]
         return self.run(*argv, home=home, port=port, scheme="https" if tls else "http").ready()
 
     def haproxy(self, config: str, tls: bool = False) -> Process:
         """HAProxy with `config` behind a global and a defaults section; answers once it accepts."""
         home, port = self.home(), free_port()
         file = self.write(home / "haproxy.cfg", HAPROXY + config + "\n", home, port)
-        argv = [program("haproxy"), "-db", "-f", file]
+        argv: list[str | Path] = [program("haproxy"), "-db", "-f", file]
         return self.run(*argv, home=home, port=port, scheme="https" if tls else "http").ready()
 
     def fairlead(
@@ -171,7 +171,7 @@ class Real:
         """curl with any further arguments; no proxy, no redirect unless asked for."""
         home = self.home()
         head, body = home / "head", home / "body"
-        own = ["-sS", "--noproxy", "*", "--max-time", str(seconds), "-D", head, "-o", body]
+        own: list[str | Path] = ["-sS", "--noproxy", "*", "--max-time", str(seconds), "-D", head, "-o", body]
         done = self.finish([program("curl"), *own, "-w", "%{http_code} %{http_version}", *args, url], seconds + 10)
         status, _, version = done.stdout.partition(" ")
         data = body.read_bytes() if body.exists() else b""
