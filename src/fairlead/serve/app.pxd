@@ -23,7 +23,6 @@ cdef class App(Handler):
     @cython.locals(conn=Connection, request=Request)
     cdef unusual(self, Exchange exchange, dict scope)
 
-@cython.freelist(64)
 cdef class Cycle(Answer):
     cdef public App app
     cdef public Exchange exchange
@@ -46,7 +45,7 @@ cdef class Cycle(Answer):
     cdef dict message(self)
 
     cpdef send(self, object message)
-    @cython.locals(status=int, response=Response, fields=list)
+    @cython.locals(status=cython.int, response=Response, fields=list)
     cdef start(self, dict message)
     cdef list fields(self, object headers)
     @cython.locals(body=bytes, more=cython.bint, response=Response, room=cython.bint, count=cython.longlong)

@@ -274,6 +274,8 @@ class Cycle(Answer):
             return DONE
         if self.gone:
             raise Disconnected()
+        if type(message) is not dict:
+            message = dict(message)
         kind = message.get("type")
         if kind == "http.response.body":
             return self.body(message)
@@ -286,9 +288,8 @@ class Cycle(Answer):
     def start(self, message):
         if self.response is not None:
             raise AppError("the app sent http.response.start twice", hint="send it once, then http.response.body")
-        status = message.get("status")
-        if type(status) is not int:
-            status = whole_number(status)
+        given = message.get("status")
+        status = given if type(given) is int else whole_number(given)
         if not 200 <= status <= 999:
             raise AppError(f"the app sent status {status}", hint="a final status is 200 to 599; 1xx are not final")
         self.bodiless = status == 204 or status == 304 or self.exchange.request.method == "HEAD"
@@ -325,9 +326,8 @@ class Cycle(Answer):
         response = self.response
         if response is None:
             raise AppError("the app sent http.response.body first", hint="send http.response.start before it")
-        body = message.get("body", b"")
-        if type(body) is not bytes:
-            body = as_bytes(body)
+        given = message.get("body", b"")
+        body = given if type(given) is bytes else as_bytes(given)
         more = message.get("more_body", False)
         if not self.sent and not more and not self.trailers:
             self.all_at_once(body)
