@@ -1,0 +1,18 @@
+cimport cython
+
+cdef bytes _HEX
+
+cdef class Chunks:
+    cdef public bint client, over
+    cdef public int state, digits
+    cdef public long long left, line, extra, max_line, max_extra
+    cdef public list pieces
+
+    cpdef start(self)
+    cdef fail(self, str rule)
+    @cython.locals(digit=cython.p_const_uchar, take=cython.longlong, byte=cython.uchar, value=cython.int)
+    cdef Py_ssize_t read(self, bytes data, const unsigned char* v, Py_ssize_t at, Py_ssize_t end) except -1
+    cdef size_over(self, unsigned char byte)
+    cdef extend(self, unsigned char byte)
+
+cpdef bytes size_line(long long size)

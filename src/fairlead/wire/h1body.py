@@ -1,0 +1,119 @@
+"""The chunked transfer coding (RFC 9112 section 7), read byte by byte, and written.
+
+`Chunks.read` takes bytes at any split and keeps no bytes of its own: a size line is understood as it comes, data is given
+out in `pieces`. It stops behind the last chunk's size line, where the trailer section starts.
+
+Rules
+1. A size is 1 to 16 hexadecimal digits; then CRLF, or ";" and an extension that has no control bytes. Lines end in CRLF.
+2. Data ends in CRLF. Extensions are dropped; what they may cost is limited per line and per body.
+"""
+
+from __future__ import annotations
+
+from fairlead.wire.h1rules import broken
+
+# the value of a hexadecimal digit, or 255
+_HEX = bytes(int(chr(c), 16) if c in b"0123456789abcdefABCDEF" else 255 for c in range(256))
+
+SIZE, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, DONE = range(7)
+
+
+class Chunks:
+    """One chunked body being read. `over`: the last chunk's line was read; `pieces`: data since the last look."""
+
+    def __init__(self, limits, client):
+        self.client = client
+        self.max_line = limits.chunk_line or 1 << 60
+        self.max_extra = limits.chunk_ext or 1 << 60
+        self.pieces = []
+        self.start()
+
+    def start(self):
+        """A new body begins."""
+        self.over = False
+        self.state = 0
+        self.digits = 0
+        self.left = 0
+        self.line = 0
+        self.extra = 0
+
+    def fail(self, rule):
+        """Raise the error of a broken rule."""
+        raise broken(rule, self.client)
+
+    def read(self, data, v, at, end):
+        """Read `data[at:end]`; the position behind what was used. Sets `over`."""
+        digit = _HEX
+        while at < end:
+            if self.state == 3:
+                take = end - at
+                if take > self.left:
+                    take = self.left
+                self.pieces.append(data if take == len(data) else data[at : at + take])
+                self.left -= take
+                at += take
+                if self.left == 0:
+                    self.state = 4
+                continue
+            byte = v[at]
+            at += 1
+            if self.state == 0:
+                value = digit[byte]
+                if value < 16:
+                    self.digits += 1
+                    if self.digits > 16 or (self.digits == 16 and self.left >> 59):
+                        self.fail("bad-chunk-size")
+                    self.left = self.left * 16 + value
+                else:
+                    self.size_over(byte)
+            elif self.state == 1:
+                self.extend(byte)
+            elif self.state == 2:
+                if byte != 10:
+                    self.fail("bare-cr")
+                if self.left == 0:
+                    self.over = True
+                    return at
+                self.state = 3
+            elif self.state == 4:
+                if byte != 13:
+                    self.fail("chunk-end")
+                self.state = 5
+            else:
+                if byte != 10:
+                    self.fail("chunk-end")
+                self.state = self.digits = self.line = 0
+        return at
+
+    def size_over(self, byte):
+        """The byte after a size."""
+        if self.digits == 0:
+            self.fail("bad-chunk-size")
+        if byte == 13:
+            self.state = 2
+        elif byte == 59:
+            self.state = 1
+        elif byte == 10:
+            self.fail("bare-lf")
+        else:
+            self.fail("bad-chunk-size")
+
+    def extend(self, byte):
+        """A byte of a chunk extension, or its end."""
+        self.line += 1
+        self.extra += 1
+        if byte == 13:
+            self.state = 2
+        elif byte == 10:
+            self.fail("bare-lf")
+        elif (byte < 32 and byte != 9) or byte == 127:
+            self.fail("bad-chunk-ext")
+        elif self.line > self.max_line:
+            self.fail("chunk-line-too-long")
+        elif self.extra > self.max_extra:
+            self.fail("chunk-ext-too-long")
+
+
+def size_line(size):
+    """The line that starts a chunk of `size` bytes."""
+    return b"%x\r\n" % size

@@ -1,0 +1,71 @@
+cimport cython
+from fairlead.core.message cimport Request, Response
+
+cdef bytes _LOW
+cdef bytes _VALUE
+cdef bytes _TARGET
+cdef bytes _HOST
+cdef bytes _KINDS
+cdef list _NAMES
+
+cdef class Head:
+    cdef public bint client, lenient_lf, lenient_fold
+    cdef public long long max_line, max_head, max_fields, max_name, max_trailer
+    cdef public list headers
+    cdef public bint begun, whole, trailing, chunked, close, keep, upgrading, expect
+    cdef public long long size, length
+    cdef public int blank, minor, hosts, status
+    cdef public bytes host, upgrade, target, reason
+    cdef public str method
+
+    cpdef start(self)
+    cpdef trail(self)
+    cdef fail(self, str rule)
+    @cython.locals(first=Py_ssize_t)
+    cpdef Py_ssize_t read(self, bytes data, Py_ssize_t at, Py_ssize_t end) except -1
+    cdef too_long(self, long long pending)
+    cdef too_big(self, long long pending)
+    cdef Py_ssize_t first_line(self, bytes data, Py_ssize_t at, Py_ssize_t end) except -1
+    @cython.locals(low=cython.p_const_uchar, allowed=cython.p_const_uchar, start=Py_ssize_t, name_end=Py_ssize_t,
+                   first=Py_ssize_t, last=Py_ssize_t)
+    cdef Py_ssize_t request_line(self, bytes data, const unsigned char* v, Py_ssize_t at, Py_ssize_t end) except -1
+    @cython.locals(part=bytes)
+    cdef Py_ssize_t version(self, bytes data, const unsigned char* v, Py_ssize_t at, Py_ssize_t end, bint preface) except -2
+    cdef Py_ssize_t line_end(self, const unsigned char* v, Py_ssize_t at, Py_ssize_t end) except -2
+    @cython.locals(allowed=cython.p_const_uchar, start=Py_ssize_t, status=cython.int, i=Py_ssize_t, first=Py_ssize_t,
+                   last=Py_ssize_t)
+    cdef Py_ssize_t status_line(self, bytes data, const unsigned char* v, Py_ssize_t at, Py_ssize_t end) except -1
+    @cython.locals(low=cython.p_const_uchar, allowed=cython.p_const_uchar, kinds=cython.p_const_uchar, names=list,
+                   headers=list, start=Py_ssize_t, size=Py_ssize_t, first=Py_ssize_t, last=Py_ssize_t, slot=cython.int,
+                   name=bytes, value=bytes)
+    cdef Py_ssize_t fields(self, bytes data, const unsigned char* v, Py_ssize_t at, Py_ssize_t end) except -1
+    cdef Py_ssize_t odd_end(self, const unsigned char* v, Py_ssize_t at, Py_ssize_t end) except -2
+    cdef Py_ssize_t odd_line(self, bytes data, Py_ssize_t at, Py_ssize_t end, Py_ssize_t size) except -2
+    @cython.locals(first=Py_ssize_t, last=Py_ssize_t, name=bytes, value=bytes, more=bytes)
+    cdef Py_ssize_t unfold(self, bytes data, Py_ssize_t at, Py_ssize_t end) except -2
+    cdef note(self, int kind, bytes value)
+    cdef note_length(self, bytes value)
+    cdef note_connection(self, bytes value)
+    @cython.locals(target=bytes, host=bytes, message=Request)
+    cpdef Request request(self, str scheme)
+    @cython.locals(target=bytes)
+    cdef other_form(self, Request message)
+    cpdef override(self, Request message, bytes authority)
+    @cython.locals(status=cython.int, message=Response)
+    cpdef Response response(self, str method)
+
+cdef bint same(bytes name, const unsigned char* v, Py_ssize_t start, Py_ssize_t size)
+@cython.locals(low=cython.p_const_uchar, i=Py_ssize_t)
+cdef bint _equal(bytes name, const unsigned char* n, const unsigned char* v, Py_ssize_t start, Py_ssize_t size)
+cpdef int kind_of(bytes name)
+@cython.locals(low=cython.p_const_uchar, i=Py_ssize_t, slot=cython.int, known=bytes)
+cdef int _kind(bytes name, const unsigned char* v, Py_ssize_t size)
+cpdef bint clean(bytes value)
+@cython.locals(allowed=cython.p_const_uchar, i=Py_ssize_t)
+cdef bint _clean(bytes value, const unsigned char* v, Py_ssize_t size)
+cpdef bint clean_target(bytes value)
+cpdef bint token(bytes value)
+@cython.locals(allowed=cython.p_const_uchar, i=Py_ssize_t, end=Py_ssize_t, port=bytes)
+cdef bint good_host(bytes host, const unsigned char* v)
+cdef Py_ssize_t _literal(bytes host)
+cdef str _method(bytes name)

@@ -1,0 +1,646 @@
+"""Heads of HTTP/1.x messages: one strict parser for requests, responses and trailers (RFC 9112 sections 2 to 5, 9110 5).
+
+`Head` is fed positions in bytes and goes line by line. What it has understood is never read again: when bytes end inside
+a line it says where that line starts, and goes on from there when more came. It keeps what the fields say about framing
+and routing; that they agree with each other is checked once, at the end of the head, by `request` and `response`.
+
+Rules
+1. A line ends in CRLF. A field line is name ":" value, its name a token with nothing before and nothing behind it.
+2. Content-Length is one number; Transfer-Encoding is exactly `chunked`, in 1.1 only, and never beside Content-Length.
+3. HTTP/1.1 requests have exactly one Host, a plain host with an optional port. An absolute target overrides it.
+4. The first rule broken, from left to right, is the one reported, however the bytes were split.
+
+Names of rules are in `h1rules`. Compiled, `v` is a pointer to the bytes of `data`; interpreted, it is `data` itself.
+"""
+
+from __future__ import annotations
+
+from fairlead.core.message import Request, Response
+from fairlead.wire.h1rules import broken
+
+TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+HOST_BYTES = b"!$&'()*+;=-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+# one byte per byte: a token byte in lower case, or 0; 1 where a value, a target, a host may have that byte
+_LOW = bytes(ord(chr(c).lower()) if c in TOKEN else 0 for c in range(256))
+_VALUE = bytes(1 if c == 9 or (c >= 32 and c != 127) else 0 for c in range(256))
+_TARGET = bytes(1 if 32 < c < 127 and c != 35 else 0 for c in range(256))
+_HOST = bytes(1 if c in HOST_BYTES else 0 for c in range(256))
+
+# what a field is for us (`kind`); 0 is "nothing special"
+K_HOST = 1
+K_LENGTH = 2
+K_TE = 3
+K_CONNECTION = 4
+K_EXPECT = 5
+K_UPGRADE = 6
+K_DATE = 7
+K_SERVER = 8
+K_HOP = 9
+K_NO_TRAILER = 10
+
+KINDS = {
+    b"host": 1, b"content-length": 2, b"transfer-encoding": 3, b"connection": 4, b"expect": 5, b"upgrade": 6,
+    b"date": 7, b"server": 8, b"keep-alive": 9, b"proxy-connection": 9,
+    b"authorization": 10, b"cache-control": 10, b"content-encoding": 10, b"content-range": 10, b"content-type": 10,
+    b"cookie": 10, b"if-match": 10, b"if-modified-since": 10, b"if-none-match": 10, b"if-range": 10,
+    b"max-forwards": 10, b"proxy-authorization": 10, b"range": 10, b"set-cookie": 10, b"te": 10, b"trailer": 10,
+}  # fmt: skip
+COMMON = (
+    b"accept accept-encoding accept-language accept-charset access-control-allow-origin access-control-request-headers "
+    b"access-control-request-method age allow alt-svc content-disposition content-language content-location dnt "
+    b"etag expires forwarded from last-modified link location origin pragma priority referer retry-after "
+    b"sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user "
+    b"sec-websocket-key sec-websocket-version sec-websocket-extensions sec-websocket-protocol sec-websocket-accept "
+    b"strict-transport-security traceparent tracestate upgrade-insecure-requests user-agent vary via www-authenticate "
+    b"x-content-type-options x-forwarded-for x-forwarded-host x-forwarded-proto x-frame-options x-real-ip x-request-id "
+    b"x-powered-by x-requested-with server-timing content-security-policy"
+).split()
+METHODS = {m.encode(): m for m in "GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY PROPFIND".split()}
+
+
+def _slot(name: bytes) -> int:
+    """Where a name lives in the table of known names; the same sum as in `Head.fields`."""
+    size = len(name)
+    return (size + name[0] + name[size - 1] * 21 + name[size >> 1] * 23) & 1023
+
+
+def _known() -> tuple[list, bytes]:
+    """Known names by slot, and the kind of each. Names that decide something come first and may not collide."""
+    names: list = [None] * 1024
+    kinds = bytearray(1024)
+    for name in list(KINDS) + COMMON:
+        slot = _slot(name)
+        if names[slot] is None:
+            names[slot] = name
+            kinds[slot] = KINDS.get(name, 0)
+        elif name in KINDS:
+            raise AssertionError(f"{name!r} collides with {names[slot]!r}")
+    return names, bytes(kinds)
+
+
+_NAMES, _KINDS = _known()
+
+
+class Head:
+    """What one head says. Attributes are read by wire.h1 only; see `start` for their meaning."""
+
+    def __init__(self, limits, client):
+        self.client = client
+        self.lenient_lf = False
+        self.lenient_fold = False
+        self.max_line = limits.line or 1 << 60
+        self.max_head = limits.head or 1 << 60
+        self.max_fields = limits.headers or 1 << 60
+        self.max_name = limits.name or 1 << 60
+        self.max_trailer = limits.trailer or 1 << 60
+        self.start()
+
+    def start(self):
+        """Forget the last head."""
+        self.headers = []
+        self.begun = False  # the start line is understood
+        self.whole = False  # the empty line came
+        self.trailing = False  # these are trailer fields
+        self.size = 0  # bytes understood
+        self.blank = 0  # empty lines before the start line
+        self.minor = 1
+        self.length = -1  # Content-Length, or -1
+        self.chunked = False
+        self.hosts = 0
+        self.host = b""
+        self.close = False  # Connection says close
+        self.keep = False  # Connection says keep-alive
+        self.upgrading = False  # Connection says upgrade
+        self.upgrade = b""
+        self.expect = False
+        self.method = ""
+        self.target = b""
+        self.status = 0
+        self.reason = b""
+
+    def trail(self):
+        """What comes now are the trailer fields of the same message."""
+        self.headers = []
+        self.whole = False
+        self.trailing = True
+        self.size = 0
+
+    def fail(self, rule):
+        """Raise the error of a broken rule."""
+        raise broken(rule, self.client)
+
+    # ---- lines
+
+    def read(self, data, at, end):
+        """Understand `data[at:end]` as far as its lines are whole; the position where to go on. Sets `whole`."""
+        first = at
+        if not self.begun:
+            at = self.first_line(data, at, end)
+            if not self.begun:
+                self.too_long(end - at)
+                self.size += at - first
+                return at
+        at = self.fields(data, data, at, end)
+        self.size += at - first
+        if not self.whole:
+            self.too_long(end - at)
+        self.too_big(0 if self.whole else end - at)
+        return at
+
+    def too_long(self, pending):
+        """Refuse a line that is not over yet and already too long."""
+        if pending > self.max_line:
+            self.fail("field-too-long" if self.begun else "line-too-long")
+
+    def too_big(self, pending):
+        """Refuse a head or trailer section that is too long as a whole."""
+        if self.trailing:
+            if self.size + pending > self.max_trailer:
+                self.fail("trailer-too-long")
+        elif self.size + pending > self.max_head:
+            self.fail("head-too-long")
+
+    def first_line(self, data, at, end):
+        """The request or status line. Sets `begun` when it is whole; else the position says where it starts."""
+        if self.client:
+            return self.status_line(data, data, at, end)
+        while at < end and (data[at] == 13 or data[at] == 10):
+            if data[at] == 10 and not self.lenient_lf:
+                self.fail("bare-lf")
+            if data[at] == 13:
+                if at + 1 >= end:
+                    return at
+                if data[at + 1] != 10:
+                    self.fail("bare-cr")
+                at += 1
+            at += 1
+            self.blank += 1
+            if self.blank > 2:
+                self.fail("empty-lines")
+        return self.request_line(data, data, at, end)
+
+    def request_line(self, data, v, at, end):
+        low = _LOW
+        allowed = _TARGET
+        start = at
+        while at < end and low[v[at]]:
+            at += 1
+        if at == end:
+            return start
+        if v[at] != 32 or at == start:
+            self.fail("bad-request-line" if at > start and (v[at] == 9 or v[at] == 13 or v[at] == 10) else "bad-method")
+        name_end = at
+        at += 1
+        first = at
+        while at < end and allowed[v[at]]:
+            at += 1
+        if at == end:
+            return start
+        if v[at] != 32 or at == first:
+            self.fail("bad-request-line" if v[at] == 32 or v[at] == 13 or v[at] == 10 else "bad-target")
+        last = at
+        at = self.version(data, v, at + 1, end, data[start:name_end] == b"PRI" if v[start] == 80 else False)
+        if at < 0:
+            return start
+        at = self.line_end(v, at, end)
+        if at < 0:
+            return start
+        if at - start > self.max_line:
+            self.fail("line-too-long")
+        if name_end - start == 3 and v[start] == 71 and v[start + 1] == 69 and v[start + 2] == 84:
+            self.method = "GET"
+        else:
+            self.method = _method(data[start:name_end])
+        self.target = data[first:last]
+        self.begun = True
+        return at
+
+    def version(self, data, v, at, end, preface):
+        """Behind "HTTP/1.x" at `at`, or -1 while it is not whole."""
+        if end - at < 8:
+            part = data[at:end]
+            if b"HTTP/".startswith(part[:5]) and (len(part) < 6 or 48 <= part[5] <= 57) and (len(part) < 7 or part[6] == 46):
+                return -1
+            self.fail("bad-version")
+        if v[at] != 72 or v[at + 1] != 84 or v[at + 2] != 84 or v[at + 3] != 80 or v[at + 4] != 47 or v[at + 6] != 46:
+            self.fail("bad-version")
+        if v[at + 5] < 48 or v[at + 5] > 57 or v[at + 7] < 48 or v[at + 7] > 57:
+            self.fail("bad-version")
+        if v[at + 5] != 49 or v[at + 7] > 49:
+            self.fail("h2-preface" if preface else "version")
+        self.minor = v[at + 7] - 48
+        return at + 8
+
+    def line_end(self, v, at, end):
+        """Behind the end of line at `at`, or -1 while it is not whole."""
+        if at >= end:
+            return -1
+        if v[at] == 13:
+            if at + 1 >= end:
+                return -1
+            if v[at + 1] != 10:
+                self.fail("bare-cr")
+            return at + 2
+        if v[at] == 10:
+            if not self.lenient_lf:
+                self.fail("bare-lf")
+            return at + 1
+        self.fail("bad-status-line" if self.client else "bad-request-line")
+
+    def status_line(self, data, v, at, end):
+        allowed = _VALUE
+        start = at
+        at = self.version(data, v, at, end, False)
+        if at < 0 or at + 4 >= end:
+            return start
+        if v[at] != 32:
+            self.fail("bad-status-line")
+        status = 0
+        for i in range(at + 1, at + 4):
+            if v[i] < 48 or v[i] > 57:
+                self.fail("bad-status-line")
+            status = status * 10 + (v[i] - 48)
+        if status < 100:
+            self.fail("bad-status-line")
+        at += 4
+        first = at
+        if v[at] == 32:
+            at += 1
+            first = at
+            while at < end and allowed[v[at]]:
+                at += 1
+        last = at
+        at = self.line_end(v, at, end)
+        if at < 0:
+            return start
+        if at - start > self.max_line:
+            self.fail("line-too-long")
+        self.status = status
+        self.reason = data[first:last]
+        self.begun = True
+        return at
+
+    def fields(self, data, v, at, end):
+        """Field lines, up to and with the empty line. The position where the first line that is not whole starts."""
+        low = _LOW
+        allowed = _VALUE
+        names = _NAMES
+        kinds = _KINDS
+        headers = self.headers
+        while at < end:
+            start = at
+            while at < end and low[v[at]]:
+                at += 1
+            size = at - start
+            if at == end:
+                if size > self.max_name:
+                    self.fail("name-too-long")
+                return start
+            if v[at] != 58 or size == 0:
+                if size == 0 and v[at] == 13 and at + 1 < end and v[at + 1] == 10:
+                    self.whole = True
+                    return at + 2
+                at = self.odd_line(data, at, end, size)
+                if at < 0 or self.whole:
+                    return start if at < 0 else at
+                continue
+            at += 1
+            while at < end and (v[at] == 32 or v[at] == 9):
+                at += 1
+            first = at
+            while at < end and allowed[v[at]]:
+                at += 1
+            last = at
+            if at + 1 < end and v[at] == 13 and v[at + 1] == 10:
+                at += 2
+            else:
+                at = self.odd_end(v, at, end)
+                if at < 0:
+                    return start
+            while last > first and (v[last - 1] == 32 or v[last - 1] == 9):
+                last -= 1
+            if size > self.max_name or at - start > self.max_line:
+                self.fail("name-too-long" if size > self.max_name else "field-too-long")
+            slot = (size + low[v[start]] + low[v[start + size - 1]] * 21 + low[v[start + (size >> 1)]] * 23) & 1023
+            name = names[slot]
+            value = data[first:last]
+            if name is None or len(name) != size or not same(name, v, start, size):
+                name = data[start : start + size].lower()
+            elif kinds[slot]:
+                self.note(kinds[slot], value)
+            headers.append((name, value))
+            if len(headers) > self.max_fields:
+                self.fail("too-many-fields")
+        return at
+
+    def odd_end(self, v, at, end):
+        """A value that does not end in CRLF: behind its end, -1 while it is not whole, or an error."""
+        if at >= end or (v[at] == 13 and at + 1 >= end):
+            return -1
+        if v[at] == 13:
+            self.fail("bare-cr")
+        if v[at] != 10:
+            self.fail("bad-field-value")
+        if not self.lenient_lf:
+            self.fail("bare-lf")
+        return at + 1
+
+    def odd_line(self, data, at, end, size):
+        """A line that is not name ":" ...; `at` is where its name stops. Behind it, -1 while not whole, or an error."""
+        byte = data[at]
+        if size:
+            if byte == 32 or byte == 9:
+                self.fail("space-before-colon")
+            self.fail("bad-field-name")
+        if byte == 13:
+            if at + 1 >= end:
+                return -1
+            self.fail("bare-cr")
+        if byte == 10:
+            if not self.lenient_lf:
+                self.fail("bare-lf")
+            self.whole = True
+            return at + 1
+        if byte == 32 or byte == 9:
+            return self.unfold(data, at, end)
+        self.fail("bad-field-name")
+
+    def unfold(self, data, at, end):
+        """An obs-fold line, if they are tolerated: it joins the value before it, with a space between."""
+        if not self.lenient_fold or not self.headers:
+            self.fail("obs-fold")
+        name, value = self.headers[-1]
+        if name in KINDS:
+            self.fail("obs-fold")
+        first = at
+        while at < end and _VALUE[data[at]]:
+            at += 1
+        last = at
+        if at + 1 < end and data[at] == 13 and data[at + 1] == 10:
+            at += 2
+        else:
+            at = self.odd_end(data, at, end)
+            if at < 0:
+                return -1
+        if at - first > self.max_line:
+            self.fail("field-too-long")
+        more = data[first:last].strip(b" \t")
+        self.headers[-1] = (name, value + b" " + more if value and more else value or more)
+        return at
+
+    # ---- what fields mean
+
+    def note(self, kind, value):
+        """Remember a field that decides framing, routing or the connection's course."""
+        if self.trailing:
+            if kind != 7 and kind != 8:
+                self.fail("bad-trailer")
+        elif kind == 1:
+            self.hosts += 1
+            if self.hosts > 1 and not self.client:
+                self.fail("two-hosts")
+            self.host = value
+        elif kind == 2:
+            self.note_length(value)
+        elif kind == 3:
+            if self.chunked:
+                self.fail("two-te")
+            if value != b"chunked" and value.lower() != b"chunked":
+                self.fail("te-not-chunked")
+            self.chunked = True
+        elif kind == 4:
+            self.note_connection(value)
+        elif kind == 5:
+            if value.lower() != b"100-continue":
+                if not self.client:
+                    self.fail("expect")
+            else:
+                self.expect = True
+        elif kind == 6:
+            self.upgrade = self.upgrade + b"," + value.lower() if self.upgrade else value.lower()
+
+    def note_length(self, value):
+        if self.length >= 0:
+            self.fail("two-cl")
+        if not 0 < len(value) <= 18 or not value.isdigit():
+            self.fail("bad-cl")
+        self.length = int(value)
+
+    def note_connection(self, value):
+        if value == b"keep-alive":
+            self.keep = True
+            return
+        for option in value.lower().split(b","):
+            option = option.strip(b" \t")
+            if option == b"close":
+                self.close = True
+            elif option == b"keep-alive":
+                self.keep = True
+            elif option == b"upgrade":
+                self.upgrading = True
+
+    # ---- whole messages
+
+    def request(self, scheme):
+        """The Request of a whole head, its rules checked."""
+        target = self.target
+        host = self.host
+        if self.hosts:
+            if not good_host(host, host):
+                self.fail("bad-host")
+        elif self.minor:
+            self.fail("no-host")
+        message = Request.__new__(Request)
+        message.method = self.method
+        message.scheme = scheme
+        message.authority = host
+        message.target = target
+        message.headers = self.headers
+        message.trailers = None
+        message.version = "1.1" if self.minor else "1.0"
+        message.path = ""
+        message.raw_path = message.query = message.upgrade = message.protocol = b""
+        message.length = 0
+        message.expect = False
+        if target[0] != 47:
+            self.other_form(message)
+        elif self.method == "CONNECT":
+            self.fail("target-form")
+        if self.chunked:
+            if self.length >= 0:
+                self.fail("te-and-cl")
+            if self.minor == 0:
+                self.fail("te-in-1.0")
+            message.length = -1
+        elif self.length > 0:
+            message.length = self.length
+        if self.minor:
+            message.expect = self.expect and message.length != 0
+            if self.upgrading and self.upgrade:
+                message.upgrade = self.upgrade
+        return message
+
+    def other_form(self, message):
+        """A target that does not begin with "/": asterisk, authority or absolute form (RFC 9112 section 3.2)."""
+        target = self.target
+        if self.method == "CONNECT":
+            host, colon, port = target.rpartition(b":")
+            if not colon or not host or not port or not good_host(target, target):
+                self.fail("target-form")
+            self.override(message, target)
+            return
+        if target == b"*":
+            if self.method != "OPTIONS":
+                self.fail("target-form")
+            return
+        scheme, colon, rest = target.partition(b"://")
+        scheme = scheme.lower()
+        if not colon or scheme not in (b"http", b"https"):
+            self.fail("target-form")
+        size = len(rest)
+        for mark in (b"/", b"?"):
+            found = rest.find(mark)
+            if 0 <= found < size:
+                size = found
+        host = rest[:size]
+        path = rest[size:]
+        if not good_host(host, host):
+            self.fail("bad-host")
+        if path[:1] != b"/":
+            path = b"*" if self.method == "OPTIONS" and not path else b"/" + path
+        message.scheme = scheme.decode()
+        message.target = path
+        self.override(message, host)
+
+    def override(self, message, authority):
+        """The target's authority replaces Host (RFC 9112 section 3.2.2)."""
+        message.authority = authority
+        if self.hosts and self.host != authority:
+            message.headers = [(name, authority if name == b"host" else value) for name, value in self.headers]
+
+    def response(self, method):
+        """The Response of a whole head, to a request with this method. `length` is what its framing says."""
+        status = self.status
+        message = Response.__new__(Response)
+        message.status = status
+        message.headers = self.headers
+        message.trailers = None
+        message.reason = self.reason
+        message.version = "1.1" if self.minor else "1.0"
+        message.upgrade = self.upgrade
+        message.length = -1
+        if self.chunked:
+            if self.length >= 0:
+                self.fail("te-and-cl")
+            if self.minor == 0:
+                self.fail("te-in-1.0")
+            if status < 200 or status == 204:
+                self.fail("te-without-body")
+        if (status < 200 or status == 204) and self.length > 0:
+            self.fail("cl-without-body")
+        if method == "HEAD" or status < 200 or status == 204 or status == 304:
+            message.length = 0
+        elif self.length >= 0:
+            message.length = self.length
+        return message
+
+
+def same(name, v, start, size):
+    """Whether the lower-case `name` stands at `v[start:start + size]`, in any case."""
+    return _equal(name, name, v, start, size)
+
+
+def _equal(name, n, v, start, size):
+    low = _LOW
+    i = 0
+    while i < size:
+        if low[v[start + i]] != n[i]:
+            return False
+        i += 1
+    return True
+
+
+def kind_of(name):
+    """The kind of a field name in any case (0: nothing special), or -1 when it is not a token."""
+    return _kind(name, name, len(name))
+
+
+def _kind(name, v, size):
+    low = _LOW
+    if size == 0:
+        return -1
+    i = 0
+    while i < size:
+        if not low[v[i]]:
+            return -1
+        i += 1
+    slot = (size + low[v[0]] + low[v[size - 1]] * 21 + low[v[size >> 1]] * 23) & 1023
+    known = _NAMES[slot]
+    if known is None or not _KINDS[slot] or len(known) != size or not same(known, v, 0, size):
+        return 0
+    return _KINDS[slot]
+
+
+def clean(value):
+    """Whether bytes may stand as a field value: no control byte but HTAB."""
+    return _clean(value, value, len(value))
+
+
+def _clean(value, v, size):
+    allowed = _VALUE
+    i = 0
+    while i < size:
+        if not allowed[v[i]]:
+            return False
+        i += 1
+    return True
+
+
+def clean_target(value):
+    """Whether bytes may be a request-target."""
+    if not value:
+        return False
+    for byte in value:
+        if not _TARGET[byte]:
+            return False
+    return True
+
+
+def token(value):
+    """Whether bytes are a token (a method, a field name)."""
+    return kind_of(value) >= 0
+
+
+def good_host(host, v):
+    """Whether bytes are: host [ ":" port ], without user information (RFC 9110 section 7.2, RFC 3986 3.2)."""
+    allowed = _HOST
+    end = len(host)
+    i = 0
+    while i < end and allowed[v[i]]:
+        i += 1
+    if i == end:
+        return end > 0
+    if i == 0 and v[0] == 91:
+        i = _literal(host)
+        if i < 0:
+            return False
+        if i == end:
+            return True
+    if i == 0 or v[i] != 58 or end - i > 6:
+        return False
+    port = host[i + 1 :]
+    return not port or (port.isdigit() and int(port) < 65536)
+
+
+def _literal(host):
+    """Behind the closing bracket of an IPv6 literal, or -1."""
+    close = host.find(b"]")
+    inside = host[1:close]
+    if close < 3 or inside.count(b":") < 2 or inside.strip(b"0123456789abcdefABCDEF:."):
+        return -1
+    return close + 1
+
+
+def _method(name):
+    return METHODS.get(name) or name.decode("ascii")
