@@ -1,8 +1,8 @@
 """Log-linear histograms: 8 buckets per power of two, from 128 ns to a minute, added by plain integer addition.
 
 Rules
-1. Times are nanoseconds. Below 1.024 us buckets are 128 ns wide; from there each octave has 8, so a bucket's width is at most
-   an eighth of its lower bound, and a percentile read at the bucket's middle is off by at most 6.25 %.
+1. Times are nanoseconds. Below 1.024 us buckets are 128 ns wide; from there each octave has 8, so a bucket's width is
+   at most an eighth of its lower bound, and a percentile read at the bucket's middle is off by at most 6.25 %.
 2. What is longer than the last bucket's lower bound (about a minute) counts in the last one. Nothing is lost.
 3. Counts are cumulative and never reset; a window is the difference of two readings, a total the sum over all workers.
 """

@@ -5,18 +5,20 @@ cdef class Lines:
     cdef public object write
     cdef public bint json, query
     cdef public Py_ssize_t hold, used
-    cdef public long long lines, second
+    cdef public long long lines, second, wall, number, bytes_in, bytes_out
+    cdef public int status, worker
     cdef public bytearray buffer
     cdef public bytes stamp, hex
     cdef public list names
 
     @cython.locals(second=cython.longlong, target=bytes, millis=cython.int)
-    cdef add(self, long long wall, Request request, int status, long long bytes_in, long long bytes_out, bytes peer, bytes ident, bytes end, bytes route, long long[::1] took, long long[::1] timers)
-    @cython.locals(v="unsigned char*", at=Py_ssize_t, i=Py_ssize_t, method=bytes, version=bytes, name=bytes)
-    cdef add_text(self, int millis, Request request, bytes target, int status, long long bytes_in, long long bytes_out, bytes peer, bytes ident, bytes end, bytes route, long long[::1] took, long long[::1] timers)
+    cdef add(self, Request request, bytes method, bytes version, bytes peer, bytes ident, bytes end, bytes route, long long[::1] took, long long[::1] timers)
+    @cython.locals(v="unsigned char*", at=Py_ssize_t, i=Py_ssize_t, name=bytes)
+    cdef add_text(self, int millis, Request request, bytes target, bytes method, bytes version, bytes peer, bytes ident, bytes end, bytes route, long long[::1] took, long long[::1] timers)
     @cython.locals(v="unsigned char*", at=Py_ssize_t, i=Py_ssize_t, some=cython.bint)
-    cdef add_json(self, int millis, Request request, bytes target, int status, long long bytes_in, long long bytes_out, bytes peer, bytes ident, bytes end, bytes route, long long[::1] took, long long[::1] timers)
+    cdef add_json(self, int millis, Request request, bytes target, bytes method, bytes version, bytes peer, bytes ident, bytes end, bytes route, long long[::1] took, long long[::1] timers)
     cdef Py_ssize_t put_stamp(self, unsigned char* v, Py_ssize_t at, int millis) except -1
+    cdef Py_ssize_t put_ident(self, unsigned char* v, Py_ssize_t at, bytes ident) except -1
     cdef Py_ssize_t put_member(self, unsigned char* v, Py_ssize_t at, bytes key, bytes data, Py_ssize_t most) except -1
     cdef Py_ssize_t put_key(self, unsigned char* v, Py_ssize_t at, bytes name, bint more) except -1
     @cython.locals(count=Py_ssize_t, i=Py_ssize_t, c=cython.uchar)
@@ -30,3 +32,5 @@ cdef Py_ssize_t put(unsigned char* v, Py_ssize_t at, bytes data, const unsigned 
 cdef Py_ssize_t put_int(unsigned char* v, Py_ssize_t at, long long value) noexcept
 @cython.locals(micros=cython.longlong, rest=cython.longlong)
 cdef Py_ssize_t put_ms(unsigned char* v, Py_ssize_t at, long long ns) noexcept
+@cython.locals(size=Py_ssize_t, i=Py_ssize_t, digit=cython.int)
+cdef Py_ssize_t put_hex(unsigned char* v, Py_ssize_t at, long long value) noexcept

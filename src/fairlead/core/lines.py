@@ -2,13 +2,13 @@
 """Lines: access-log lines, built as bytes in one buffer, and handed over in large pieces.
 
 Rules
-1. One request is one line. What a peer sent (target, host, id) is escaped: control characters, quotes, backslashes and bytes
-   from 0x80 on become `\\xHH` (in JSON `\\u00HH`), so nobody can forge a line or move a terminal's cursor.
+1. One request is one line. What a peer sent (target, host, id) is escaped: control characters, quotes, backslashes
+   and bytes from 0x80 on become `\\xHH` (in JSON `\\u00HH`), so nobody can forge a line or move a terminal's cursor.
 2. Text: time, client, "METHOD target HTTP/version", status, bytes in, bytes out, total ms, `name=ms` for each step that
    took 1 us or more, `T=Th/Ti/TR/Tw/Tc/Tr/Td/Ta`, `id=`, `end=` (`-` when all went well), `route=`.
-3. The T block is HAProxy's (configuration manual, 8.4 "Timing events"), in whole milliseconds, -1 for what never happened:
-   Th TLS handshake, Ti idle before the request, TR request head, Tw queue, Tc dial, Tr wait for the answer's head, Td data,
-   Ta active time. Our steps stand beside it; the JSON form names each.
+3. The T block is HAProxy's (configuration manual, 8.4 "Timing events"), in whole milliseconds, -1 for what never
+   happened: Th TLS handshake, Ti idle before the request, TR request head, Tw queue, Tc dial, Tr wait for the
+   answer's head, Td data, Ta active time. Our steps stand beside it; the JSON form names each.
 4. Nothing here does I/O: `write` is called with a memoryview when `hold` bytes are reached, and by `flush()`.
 """
 
@@ -25,9 +25,15 @@ TIMERS = (b"Th", b"Ti", b"TR", b"Tw", b"Tc", b"Tr", b"Td", b"Ta")
 
 
 class Lines:
-    """A buffer of lines. `took` and `timers` are the recorder's arrays: step times by STEPS and total, HAProxy's by TIMERS."""
+    """A buffer of lines. Before `add`, set `wall` (realtime ns), `number`, `status`, `bytes_in` and `bytes_out`.
+
+    `worker` and `number` make the id of a request that has none: `worker.number`, the number in hexadecimal.
+    """
 
     def __init__(self, write, form="text", hold=65536, query=True):
+        self.worker = 0
+        self.wall = self.number = self.bytes_in = self.bytes_out = 0
+        self.status = 0
         self.write = write
         self.json = form == "json"
         self.hold = hold
@@ -40,11 +46,11 @@ class Lines:
         self.names = [n.encode() for n in STEPS]
         self.hex = HEX
 
-    def add(self, wall, request, status, bytes_in, bytes_out, peer, ident, end, route, took, timers):
-        """One line. `peer`, `ident`, `end` and `route` are bytes, `wall` realtime ns."""
+    def add(self, request, method, version, peer, ident, end, route, took, timers):
+        """One line, of bytes and two arrays: step times by STEPS and their total, HAProxy's timers by TIMERS."""
         if self.used >= self.hold:
             self.flush()
-        second = wall // 1000000000
+        second = self.wall // 1000000000
         if second != self.second:
             self.second = second
             self.stamp = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second)).encode()
@@ -53,34 +59,32 @@ class Lines:
             target = target[:4096]
         if not self.query:
             target = target.split(b"?", 1)[0]
-        millis = (wall - second * 1000000000) // 1000000
+        millis = (self.wall - second * 1000000000) // 1000000
         if self.json:
-            self.add_json(millis, request, target, status, bytes_in, bytes_out, peer, ident, end, route, took, timers)
+            self.add_json(millis, request, target, method, version, peer, ident, end, route, took, timers)
         else:
-            self.add_text(millis, request, target, status, bytes_in, bytes_out, peer, ident, end, route, took, timers)
+            self.add_text(millis, request, target, method, version, peer, ident, end, route, took, timers)
         self.lines += 1
 
-    def add_text(self, millis, request, target, status, bytes_in, bytes_out, peer, ident, end, route, took, timers):
+    def add_text(self, millis, request, target, method, version, peer, ident, end, route, took, timers):
         v = self.buffer
         at = self.put_stamp(v, self.used, millis)
         v[at] = 32
         at = self.put_safe(v, at + 1, peer, peer, 64)
         v[at] = 32
         v[at + 1] = 34
-        method = request.method.encode()
         at = self.put_safe(v, at + 2, method, method, 64)
         v[at] = 32
         at = self.put_safe(v, at + 1, target, target, 4096)
         at = put(v, at, b" HTTP/", b" HTTP/")
-        version = request.version.encode()
         at = put(v, at, version, version)
         v[at] = 34
         v[at + 1] = 32
-        at = put_int(v, at + 2, status)
+        at = put_int(v, at + 2, self.status)
         v[at] = 32
-        at = put_int(v, at + 1, bytes_in)
+        at = put_int(v, at + 1, self.bytes_in)
         v[at] = 32
-        at = put_int(v, at + 1, bytes_out)
+        at = put_int(v, at + 1, self.bytes_out)
         v[at] = 32
         at = put_ms(v, at + 1, took[17])
         for i in range(17):
@@ -97,7 +101,7 @@ class Lines:
                 at += 1
             at = put_int(v, at, timers[i])
         at = put(v, at, b" id=", b" id=")
-        at = self.put_safe(v, at, ident, ident, 128)
+        at = self.put_ident(v, at, ident)
         at = put(v, at, b" end=", b" end=")
         at = self.put_safe(v, at, end, end, 64)
         if route:
@@ -108,21 +112,21 @@ class Lines:
         v[at] = 10
         self.used = at + 1
 
-    def add_json(self, millis, request, target, status, bytes_in, bytes_out, peer, ident, end, route, took, timers):
+    def add_json(self, millis, request, target, method, version, peer, ident, end, route, took, timers):
         v = self.buffer
         at = put(v, self.used, b'{"time":"', b'{"time":"')
         at = self.put_stamp(v, at, millis)
         at = self.put_member(v, at, b'","client":"', peer, 64)
-        at = self.put_member(v, at, b'","method":"', request.method.encode(), 64)
+        at = self.put_member(v, at, b'","method":"', method, 64)
         at = self.put_member(v, at, b'","host":"', request.authority, 256)
         at = self.put_member(v, at, b'","target":"', target, 4096)
-        at = self.put_member(v, at, b'","protocol":"HTTP/', request.version.encode(), 8)
+        at = self.put_member(v, at, b'","protocol":"HTTP/', version, 8)
         at = put(v, at, b'","status":', b'","status":')
-        at = put_int(v, at, status)
+        at = put_int(v, at, self.status)
         at = put(v, at, b',"bytes_in":', b',"bytes_in":')
-        at = put_int(v, at, bytes_in)
+        at = put_int(v, at, self.bytes_in)
         at = put(v, at, b',"bytes_out":', b',"bytes_out":')
-        at = put_int(v, at, bytes_out)
+        at = put_int(v, at, self.bytes_out)
         at = put(v, at, b',"total_ms":', b',"total_ms":')
         at = put_ms(v, at, took[17])
         at = put(v, at, b',"steps":{', b',"steps":{')
@@ -136,7 +140,8 @@ class Lines:
         for i in range(8):
             at = self.put_key(v, at, TIMERS[i], i)
             at = put_int(v, at, timers[i])
-        at = self.put_member(v, at, b'},"id":"', ident, 128)
+        at = put(v, at, b'},"id":"', b'},"id":"')
+        at = self.put_ident(v, at, ident)
         at = self.put_member(v, at, b'","end":"', end, 64)
         at = self.put_member(v, at, b'","route":"', route, 128)
         at = put(v, at, b'"}\n', b'"}\n')
@@ -150,6 +155,13 @@ class Lines:
         v[at + 3] = 48 + millis % 10
         v[at + 4] = 90
         return at + 5
+
+    def put_ident(self, v, at, ident):
+        if ident:
+            return self.put_safe(v, at, ident, ident, 128)
+        at = put_int(v, at, self.worker)
+        v[at] = 46
+        return put_hex(v, at + 1, self.number)
 
     def put_member(self, v, at, key, data, most):
         """`key` is all that stands before the value, its opening quote included."""
@@ -228,6 +240,17 @@ def put_int(v, at, value):
         i -= 1
         v[i] = 48 + value % 10
         value //= 10
+    return at + size
+
+
+def put_hex(v, at, value):
+    """A number in hexadecimal."""
+    size = 1
+    while size < 16 and value >> (4 * size):
+        size += 1
+    for i in range(size):
+        digit = (value >> (4 * (size - 1 - i))) & 15
+        v[at + i] = 48 + digit if digit < 10 else 87 + digit
     return at + size
 
 

@@ -16,18 +16,19 @@ cdef class Recorder(Observer):
     cdef long long[::1] cells, took, timers
     cdef unsigned char[::1] raw
     cdef public Lines log
-    cdef public object poller, timer, flush_timer, last_route
+    cdef public object poller, timer, flush_timer, last_route, turn_over
     cdef public double flush_after
     cdef public list admissions, routes, route_numbers, route_names, slow_list
     cdef public dict known, methods, causes
+    cdef public set open
     cdef public bint flushing, turning, closed_down
     cdef public long long slow_floor, offset, number, last_beat
-    cdef public Py_ssize_t last_found
+    cdef public Py_ssize_t last_found, fresh
     cdef Py_ssize_t ring_at, ring_size, histograms_at, route_cells_at, route_totals_at
     cdef Py_ssize_t slot_requests, slot_class, slot_in, slot_out, slot_unstamped, slot_clamped, slot_process, slot_total
     cdef Py_ssize_t slot_tls, slot_first, slot_turns, slot_retries
 
-    @cython.locals(j=Journey, known=Known, response=Response, status=cython.int, end=bytes, found=Py_ssize_t, keep=Py_ssize_t)
+    @cython.locals(j=Journey, known=Known, response=Response, status=cython.int, end=bytes, peer=bytes, found=Py_ssize_t, keep=Py_ssize_t)
     cpdef done(self, Exchange exchange)
     @cython.locals(start=cython.longlong)
     cdef measure(self, Journey j)
@@ -36,19 +37,19 @@ cdef class Recorder(Observer):
     @cython.locals(found=Py_ssize_t, i=Py_ssize_t)
     cdef Py_ssize_t find_route(self, object route) except -2
     @cython.locals(request=Request, route=cython.longlong, flags=cython.longlong, attempts=cython.longlong, method=bytes, version=bytes, start=Py_ssize_t, text=Py_ssize_t, n_id=cython.longlong, n_method=cython.longlong, n_target=cython.longlong, n_host=cython.longlong, n_peer=cython.longlong, n_end=cython.longlong, n_version=cython.longlong, lengths=cython.longlong, custom=Py_ssize_t, check=cython.longlong, i=Py_ssize_t)
-    cdef write(self, Py_ssize_t at, Exchange exchange, Journey j, long long status, Py_ssize_t found, Known known, bytes end, long long number)
+    cdef write(self, Py_ssize_t at, Exchange exchange, Journey j, long long status, Py_ssize_t found, bytes peer, bytes end, long long number)
     cdef write_points(self, Py_ssize_t at, Journey j)
     @cython.locals(count=Py_ssize_t, i=Py_ssize_t)
     cdef Py_ssize_t put(self, Py_ssize_t at, bytes data, const unsigned char* d, Py_ssize_t most) except -1
     cpdef Py_ssize_t write_custom(self, Py_ssize_t at, list custom) except -1
     cdef bytes known_bytes(self, str text)
-    @cython.locals(start=cython.longlong, before=cython.longlong, head=cython.longlong, wall=cython.longlong, ident=bytes, route=bytes, found=Py_ssize_t)
-    cdef line(self, Exchange exchange, Journey j, int status, Known known, bytes end)
+    @cython.locals(start=cython.longlong, before=cython.longlong, head=cython.longlong, route=bytes, found=Py_ssize_t, request=Request, method=bytes, version=bytes, log=Lines)
+    cdef line(self, Exchange exchange, Journey j, int status, Known known, bytes peer, bytes end)
     @cython.locals(took=cython.longlong)
     cpdef turn(self)
     cdef count_turn(self, long long took)
     cpdef flush(self)
-    cpdef keep_slow(self, Exchange exchange, Journey j, long long status, Py_ssize_t found, Known known, bytes end)
+    cpdef keep_slow(self, Exchange exchange, Journey j, long long status, Py_ssize_t found, bytes peer, bytes end)
     cpdef opened(self, object conn)
     cpdef closed(self, object conn, object why)
     cdef Known meet(self, object conn)

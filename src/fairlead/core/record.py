@@ -3,13 +3,15 @@
 
 Rules
 1. `done` is on the path of every request: it copies numbers, allocates nothing that stays, and keeps no exchange alive.
-2. Total here is the time of the request itself: from its first byte in the kernel (else our wake-up, else our read) to its
-   last byte sent, plus accept and TLS when it was its connection's first; the idle time between those is nobody's wait.
-3. The histograms count a step only where it happened. Tunnels count as requests but in no histogram of totals and never as
-   slow: how long they last says nothing.
+2. Total here is the time of the request itself: from its first byte in the kernel (else our wake-up, else our read)
+   to its last byte sent, plus accept and TLS when it was its connection's first; the idle time between those is
+   nobody's wait.
+3. The histograms count a step only where it happened. Tunnels count as requests but in no histogram of totals and
+   never as slow: how long they last says nothing.
 4. A record is written number last (see core.slab, rule 3). The slowest are kept in a ring of their own until they are
    `SLOW_KEPT` old or slower ones come.
-5. What is not told by an exchange (in flight, running now, a loop that stands still) is looked at by `beat`, once a second.
+5. What is not told by an exchange (in flight, running now, a loop that stands still) is looked at by `beat`, once a
+   second.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from time import monotonic_ns, time_ns
 from fairlead.core.errors import AppError, FairleadError, NetError, WireError
 from fairlead.core.handler import Observer
 from fairlead.core.histogram import bucket
-from fairlead.core.journey import STEPS
 from fairlead.core.slab import CUSTOM_MOST, NAME_BYTES, ROUTE_BYTES
 
 SLOW_KEPT = 600 * 1_000_000_000
@@ -36,8 +37,9 @@ errors = logging.getLogger("fairlead.error")
 class Recorder(Observer):
     """The Observer of one worker.
 
-    `routes` are route objects (named by `name_of`) or (object, name) pairs. `log` is a core.lines.Lines or None. `poller` has
-    `now()`, `woken`, `soon(callable)` and `loop`; without one the log is flushed by its own size and by `close()`.
+    `routes` are route objects (named by `name_of`) or (object, name) pairs. `log` is a core.lines.Lines or None.
+    `poller` has `now()`, `woken`, `soon(callable)` and `loop`; without one the log is flushed by its own size and by
+    `close()`.
     """
 
     def __init__(self, region, routes=(), log=None, poller=None, flush=1.0):
@@ -45,12 +47,18 @@ class Recorder(Observer):
         self.cells = region.words
         self.raw = region.bytes
         self.log = log
+        if log is not None:
+            log.worker = region.index
         self.poller = poller
         self.flush_after = flush
         self.took = array("q", [0] * 19)
         self.timers = array("q", [0] * 8)
         self.admissions = []
+        self.routes, self.route_numbers, self.route_names = [], [], []
+        self.fresh = 0
+        self.turn_over = self.turn
         self.known = {}
+        self.open = set()
         self.methods = {}
         self.causes = {}
         self.slow_list = []
@@ -90,9 +98,10 @@ class Recorder(Observer):
         self.slot_retries = slot("retries")
 
     def set_routes(self, routes):
-        """The routes of the present plan. A name seen before keeps its cells; what finds no room counts as "(other)"."""
+        """The routes of the present plan. A known name keeps its cells; what finds no room counts as "(other)"."""
         region = self.region
         names = {region.route_name(i): i for i in range(region.layout["routes"]) if region.route_name(i)}
+        old = list(zip(self.routes, self.route_numbers, self.route_names))[: self.fresh]
         self.routes = []
         self.route_numbers = []
         self.route_names = []
@@ -103,6 +112,11 @@ class Recorder(Observer):
             self.routes.append(thing)
             self.route_numbers.append(self.route_number(name, names))
             self.route_names.append(name.encode()[:ROUTE_BYTES])
+        self.fresh = len(self.routes)
+        for thing, number, name in old:  # exchanges that began under the plan before still say so
+            self.routes.append(thing)
+            self.route_numbers.append(number)
+            self.route_names.append(name)
         self.last_route = None
         self.last_found = -1
 
@@ -112,7 +126,9 @@ class Recorder(Observer):
         if number >= self.region.layout["routes"]:
             return 1
         names[name] = number
-        self.region.write_text(self.region.offsets["route_names"] + number * (ROUTE_BYTES // 8), ROUTE_BYTES, name.encode())
+        self.region.write_text(
+            self.region.offsets["route_names"] + number * (ROUTE_BYTES // 8), ROUTE_BYTES, name.encode()
+        )
         return number
 
     def watch(self, admission):
@@ -127,6 +143,7 @@ class Recorder(Observer):
         known = self.known.get(conn)
         if known is None:
             known = self.meet(conn)
+        peer = known.peer if exchange.client is None else peer_bytes(exchange.client)
         response = exchange.response
         status = response.status if response is not None else 0
         end = b""
@@ -141,79 +158,76 @@ class Recorder(Observer):
         self.number += 1
         self.count(j, status, found, exchange.tunnel)
         keep = self.ring_at + self.number % self.ring_size * 128
-        self.write(keep, exchange, j, status, found, known, end, self.number)
+        self.write(keep, exchange, j, status, found, peer, end, self.number)
         if self.took[17] > self.slow_floor and not exchange.tunnel:
-            self.keep_slow(exchange, j, status, found, known, end)
+            self.keep_slow(exchange, j, status, found, peer, end)
         if self.log is not None:
-            self.line(exchange, j, status, known, end)
+            self.line(exchange, j, status, known, peer, end)
         known.last = j.done
-        if self.poller is not None and not self.turning:
+        if self.turn_over is not None and not self.turning and self.poller is not None:
             self.turning = True
-            self.poller.soon(self.turn)
+            self.poller.soon(self.turn_over)
 
     def measure(self, j):
         """The steps of a journey into `took`, in the order of STEPS; 17 is the total, 18 what HAProxy calls TR."""
-        took = self.took
-        took[0] = j.accepted - j.connected if j.connected and j.accepted > j.connected else 0
-        took[1] = j.secured - j.accepted if j.secured and j.accepted else 0
-        took[2] = j.woken - j.arrived if j.arrived and j.woken > j.arrived else 0
-        took[3] = j.spent_loop
-        took[4] = j.spent_read
-        took[5] = j.spent_decrypt
-        took[6] = j.spent_parse
-        took[7] = j.spent_decode
-        took[8] = j.started - j.routed if j.routed and j.started > j.routed else 0
-        took[9] = j.process_time()
-        took[10] = j.spent_pool
-        took[11] = j.spent_dial
-        took[12] = j.upstream_time()
-        took[13] = j.spent_encode
-        took[14] = j.spent_encrypt
-        took[15] = j.spent_send
-        took[16] = j.spent_client
+        self.took[0] = j.accepted - j.connected if j.connected and j.accepted > j.connected else 0
+        self.took[1] = j.secured - j.accepted if j.secured and j.accepted else 0
+        self.took[2] = j.woken - j.arrived if j.arrived and j.woken > j.arrived else 0
+        self.took[3] = j.spent_loop
+        self.took[4] = j.spent_read
+        self.took[5] = j.spent_decrypt
+        self.took[6] = j.spent_parse
+        self.took[7] = j.spent_decode
+        self.took[8] = j.started - j.routed if j.routed and j.started > j.routed else 0
+        self.took[9] = j.process_time()
+        self.took[10] = j.spent_pool
+        self.took[11] = j.spent_dial
+        self.took[12] = j.upstream_time()
+        self.took[13] = j.spent_encode
+        self.took[14] = j.spent_encrypt
+        self.took[15] = j.spent_send
+        self.took[16] = j.spent_client
         start = j.arrived or j.woken or j.read or j.parsed
-        took[17] = j.done - start + took[0] + took[1] if start and j.done > start else 0
-        took[18] = j.parsed - start if start and j.parsed > start else 0
+        self.took[17] = j.done - start + self.took[0] + self.took[1] if start and j.done > start else 0
+        self.took[18] = j.parsed - start if start and j.parsed > start else 0
 
     def count(self, j, status, found, tunnel):
         """Add one request to the totals, the histograms and its route."""
-        cells = self.cells
-        took = self.took
         kind = status // 100
         if kind > 5 or kind < 0:
             kind = 0
-        cells[self.slot_requests] += 1
-        cells[self.slot_class + kind] += 1
-        cells[self.slot_in] += j.bytes_in
-        cells[self.slot_out] += j.bytes_out
-        cells[self.slot_process] += took[9] + took[12]
-        cells[self.slot_total] += 0 if tunnel else took[17]
+        self.cells[self.slot_requests] += 1
+        self.cells[self.slot_class + kind] += 1
+        self.cells[self.slot_in] += j.bytes_in
+        self.cells[self.slot_out] += j.bytes_out
+        self.cells[self.slot_process] += self.took[9] + self.took[12]
+        self.cells[self.slot_total] += 0 if tunnel else self.took[17]
         if j.arrived == 0:
-            cells[self.slot_unstamped] += 1
+            self.cells[self.slot_unstamped] += 1
         elif j.arrived > j.woken > 0:
-            cells[self.slot_clamped] += 1
+            self.cells[self.slot_clamped] += 1
         if j.accepted:
-            cells[self.slot_first] += 1
+            self.cells[self.slot_first] += 1
         if j.decrypted or j.encrypted:
-            cells[self.slot_tls] += 1
+            self.cells[self.slot_tls] += 1
         if j.attempts > 1:
-            cells[self.slot_retries] += j.attempts - 1
+            self.cells[self.slot_retries] += j.attempts - 1
         number = self.route_numbers[found] if found >= 0 else 0
         at = self.route_cells_at + number * 39
-        cells[at] += 1
+        self.cells[at] += 1
         if kind == 5 or kind == 0:
-            cells[at + 1] += 1
-        cells[at + 2] += j.bytes_out
+            self.cells[at + 1] += 1
+        self.cells[at + 2] += j.bytes_out
         base = self.histograms_at
         for i in range(18):
-            if took[i] > 0:
+            if self.took[i] > 0:
                 if i == 17:
                     if tunnel:
                         break
-                    cells[self.route_totals_at + number * 216 + bucket(took[i])] += 1
-                cells[base + i * 216 + bucket(took[i])] += 1
-                cells[at + 3 + 2 * i] += took[i]
-                cells[at + 4 + 2 * i] += 1
+                    self.cells[self.route_totals_at + number * 216 + bucket(self.took[i])] += 1
+                self.cells[base + i * 216 + bucket(self.took[i])] += 1
+                self.cells[at + 3 + 2 * i] += self.took[i]
+                self.cells[at + 4 + 2 * i] += 1
 
     def find_route(self, route):
         """The place of a route object in `routes`, -1 when there is none."""
@@ -230,18 +244,19 @@ class Recorder(Observer):
         self.last_found = found
         return found
 
-    def write(self, at, exchange, j, status, found, known, end, number):
+    def write(self, at, exchange, j, status, found, peer, end, number):
         """One record at word `at`: see core.slab. Word 0, its number, is written last."""
-        cells = self.cells
         request = exchange.request
-        cells[at] = 0
-        cells[at + 2] = self.offset + (j.arrived or j.woken or j.read or j.parsed)
-        cells[at + 3] = j.bytes_in
-        cells[at + 4] = j.bytes_out
+        self.cells[at] = 0
+        self.cells[at + 2] = self.offset + (j.arrived or j.woken or j.read or j.parsed)
+        self.cells[at + 3] = j.bytes_in
+        self.cells[at + 4] = j.bytes_out
         route = self.route_numbers[found] if found >= 0 else 0
-        flags = j.shared + 2 * (1 if j.decrypted or j.encrypted else 0) + 4 * exchange.tunnel + 8 * (1 if j.accepted else 0)
+        flags = (
+            j.shared + 2 * (1 if j.decrypted or j.encrypted else 0) + 4 * exchange.tunnel + 8 * (1 if j.accepted else 0)
+        )
         attempts = j.attempts if j.attempts < 256 else 255
-        cells[at + 5] = status + (route << 16) + (j.arrived_quality << 32) + (flags << 40) + (attempts << 48)
+        self.cells[at + 5] = status + (route << 16) + (j.arrived_quality << 32) + (flags << 40) + (attempts << 48)
         self.write_points(at + 8, j)
         method = self.known_bytes(request.method)
         version = self.known_bytes(request.version)
@@ -254,64 +269,63 @@ class Recorder(Observer):
         text += n_target
         n_host = self.put(text, request.authority, request.authority, 48)
         text += n_host
-        n_peer = self.put(text, known.peer, known.peer, 56)
+        n_peer = self.put(text, peer, peer, 56)
         text += n_peer
         n_end = self.put(text, end, end, 24)
         text += n_end
         n_version = self.put(text, version, version, 4)
         text += n_version
         lengths = n_id + (n_method << 8) + (n_target << 16) + (n_host << 32)
-        cells[at + 6] = lengths + (n_peer << 40) + (n_end << 48) + (n_version << 56)
+        self.cells[at + 6] = lengths + (n_peer << 40) + (n_end << 48) + (n_version << 56)
         custom = 0
         if j.custom is not None:
             custom = self.write_custom(at + 83, j.custom)
-        cells[at + 7] = custom
+        self.cells[at + 7] = custom
         check = number
         for i in range(at + 2, at + 43 + (text - start + 7) // 8):
-            check ^= cells[i]
+            check ^= self.cells[i]
         for i in range(at + 83, at + 83 + custom * 5):
-            check ^= cells[i]
-        cells[at + 1] = check
-        cells[at] = number
+            check ^= self.cells[i]
+        self.cells[at + 1] = check
+        self.cells[at] = number
 
     def write_points(self, at, j):
         """The points, then the spends, in the order of POINTS and SPENDS."""
-        cells = self.cells
-        cells[at] = j.connected
-        cells[at + 1] = j.accepted
-        cells[at + 2] = j.secured
-        cells[at + 3] = j.arrived
-        cells[at + 4] = j.woken
-        cells[at + 5] = j.read
-        cells[at + 6] = j.decrypted
-        cells[at + 7] = j.parsed
-        cells[at + 8] = j.body_end
-        cells[at + 9] = j.queued
-        cells[at + 10] = j.routed
-        cells[at + 11] = j.started
-        cells[at + 12] = j.picked
-        cells[at + 13] = j.dialed
-        cells[at + 14] = j.leg_sent
-        cells[at + 15] = j.leg_head
-        cells[at + 16] = j.leg_end
-        cells[at + 17] = j.answered
-        cells[at + 18] = j.finished
-        cells[at + 19] = j.encoded
-        cells[at + 20] = j.encrypted
-        cells[at + 21] = j.sent
-        cells[at + 22] = j.acked
-        cells[at + 23] = j.done
-        cells[at + 24] = j.spent_loop
-        cells[at + 25] = j.spent_read
-        cells[at + 26] = j.spent_decrypt
-        cells[at + 27] = j.spent_parse
-        cells[at + 28] = j.spent_decode
-        cells[at + 29] = j.spent_pool
-        cells[at + 30] = j.spent_dial
-        cells[at + 31] = j.spent_encode
-        cells[at + 32] = j.spent_encrypt
-        cells[at + 33] = j.spent_send
-        cells[at + 34] = j.spent_client
+        self.cells[at] = j.connected
+        self.cells[at + 1] = j.accepted
+        self.cells[at + 2] = j.secured
+        self.cells[at + 3] = j.arrived
+        self.cells[at + 4] = j.woken
+        self.cells[at + 5] = j.read
+        self.cells[at + 6] = j.decrypted
+        self.cells[at + 7] = j.parsed
+        self.cells[at + 8] = j.body_end
+        self.cells[at + 9] = j.queued
+        self.cells[at + 10] = j.routed
+        self.cells[at + 11] = j.started
+        self.cells[at + 12] = j.picked
+        self.cells[at + 13] = j.dialed
+        self.cells[at + 14] = j.leg_sent
+        self.cells[at + 15] = j.leg_head
+        self.cells[at + 16] = j.leg_end
+        self.cells[at + 17] = j.answered
+        self.cells[at + 18] = j.finished
+        self.cells[at + 19] = j.encoded
+        self.cells[at + 20] = j.encrypted
+        self.cells[at + 21] = j.sent
+        self.cells[at + 22] = j.acked
+        self.cells[at + 23] = j.done
+        self.cells[at + 24] = j.spent_loop
+        self.cells[at + 25] = j.spent_read
+        self.cells[at + 26] = j.spent_decrypt
+        self.cells[at + 27] = j.spent_parse
+        self.cells[at + 28] = j.spent_decode
+        self.cells[at + 29] = j.spent_pool
+        self.cells[at + 30] = j.spent_dial
+        self.cells[at + 31] = j.spent_encode
+        self.cells[at + 32] = j.spent_encrypt
+        self.cells[at + 33] = j.spent_send
+        self.cells[at + 34] = j.spent_client
 
     def put(self, at, data, d, most):
         """Copy at most `most` bytes to byte `at` of the region; how many it were."""
@@ -345,31 +359,35 @@ class Recorder(Observer):
                 self.methods[text] = found
         return found
 
-    def line(self, exchange, j, status, known, end):
+    def line(self, exchange, j, status, known, peer, end):
         """One line of the access log, with HAProxy's timers."""
         t = self.timers
-        took = self.took
         start = j.arrived or j.woken or j.read or j.parsed
         before = j.secured or j.accepted or known.last
-        t[0] = took[1] // 1000000
+        t[0] = self.took[1] // 1000000
         t[1] = (start - before) // 1000000 if before and start > before else 0
-        t[2] = took[18] // 1000000 if j.parsed else -1
-        t[3] = (took[8] + took[10]) // 1000000 if j.routed else -1
-        t[4] = took[11] // 1000000 if j.leg_sent or took[11] else -1
+        t[2] = self.took[18] // 1000000 if j.parsed else -1
+        t[3] = (self.took[8] + self.took[10]) // 1000000 if j.routed else -1
+        t[4] = self.took[11] // 1000000 if j.leg_sent or self.took[11] else -1
         if j.leg_sent:
             t[5] = (j.leg_head - j.leg_sent) // 1000000 if j.leg_head else -1
         else:
             t[5] = (j.answered - j.started) // 1000000 if j.answered and j.started else -1
         head = j.leg_head or j.answered
         t[6] = (j.done - head) // 1000000 if head and j.done >= head else -1
-        t[7] = (took[17] - took[0] - took[1]) // 1000000
-        ident = exchange.tag
-        if not ident:
-            ident = b"%d.%x" % (self.region.index, self.number)
+        t[7] = (self.took[17] - self.took[0] - self.took[1]) // 1000000
         found = self.find_route(exchange.route)
         route = self.route_names[found] if found >= 0 else b""
-        wall = self.offset + start
-        self.log.add(wall, exchange.request, status, j.bytes_in, j.bytes_out, known.peer, ident, end, route, took, t)
+        request = exchange.request
+        method = self.known_bytes(request.method)
+        version = self.known_bytes(request.version)
+        log = self.log
+        log.wall = self.offset + start
+        log.number = self.number
+        log.status = status
+        log.bytes_in = j.bytes_in
+        log.bytes_out = j.bytes_out
+        log.add(request, method, version, peer, exchange.tag, end, route, self.took, t)
 
     # ---- once per turn, once per second
 
@@ -387,12 +405,11 @@ class Recorder(Observer):
                 self.flush_timer = self.poller.loop.call_later(self.flush_after, self.flush)
 
     def count_turn(self, took):
-        cells = self.cells
-        cells[self.slot_turns] += 1
-        cells[self.slot_turns + 1] += took
-        if took > cells[self.slot_turns + 2]:
-            cells[self.slot_turns + 2] = took
-        cells[self.histograms_at + 18 * 216 + bucket(took)] += 1
+        self.cells[self.slot_turns] += 1
+        self.cells[self.slot_turns + 1] += took
+        if took > self.cells[self.slot_turns + 2]:
+            self.cells[self.slot_turns + 2] = took
+        self.cells[self.histograms_at + 18 * 216 + bucket(took)] += 1
 
     def flush(self):
         """Hand the access log's lines over."""
@@ -428,22 +445,25 @@ class Recorder(Observer):
     def note_running(self, now):
         """Records of what has been running for a while, oldest first among the connections looked at."""
         found = []
-        for conn in list(self.known)[:LOOKED_AT]:
+        for conn in list(self.open)[:LOOKED_AT]:
             for exchange in conn.open_exchanges():
                 start = exchange.journey.start_point()
                 if exchange.role == 0 and start and now - start >= RUNNING_FROM:
-                    found.append((start, id(exchange), exchange, self.known[conn]))
+                    peer = peer_bytes(conn.peer if exchange.client is None else exchange.client)
+                    found.append((start, id(exchange), exchange, peer))
         found.sort()
         at, size = self.region.offsets["running"], self.region.layout["running"]
         self.region.set("running", len(found))
         for i in range(size):
             if i < len(found):
-                _, _, exchange, known = found[i]
-                self.write(at + i * 128, exchange, exchange.journey, 0, self.find_route(exchange.route), known, b"", i + 1)
+                _, _, exchange, peer = found[i]
+                self.write(
+                    at + i * 128, exchange, exchange.journey, 0, self.find_route(exchange.route), peer, b"", i + 1
+                )
             else:
                 self.cells[at + i * 128] = 0
 
-    def keep_slow(self, exchange, j, status, found, known, end):
+    def keep_slow(self, exchange, j, status, found, peer, end):
         """One of the slowest of late: into the slow ring, in place of the least slow."""
         size = self.region.layout["slow"]
         if len(self.slow_list) < size:
@@ -456,12 +476,14 @@ class Recorder(Observer):
         if len(self.slow_list) == size:
             self.slow_floor = min(self.slow_list)[0]
         at = self.region.offsets["slow"] + slot * 128
-        self.write(at, exchange, j, status, found, known, end, self.number)
+        self.write(at, exchange, j, status, found, peer, end, self.number)
 
     def forget_slow(self, now):
         """What was slow long ago gives its place to anything."""
         if self.slow_list:
-            self.slow_list = [(0, 0, s) if done and now - done > SLOW_KEPT else (t, done, s) for t, done, s in self.slow_list]
+            self.slow_list = [
+                (0, 0, s) if done and now - done > SLOW_KEPT else (t, done, s) for t, done, s in self.slow_list
+            ]
             if len(self.slow_list) == self.region.layout["slow"]:
                 self.slow_floor = min(self.slow_list)[0]
 
@@ -470,11 +492,13 @@ class Recorder(Observer):
     def opened(self, conn):
         self.add_total("opened", 1)
         self.add_total("open", 1)
+        self.open.add(conn)
 
     def closed(self, conn, why):
         self.add_total("closed", 1)
         self.add_total("open", -1)
         self.known.pop(conn, None)
+        self.open.discard(conn)
 
     def meet(self, conn):
         """What is remembered of a connection from its first request to its end."""
@@ -487,8 +511,7 @@ class Recorder(Observer):
         request = exchange.request
         self_id = exchange.tag.decode("utf-8", "replace") if exchange.tag else ""
         fields = {"method": request.method, "target": request.target.decode("ascii", "backslashreplace"), "id": self_id}
-        told = "%(method)s %(target)s: " % fields
-        told = "".join([c if c.isprintable() else "?" for c in told])
+        told = "".join([c if c.isprintable() else "?" for c in f"{request.method} {fields['target']}: "])
         trace = (type(error), error, error.__traceback__)
         errors.error("%s%s: %s", told, type(error).__name__, error, exc_info=trace, extra={"request": fields})
 
@@ -529,6 +552,7 @@ class Recorder(Observer):
     def close(self):
         """The worker ends: write the log, stop beating."""
         self.closed_down = True
+        self.turn_over = None
         for timer in (self.timer, self.flush_timer):
             if timer is not None:
                 timer.cancel()
@@ -558,6 +582,8 @@ def name_of(route):
 def peer_bytes(peer):
     """A peer's address for log and page: "127.0.0.1:80", "[::1]:80", a path, or "unix:"."""
     if isinstance(peer, tuple) and len(peer) >= 2:
+        if not peer[1]:  # told by a proxy that knows the address only
+            return str(peer[0]).encode("utf-8", "replace")
         return (f"[{peer[0]}]:{peer[1]}" if ":" in str(peer[0]) else f"{peer[0]}:{peer[1]}").encode()
     if isinstance(peer, bytes):
         return b"unix:" + peer
@@ -584,6 +610,3 @@ def name_cause(error):
 def lost_status(error):
     """The status to log when no answer was given: the error's own, 499 when the client left, else 0."""
     return error.status if isinstance(error, FairleadError) else 0
-
-
-COUNTED = STEPS + ("total",)

@@ -1,14 +1,15 @@
 """The slab: one shared-memory segment in which every worker counts and remembers, and which the master only reads.
 
 Rules
-1. Every cell is 8 bytes, aligned, and has exactly one writer: the worker of its region. Readers add over the regions. There is
-   no lock and no read-modify-write between processes.
-2. Counters only grow; a region that a new worker takes over goes on counting. Gauges (open connections, in flight) start at
-   nought when a region is claimed.
-3. A record (one request) carries a number and a check word: the XOR of the number and all words that say something. A reader copies
-   the record and believes it only when the check fits, so a torn copy is refused on every CPU, without barriers. Number 0 is
-   "empty or being written".
-4. The header names what is where, as JSON: a reader finds cells by name, and refuses a segment whose magic it does not know.
+1. Every cell is 8 bytes, aligned, and has exactly one writer: the worker of its region. Readers add over the regions.
+   There is no lock and no read-modify-write between processes.
+2. Counters only grow; a region that a new worker takes over goes on counting. Gauges (open connections, in flight)
+   start at nought when a region is claimed.
+3. A record (one request) carries a number and a check word: the XOR of the number and all words that say something. A
+   reader copies the record and believes it only when the check fits, so a torn copy is refused on every CPU, without
+   barriers. Number 0 is "empty or being written".
+4. The header names what is where, as JSON: a reader finds cells by name, and refuses a segment whose magic it does
+   not know.
 5. Memory is charged when touched: slots never used cost address space only.
 
 The segment is a memfd (Linux), elsewhere an unlinked temporary file; either way a descriptor that workers inherit.
@@ -32,10 +33,11 @@ HEADER = 8192  # bytes: six words, then the layout as JSON
 PAGE = 4096
 
 TOTALS = (
-    "pid", "epoch", "claimed", "heartbeat", "requests", "status_0", "status_1xx", "status_2xx", "status_3xx", "status_4xx",
-    "status_5xx", "bytes_in", "bytes_out", "opened", "closed", "open", "in_flight", "refused", "bad_requests", "client_left",
-    "broke", "unstamped", "clamped", "turns", "turn_ns", "turn_max", "tls_requests", "first_requests", "log_lines", "log_lost",
-    "running", "draining", "tunnels", "slow", "process_ns", "total_ns", "retries",
+    "pid", "epoch", "claimed", "heartbeat", "requests", "status_0", "status_1xx", "status_2xx", "status_3xx",
+    "status_4xx", "status_5xx", "bytes_in", "bytes_out", "opened", "closed", "open", "in_flight", "refused",
+    "bad_requests", "client_left", "broke", "unstamped", "clamped", "turns", "turn_ns", "turn_max",
+    "tls_requests", "first_requests", "log_lines", "log_lost", "running", "draining", "tunnels", "slow",
+    "process_ns", "total_ns", "retries",
 )  # fmt: skip
 HISTOGRAMS = STEPS + ("total", "turn")
 ROUTE_CELLS = ("requests", "errors", "bytes_out", "step_ns", "step_count")  # the last two once per step and total
@@ -70,14 +72,15 @@ def layout(keep, routes, slow, running, names):
         at += words
     at += -at % (PAGE // 8)
     return {
-        "version": VERSION, "region": at, "offsets": offsets, "keep": keep, "routes": routes, "slow": slow, "running": running,
-        "names": names, "buckets": BUCKETS, "totals": TOTALS, "histograms": HISTOGRAMS, "points": POINTS, "spends": SPENDS,
+        "version": VERSION, "region": at, "offsets": offsets, "keep": keep, "routes": routes, "slow": slow,
+        "running": running, "names": names, "buckets": BUCKETS, "totals": TOTALS, "histograms": HISTOGRAMS,
+        "points": POINTS, "spends": SPENDS,
         "texts": TEXTS, "record": RECORD_WORDS, "text_at": TEXT_AT, "custom_at": CUSTOM_AT,
     }  # fmt: skip
 
 
 class Slab:
-    """The whole segment. `create` in the master, `attach` in whoever inherited the descriptor; `region(i)` is one worker's."""
+    """The whole segment: `create` in the master, `attach` in whoever inherited `fd`; `region(i)` is one worker's."""
 
     def __init__(self, fd, memory, slots, plan, created):
         self.fd = fd
@@ -133,7 +136,7 @@ class Slab:
 
 
 class Region:
-    """One worker's part. `cells` are its words; `raw` the same as bytes; `at(name)` the word where a named part begins."""
+    """One worker's part. `words` are its cells, `bytes` the same memory, `offsets` says where each part begins."""
 
     def __init__(self, index, view, plan):
         self.index = index
@@ -254,9 +257,10 @@ LENGTHS = ((0, 255), (8, 255), (16, 65535), (32, 255), (40, 255), (48, 255), (56
 
 def unpack(word):
     """The small fields that share one word of a record."""
+    shared, tls, tunnel, first = [bool(word >> bit & 1) for bit in (40, 41, 42, 43)]
     return {
-        "status": word & 0xFFFF, "route": word >> 16 & 0xFFFF, "arrived_quality": word >> 32 & 0xFF, "shared": bool(word >> 40 & 1),
-        "tls": bool(word >> 41 & 1), "tunnel": bool(word >> 42 & 1), "first": bool(word >> 43 & 1), "attempts": word >> 48 & 0xFF,
+        "status": word & 0xFFFF, "route": word >> 16 & 0xFFFF, "arrived_quality": word >> 32 & 0xFF, "shared": shared,
+        "tls": tls, "tunnel": tunnel, "first": first, "attempts": word >> 48 & 0xFF,
     }  # fmt: skip
 
 
