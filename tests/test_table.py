@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -185,6 +186,38 @@ def test_a_bad_path_is_a_400(raw):
     assert caught.value.rule
 
 
+def test_normalising_twice_is_normalising_once_and_leaves_no_dot_segment():
+    rng = random.Random(3)
+    pieces = [
+        b"/",
+        b".",
+        b"..",
+        b"%2e",
+        b"%2E",
+        b"%2f",
+        b"%25",
+        b"%",
+        b"a",
+        b"%61",
+        b"%c3",
+        b"\xc3\xa9",
+        b"%00",
+        b"?",
+        b" ",
+        b";",
+        b"//",
+    ]
+    for _ in range(3000):
+        raw = b"/" + b"".join(rng.choices(pieces, k=rng.randint(0, 8)))
+        try:
+            normal, path = normalise_path(raw)
+        except BadPath:
+            continue
+        assert normalise_path(normal) == (normal, path)
+        assert normal.startswith(b"/")
+        assert not {b".", b".."} & set(normal.split(b"/"))
+
+
 def test_a_path_in_normal_form_comes_back_as_the_same_object():
     raw = b"/api/users/1.json"
     assert normalise_path(raw)[0] is raw
@@ -195,6 +228,24 @@ def test_a_request_is_resolved_with_its_path_and_query():
     match = Table([route("/u/{id}", host=("shop.example",))]).resolve("web", request)
     assert (match.index, match.params) == (0, {"id": "a/b"})
     assert (request.raw_path, request.path, request.query) == (b"/u/a%2Fb", "/u/a/b", b"x=%zz")
+
+
+@pytest.mark.parametrize(
+    ("target", "raw", "path", "query"),
+    [
+        (b"/a", b"/a", "/a", b""),
+        (b"/a?", b"/a", "/a", b""),
+        (b"/a?b?c#%zz", b"/a", "/a", b"b?c#%zz"),
+        (b"/%61/?x", b"/a/", "/a/", b"x"),
+        (b"/a/..?x", b"/", "/", b"x"),
+        (b"/?/./%zz", b"/", "/", b"/./%zz"),
+        (b"*", b"*", "*", b""),
+    ],
+)
+def test_the_query_is_left_alone(target, raw, path, query):
+    request = Request("GET", "http", b"", target, [])
+    assert Table([route()]).resolve("web", request).index == 0
+    assert (request.raw_path, request.path, request.query) == (raw, path, query)
 
 
 def test_an_asterisk_is_matched_only_by_a_route_without_a_path():

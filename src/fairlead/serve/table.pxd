@@ -25,7 +25,7 @@ cdef class Entry:
     @cython.locals(want=str)
     cpdef bint fits_host(self, str host) except -1
     cpdef bint fits_headers(self, list headers) except -1
-    @cython.locals(i=Py_ssize_t)
+    @cython.locals(i=Py_ssize_t, parts=list, params=dict, part=str)
     cpdef Match found(self, str path)
     @cython.locals(i=Py_ssize_t, count=Py_ssize_t)
     cpdef bint covers(self, Entry other) except -1
@@ -37,6 +37,7 @@ cdef class Side:
     cdef public list entries, rest
     cdef public Match only
     cdef public dict buckets
+    cdef public bint hosted
     @cython.locals(i=Py_ssize_t, end=Py_ssize_t, entries=list, entry=Entry, passed=list, bare=str)
     cpdef Match find(self, str host, str path, str method, list headers)
 
@@ -46,10 +47,10 @@ cdef class Table:
     cdef public Side common
     @cython.locals(side=Side)
     cpdef Match find(self, str listener, str host, str path, str method, list headers)
-    @cython.locals(side=Side, target=bytes, raw=bytes, path=str, end=Py_ssize_t)
+    @cython.locals(side=Side, target=bytes, raw=bytes, path=str, decoded=str, end=Py_ssize_t)
     cpdef Match resolve(self, str listener, Request request)
 
 cpdef str plain_host(str host)
 @cython.locals(n=Py_ssize_t, i=Py_ssize_t, c=cython.uchar, previous=cython.uchar)
-cdef int is_plain(bytes data, const unsigned char* v) except -1
+cdef Py_ssize_t plain_until(bytes data, const unsigned char* v) except -2
 cpdef tuple normalise_path(bytes raw)

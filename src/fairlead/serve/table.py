@@ -127,7 +127,8 @@ class Entry:
         params = {}
         for i in range(len(self.names)):
             if self.names[i] is not None:
-                params[self.names[i]] = unquote(parts[i])
+                part = parts[i]
+                params[self.names[i]] = unquote(part) if "%" in part else part
         return Match(self.route, self.index, params)
 
     def covers(self, other):
@@ -186,6 +187,7 @@ class Side:
         self.only = None
         self.buckets = None
         self.rest = entries
+        self.hosted = any([entry.hosts is not None for entry in entries])
         first = entries[0] if entries else None
         if (
             first is not None
@@ -266,23 +268,27 @@ class Table:
         A target that is no path ("host:443" of a CONNECT) has no route; the "*" of OPTIONS fits routes without a path.
         """
         target = request.target
-        end = target.find(b"?")
-        if end >= 0:
-            request.query = target[end + 1 :]
-            target = target[:end]
         if target[:1] != b"/" and target != b"*":
             return None
-        raw, path = normalise_path(target)
+        end = plain_until(target, target)
+        if end < 0:
+            end = target.find(b"?")
+            raw, decoded = normalise_path(target if end < 0 else target[:end])
+            path = raw.decode("ascii")
+        else:
+            raw = target if end == len(target) else target[:end]
+            path = decoded = raw.decode("ascii")
+        if 0 <= end < len(target):
+            request.query = target[end + 1 :]
         request.raw_path = raw
-        request.path = path
+        request.path = decoded
         side = self.sides.get(listener)
         if side is None:
             side = self.common
         if side.only is not None:
             return side.only
-        if raw is not target:
-            path = raw.decode("ascii")
-        return side.find(request.authority.decode("latin-1"), path, request.method, request.headers)
+        host = request.authority.decode("latin-1") if side.hosted else ""
+        return side.find(host, path, request.method, request.headers)
 
 
 def refusal(passed):
@@ -338,16 +344,21 @@ def parse_path(path):
     return tuple(names), tuple([None if s is None else c for s, c in zip(segments, cleaned)]), is_open
 
 
-def is_plain(data, v):
-    """1 when a path is in normal form already: printable ASCII, no escape, no "/." and no "#" or "?"."""
+def plain_until(data, v):
+    """Where the query of a target begins when its path is in normal form already: the length without one, -1 when not.
+
+    Normal form: printable ASCII, no escape, no "/." and no "#".
+    """
     n = len(data)
     previous = 0
     for i in range(n):
         c = v[i]
-        if c < 0x21 or c > 0x7E or c == 0x25 or c == 0x23 or c == 0x3F or (c == 0x2E and previous == 0x2F):
-            return 0
+        if c == 0x3F:
+            return i
+        if c < 0x21 or c > 0x7E or c == 0x25 or c == 0x23 or (c == 0x2E and previous == 0x2F):
+            return -1
         previous = c
-    return 1
+    return n
 
 
 def normalise_path(raw):
@@ -356,7 +367,7 @@ def normalise_path(raw):
     The decoded path is what ASGI calls ``path``: all escapes decoded, as UTF-8, what is not UTF-8 replaced. A path that
     is in normal form comes back as the same object.
     """
-    if is_plain(raw, raw):
+    if plain_until(raw, raw) == len(raw):
         return raw, raw.decode("ascii")
     raw = remove_dots(ESCAPE.sub(normal_escape, raw))
     return raw, unquote_to_bytes(raw).decode("utf-8", "replace")
