@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import random
 import re
 from ipaddress import ip_network
@@ -710,3 +711,16 @@ def test_no_mutation_of_the_full_example_raises_anything_but_config_error(mutate
             assert error.problems
             assert all(problem.message for problem in error.problems)
     assert good < 150
+
+
+def test_a_configuration_can_be_sent_to_another_process():
+    config = examine(str(FULL), env={})[0]
+    again = pickle.loads(pickle.dumps(config))
+    assert again == config
+    assert again.sources == config.sources
+
+
+def test_a_thousand_routes_are_checked_and_the_shadowed_one_is_found():
+    routes = "".join(f'[[route]]\npath = "/s{index}/*"\nrespond = 200\n' for index in range(1000))
+    problem = only(HEAD + routes + '[[route]]\npath = "/s7/x"\nrespond = 200\n', "warning")
+    assert "route 8 (" in problem.message

@@ -126,7 +126,7 @@ def build(
 
 def follows(problem: Problem, earlier: list[Problem]) -> bool:
     """Is this only the consequence of a value that could not be read, or of a key that was misspelt?"""
-    for cause in earlier:
+    for cause in filter(lambda one: one.key, earlier):
         if cause.key == problem.key or problem.key.startswith(cause.key + "."):
             return True
         parent = LAST_STEP.sub("", cause.key)

@@ -374,25 +374,26 @@ class Checker:
             self.uses(f"{path}.mirror", proxy.mirror)
 
     def shadowed(self) -> None:
-        """Routes that an earlier one always answers for."""
-        entries: list[tuple[int, Entry]] = []
+        """Routes that an earlier one always answers for. Only routes with the same first segment, or none, can."""
+        groups: dict[str | None, list[Entry]] = {}
         for index, route in enumerate(self.config.routes):
             try:
                 entry = Entry(route, index)
             except ValueError:
                 continue
-            for earlier, other in entries:
-                if other.shadows(entry):
-                    place = self.config.origin(f"route[{earlier}]")
-                    told = f"route {earlier + 1} ({place}, path {quote(self.config.routes[earlier].path or '/*')})"
-                    self.say(
-                        f"route[{index}]",
-                        f"is never reached: {told} answers first",
-                        "move it up, or remove it",
-                        "warning",
-                    )
-                    break
-            entries.append((index, entry))
+            first = entry.segments[0] if entry.segments else None
+            others = groups.get(None, []) + (groups.get(first, []) if first is not None else [])
+            self.hidden(entry, sorted(others, key=lambda other: other.index))
+            groups.setdefault(first, []).append(entry)
+
+    def hidden(self, entry: Entry, others: list[Entry]) -> None:
+        for other in others:
+            if other.shadows(entry):
+                place = self.config.origin(f"route[{other.index}]")
+                told = f"route {other.index + 1} ({place}, path {quote(other.route.path or '/*')})"
+                message = f"is never reached: {told} answers first"
+                self.say(f"route[{entry.index}]", message, "move it up, or remove it", "warning")
+                return
 
     def whole(self) -> None:
         """What the configuration lacks or carries for nothing."""
