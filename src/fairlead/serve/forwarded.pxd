@@ -6,7 +6,7 @@ cdef class Hop:
     cpdef list fields(self, str scheme, bytes host)
 
 cdef class Trusted:
-    cdef public bint unix
+    cdef public bint unix_peers
     cdef public list networks
     cdef public dict hops
     cpdef Hop hop(self, object peer)

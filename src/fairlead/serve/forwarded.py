@@ -50,11 +50,11 @@ class Trusted:
     """Networks whose peers are believed. `networks`: ipaddress networks or texts; "unix" for unix sockets."""
 
     def __init__(self, networks=()):
-        self.unix = False
+        self.unix_peers = False
         self.networks = []
         for network in networks:
             if network == "unix":
-                self.unix = True
+                self.unix_peers = True
             else:
                 self.networks.append(ip_network(network) if isinstance(network, str) else network)
         self.hops = {}
@@ -67,7 +67,7 @@ class Trusted:
             if len(self.hops) >= KEPT:
                 self.hops.clear()
             plain = plain_address(host)
-            found = Hop(plain, self.unix if not plain else self.includes(plain))
+            found = Hop(plain, self.unix_peers if not plain else self.includes(plain))
             self.hops[host] = found
         return found
 
