@@ -115,7 +115,7 @@ class Target(Candidate):
 class Upstream:
     """`Upstream(poller, name, servers, settings, make_codec)`.
 
-    servers      `Server`s, or addresses: (host, port), or a path
+    servers      `Server`s, (address, weight, backup), or addresses: (host, port), or a path
     make_codec   make_codec(conn): the client codec of a new connection; default HTTP/1.1
     tls          None, or an object with .engine(server_name)
     """
@@ -147,7 +147,7 @@ class Upstream:
     def make_target(self, server):
         """A Target of a Server or an address."""
         if not isinstance(server, Server):
-            server = Server(server)
+            server = Server(*server) if type(server) is tuple and len(server) == 3 else Server(server)
         target = Target(self, server.address, server.weight, server.backup)
         target.pool = self.make_pool(target)
         return target
