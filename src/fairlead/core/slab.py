@@ -212,20 +212,22 @@ class Region:
             "counts": self.words[start : start + BUCKETS].tolist(),
         }  # fmt: skip
 
-    def records(self, part):
-        """The believable records of "ring", "slow" or "running", as dicts, in no order."""
+    def records(self, part, most=0):
+        """The believable records of "ring", "slow" or "running", newest first, as dicts; at most `most` of them, 0 for all."""
         start, count = self.offsets[part], self.layout["keep" if part == "ring" else part]
-        found = []
-        for i in range(count):
-            at = start + i * RECORD_WORDS
-            if self.words[at]:
-                record = read_record(bytes(self.bytes[at * 8 : (at + RECORD_WORDS) * 8]))
-                if record is not None:
-                    record["worker"] = self.index
-                    if not record["id"]:
-                        record["id"] = f"{self.index}.{record['number']:x}"
-                    found.append(record)
-        return found
+        numbers = self.words[start : start + count * RECORD_WORDS : RECORD_WORDS].tolist()
+        places = sorted(((number, i) for i, number in enumerate(numbers) if number), reverse=True)
+        found = [self.record(start + i * RECORD_WORDS) for _, i in (places[:most] if most else places)]
+        return [record for record in found if record is not None]
+
+    def record(self, at):
+        """The record at word `at`, or None."""
+        record = read_record(bytes(self.bytes[at * 8 : (at + RECORD_WORDS) * 8]))
+        if record is not None:
+            record["worker"] = self.index
+            if not record["id"]:
+                record["id"] = f"{self.index}.{record['number']:x}"
+        return record
 
 
 def read_record(raw):

@@ -1,0 +1,102 @@
+"""Prometheus text exposition (format 0.0.4) of what the slab holds: seconds, `_total`, classic histograms.
+
+Steps have no route label and routes no step histogram (steps x routes x buckets x workers would explode): a route's
+steps are a sum and a count. Bucket bounds are powers of two of 1.024 us, which our own buckets meet exactly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fairlead.core.histogram import bound
+from fairlead.core.journey import STEPS
+
+COUNTERS = (
+    ("fairlead_received_bytes_total", "bytes_in", "Request body bytes."),
+    ("fairlead_sent_bytes_total", "bytes_out", "Response body bytes."),
+    ("fairlead_connections_opened_total", "opened", "Connections accepted."),
+    ("fairlead_connections_closed_total", "closed", "Connections closed."),
+    ("fairlead_refused_total", "refused", "Requests refused by admission."),
+    ("fairlead_bad_requests_total", "bad_requests", "Requests that broke a rule of the protocol."),
+    ("fairlead_client_left_total", "client_left", "Requests whose client left before the answer was out (499)."),
+    ("fairlead_app_errors_total", "broke", "Exceptions that a handler or application raised."),
+    ("fairlead_retries_total", "retries", "Attempts at upstreams beyond the first."),
+    ("fairlead_unstamped_total", "unstamped", "Requests whose arrival in the kernel is not known."),
+    ("fairlead_log_lines_lost_total", "log_lost", "Access log lines that could not be written."),
+)
+GAUGES = (
+    ("fairlead_connections", "open", "Connections open."),
+    ("fairlead_requests_in_flight", "in_flight", "Requests being answered."),
+)
+COARSE = range(8 + 8 * 4, 216, 16)  # every second octave from 16 us on
+
+
+def exposition(seen: Any) -> bytes:
+    """The text of /metrics for an Observation."""
+    sample = seen.now()
+    totals = sample.totals
+    out: list[str] = []
+    head(out, "fairlead_requests_total", "counter", "Requests answered, by class of status.")
+    for kind in ("1xx", "2xx", "3xx", "4xx", "5xx"):
+        out.append(f'fairlead_requests_total{{class="{kind}"}} {totals.get("status_" + kind, 0)}')
+    out.append(f'fairlead_requests_total{{class="none"}} {totals.get("status_0", 0)}')
+    for name, key, text in COUNTERS:
+        head(out, name, "counter", text)
+        out.append(f"{name} {totals.get(key, 0)}")
+    for name, key, text in GAUGES:
+        head(out, name, "gauge", text)
+        out.append(f"{name} {totals.get(key, 0)}")
+    head(out, "fairlead_ends_total", "counter", "Requests that ended early, by cause.")
+    for name, count in sorted(sample.names.items()):
+        out.append(f'fairlead_ends_total{{cause="{escape(name)}"}} {count}')
+    sums = sample.step_sums()
+    head(out, "fairlead_request_seconds", "histogram", "Whole requests, first byte in the kernel to last byte sent.")
+    histogram(out, "fairlead_request_seconds", "", sample.histograms["total"], sums["total"])
+    head(out, "fairlead_step_seconds", "histogram", "Time in each step of the journey.")
+    for step in STEPS:
+        if any(sample.histograms[step]):
+            histogram(out, "fairlead_step_seconds", f'step="{step}"', sample.histograms[step], sums[step])
+    head(out, "fairlead_loop_turn_seconds", "histogram", "Turns of the event loops.")
+    histogram(out, "fairlead_loop_turn_seconds", "", sample.histograms["turn"], totals.get("turn_ns", 0))
+    add_routes(out, sample.routes)
+    return ("\n".join(out) + "\n").encode()
+
+
+def add_routes(out: list[str], routes: dict[str, dict[str, Any]]) -> None:
+    """Per route: requests, errors, and a sum and count per step."""
+    used = [(escape(name), route) for name, route in routes.items() if route["requests"]]
+    for name, key, text in (
+        ("fairlead_route_requests_total", "requests", "Requests by route."),
+        ("fairlead_route_errors_total", "errors", "Answers 5xx, and requests that got none, by route."),
+    ):
+        head(out, name, "counter", text)
+        out.extend(f'{name}{{route="{route}"}} {cells[key]}' for route, cells in used)
+    head(out, "fairlead_route_step_seconds", "summary", "Time in each step, by route.")
+    for route, cells in used:
+        for step, (ns, count) in cells["steps"].items():
+            label = f'route="{route}",step="{step}"'
+            out.append(f"fairlead_route_step_seconds_sum{{{label}}} {ns / 1e9:.9g}")
+            out.append(f"fairlead_route_step_seconds_count{{{label}}} {count}")
+
+
+def head(out: list[str], name: str, kind: str, text: str) -> None:
+    """The two comment lines of a metric."""
+    out.append(f"# HELP {name} {text}")
+    out.append(f"# TYPE {name} {kind}")
+
+
+def histogram(out: list[str], name: str, label: str, counts: list[int], ns: int) -> None:
+    """One histogram's lines."""
+    comma = "," if label else ""
+    braces = f"{{{label}}}" if label else ""
+    for index in COARSE:
+        out.append(f'{name}_bucket{{{label}{comma}le="{bound(index) / 1e9:.9g}"}} {sum(counts[:index])}')
+    total = sum(counts)
+    out.append(f'{name}_bucket{{{label}{comma}le="+Inf"}} {total}')
+    out.append(f"{name}_sum{braces} {ns / 1e9:.9g}")
+    out.append(f"{name}_count{braces} {total}")
+
+
+def escape(text: str) -> str:
+    """A label's value."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
