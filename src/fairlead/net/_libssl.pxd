@@ -7,6 +7,8 @@ cdef struct Wire:
     Py_ssize_t room
     Py_ssize_t used
 
+cdef class Session
+
 cdef class Channel:
     cdef void* ssl              # borrowed from `owner`, which frees it
     cdef void* bio              # belongs to `ssl` once it is set
@@ -25,3 +27,7 @@ cdef class Channel:
     cpdef bye(self)
     cpdef free(self)
     cpdef long verify_result(self)
+    cpdef Session session(self)
+
+cdef class Session:
+    cdef void* session

@@ -90,6 +90,10 @@ cdef long (*SSL_ctrl)(P, int, long, void*) noexcept
 cdef int (*SSL_version)(P) noexcept
 cdef long (*SSL_get_verify_result)(P) noexcept
 cdef P (*SSL_get_SSL_CTX)(P) noexcept
+cdef P (*SSL_get1_session)(P) noexcept
+cdef int (*SSL_set_session)(P, P) noexcept
+cdef void (*SSL_SESSION_free)(P) noexcept
+cdef int (*SSL_SESSION_is_resumable)(P) noexcept
 cdef long (*SSL_CTX_ctrl)(P, int, long, void*) noexcept
 cdef void (*SSL_CTX_set_alpn_select_cb)(P, AlpnChoose, P) noexcept
 cdef int (*SSL_CTX_set_tlsext_ticket_key_evp_cb)(P, TicketKey) noexcept
@@ -162,6 +166,7 @@ def load(str path) -> bool:
 cdef int bind_ssl() except -1:
     global SSL_set_bio, SSL_read, SSL_write, SSL_pending, SSL_do_handshake, SSL_get_error, SSL_shutdown, SSL_set_shutdown
     global SSL_ctrl, SSL_version, SSL_get_verify_result, SSL_get_SSL_CTX
+    global SSL_get1_session, SSL_set_session, SSL_SESSION_free, SSL_SESSION_is_resumable
     SSL_set_bio = <void (*)(P, P, P) noexcept>symbol("SSL_set_bio")
     SSL_read = <int (*)(P, void*, int) noexcept>symbol("SSL_read")
     SSL_write = <int (*)(P, const void*, int) noexcept>symbol("SSL_write")
@@ -174,6 +179,10 @@ cdef int bind_ssl() except -1:
     SSL_version = <int (*)(P) noexcept>symbol("SSL_version")
     SSL_get_verify_result = <long (*)(P) noexcept>symbol("SSL_get_verify_result")
     SSL_get_SSL_CTX = <P (*)(P) noexcept>symbol("SSL_get_SSL_CTX")
+    SSL_get1_session = <P (*)(P) noexcept>symbol("SSL_get1_session")
+    SSL_set_session = <int (*)(P, P) noexcept>symbol("SSL_set_session")
+    SSL_SESSION_free = <void (*)(P) noexcept>symbol("SSL_SESSION_free")
+    SSL_SESSION_is_resumable = <int (*)(P) noexcept>symbol("SSL_SESSION_is_resumable")
     return 0
 
 
@@ -457,13 +466,38 @@ cdef class Channel:
         ERR_clear_error()
         self.spill()
 
-    def start(self):
-        """A client's first flight."""
+    def start(self, Session session=None):
+        """A client's first flight, which offers to take up `session`."""
+        if session is not None:
+            SSL_set_session(self.ssl, session.session)
         self.handshake()
         self.spill()
 
     cpdef long verify_result(self):
         return SSL_get_verify_result(self.ssl) if self.ssl != NULL else 0
+
+
+    cpdef Session session(self):
+        """The newest session, None when there is none to take up. (`SSLObject.session` leaks a copy with every look.)"""
+        cdef Session found
+        cdef P session
+        if self.ssl == NULL or not self.done:
+            return None
+        session = SSL_get1_session(self.ssl)
+        if session == NULL:
+            return None
+        found = Session.__new__(Session)
+        found.session = session
+        return found if SSL_SESSION_is_resumable(session) else None
+
+
+@cython.final
+cdef class Session:
+    """What a client needs to take up a session again; may be used on any thread."""
+
+    def __dealloc__(self):
+        if self.session != NULL:
+            SSL_SESSION_free(self.session)
 
 
 def verify_text(long code) -> str:

@@ -19,9 +19,11 @@ cdef class Engine:
 
 cdef class OpensslEngine(Engine):
     cdef Channel channel
+    cpdef remember(self)
 
 cdef class PlainEngine(Engine):
     cdef object incoming
     cdef object outgoing
     cdef bint said_bye
     cpdef bytes read_all(self)
+    cpdef say_bye(self)

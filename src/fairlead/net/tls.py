@@ -221,8 +221,8 @@ def self_test() -> None:
         return
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    one = OpensslEngine(None, client, wrap(client, False, "localhost", None))
-    two = OpensslEngine(None, server, wrap(server, True, None, None))
+    one = OpensslEngine(None, client, wrap(client, False, "localhost"))
+    two = OpensslEngine(None, server, wrap(server, True, None))
     hello = one.take()
     for engine, flight in ((two, hello), (one, None)):
         try:
@@ -241,9 +241,9 @@ def self_test() -> None:
 _NEVER_READ = ssl.MemoryBIO()  # wrap_bio wants a pair; the fast engine replaces it at once, so all share this one
 
 
-def wrap(context: ssl.SSLContext, server: bool, name: str | None, session: Any) -> ssl.SSLObject:
+def wrap(context: ssl.SSLContext, server: bool, name: str | None) -> ssl.SSLObject:
     """An SSLObject that only lends its SSL."""
-    return context.wrap_bio(_NEVER_READ, _NEVER_READ, server_side=server, server_hostname=name, session=session)
+    return context.wrap_bio(_NEVER_READ, _NEVER_READ, server_side=server, server_hostname=name)
 
 
 class Engine:
@@ -314,13 +314,13 @@ class Engine:
 class OpensslEngine(Engine):
     """On libssl itself (`_libssl.Channel`)."""
 
-    def __init__(self, home: Any, context: ssl.SSLContext, lender: ssl.SSLObject) -> None:
+    def __init__(self, home: Any, context: ssl.SSLContext, lender: ssl.SSLObject, session: Any = None) -> None:
         Engine.__init__(self, home)
         self.ssl_object = lender  # the SNI callback needs it; dropped once the handshake is over
         self.facts = lender._sslobj  # type: ignore[attr-defined]
         self.channel = _libssl.Channel(self.facts, context)
         if not lender.server_side:
-            self.channel.start()
+            self.channel.start(session)
 
     def feed(self, data: bytes) -> bytes:
         if self.failed is not None:
@@ -358,11 +358,16 @@ class OpensslEngine(Engine):
         return self.channel.take()
 
     def close(self) -> None:
-        remember(self)
+        self.remember()
         self.channel.bye()
 
+    def remember(self) -> None:
+        """A client keeps its newest session by server name, for the next connection (TLS 1.3 tickets come late)."""
+        if self.done and self.failed is None and self.facts is not None and isinstance(self.home, ClientTls):
+            self.home.keep_session(self.facts.server_hostname or "", self.channel.session())
+
     def free(self) -> None:
-        remember(self)
+        self.remember()
         self.channel.free()
         self.facts = None
         self.ssl_object = None
@@ -372,14 +377,12 @@ class OpensslEngine(Engine):
 class PlainEngine(Engine):
     """On `ssl.SSLObject`: slower, and it keeps its buffers, but it needs nothing that is not public."""
 
-    def __init__(self, home: Any, context: ssl.SSLContext, server: bool, name: str | None, session: Any) -> None:
+    def __init__(self, home: Any, context: ssl.SSLContext, server: bool, name: str | None) -> None:
         Engine.__init__(self, home)
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         self.said_bye = False
-        self.ssl_object = context.wrap_bio(
-            self.incoming, self.outgoing, server_side=server, server_hostname=name, session=session
-        )
+        self.ssl_object = context.wrap_bio(self.incoming, self.outgoing, server_side=server, server_hostname=name)
         self.facts = self.ssl_object
         if not server:
             self.read_all()
@@ -447,11 +450,9 @@ class PlainEngine(Engine):
             pass
 
     def close(self) -> None:
-        remember(self)
         self.say_bye()
 
     def free(self) -> None:
-        remember(self)
         self.ssl_object = None
         self.facts = None
         self.home = None
@@ -474,12 +475,6 @@ def refuse_write(engine: Engine) -> None:
         raise engine.failed
     if not engine.closed_by_peer:
         raise TlsError("written after close()", reason="PROTOCOL_IS_SHUTDOWN", side="us")
-
-
-def remember(engine: Engine) -> None:
-    """A client keeps its newest session by server name, for the next connection."""
-    if engine.done and engine.failed is None and engine.facts is not None and isinstance(engine.home, ClientTls):
-        engine.home.keep_session(engine.facts)
 
 
 def explain(reason: str, verdict: int, engine: Engine, data: bytes) -> TlsError:
@@ -643,8 +638,8 @@ class ServerTls:
     def engine(self) -> Engine:
         """An engine for a connection that was accepted."""
         if self.fast:
-            return OpensslEngine(self, self.context, wrap(self.context, True, None, None))
-        return PlainEngine(self, self.context, True, None, None)
+            return OpensslEngine(self, self.context, wrap(self.context, True, None))
+        return PlainEngine(self, self.context, True, None)
 
 
 class ClientTls:
@@ -679,16 +674,14 @@ class ClientTls:
             raise ConfigError(
                 "no name to check the server's certificate against", hint="set `tls.name`, or `verify = false`"
             )
-        session = self.sessions.get(name or "")
         if self.fast:
-            return OpensslEngine(self, self.context, wrap(self.context, False, name, session))
-        return PlainEngine(self, self.context, False, name, session)
+            return OpensslEngine(self, self.context, wrap(self.context, False, name), self.sessions.get(name or ""))
+        return PlainEngine(self, self.context, False, name)
 
-    def keep_session(self, connection: Any) -> None:
-        """Remember the newest session of a connection, for its server's name."""
-        session = connection.session
-        if session is None or not session.has_ticket:
+    def keep_session(self, name: str, session: Any) -> None:
+        """Remember a server's newest session. `PlainEngine` keeps none: `SSLObject.session` leaks with every look."""
+        if session is None:
             return
         if len(self.sessions) >= SESSIONS_KEPT:
             self.sessions.pop(next(iter(self.sessions)))
-        self.sessions[connection.server_hostname or ""] = session
+        self.sessions[name] = session
