@@ -23,7 +23,9 @@ STAGGER = 0.25  # seconds between attempts, RFC 8305 section 5
 FRESH = 5.0  # seconds a name's addresses are kept; the resolver below has the real TTL
 FAILED = 1.0
 SECOND = 1_000_000_000
-UNREACHABLE = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.EACCES, errno.EPERM))
+UNREACHABLE = frozenset(
+    (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.EACCES, errno.EPERM)
+)
 
 Address = Any  # (host, port), or a path for a unix socket
 
@@ -192,12 +194,26 @@ class Dial:
     def error(self, code: int) -> NetError:
         """What an errno of connect means for the request."""
         if code in (errno.ECONNREFUSED, errno.ENOENT):
-            return NetError(f"{self.name} refused the connection", step="dial", side="upstream", retry="always", hint="is the server running?")
+            return NetError(
+                f"{self.name} refused the connection",
+                step="dial",
+                side="upstream",
+                retry="always",
+                hint="is the server running?",
+            )
         if code == errno.ETIMEDOUT:
             return NetError(f"{self.name} did not answer", step="dial", status=504, side="upstream", retry="always")
         if code in (errno.EMFILE, errno.ENFILE):
-            return NetError("no descriptor is left for a connection to an upstream", step="dial", status=503, side="us", hint="raise the descriptor limit")
-        what = "cannot be reached" if code in UNREACHABLE else f"could not be dialed ({errno.errorcode.get(code, code)})"
+            return NetError(
+                "no descriptor is left for a connection to an upstream",
+                step="dial",
+                status=503,
+                side="us",
+                hint="raise the descriptor limit",
+            )
+        what = (
+            "cannot be reached" if code in UNREACHABLE else f"could not be dialed ({errno.errorcode.get(code, code)})"
+        )
         return NetError(f"{self.name} {what}", step="dial", side="upstream", retry="always")
 
     @property
@@ -207,7 +223,15 @@ class Dial:
 
     def timed_out(self) -> None:
         """The deadline."""
-        self.finish(NetError(f"{self.name} did not accept a connection in time", step="dial", status=504, side="upstream", retry="always"))
+        self.finish(
+            NetError(
+                f"{self.name} did not accept a connection in time",
+                step="dial",
+                status=504,
+                side="upstream",
+                retry="always",
+            )
+        )
 
     def cancel(self) -> None:
         """Nobody wants it any more."""
@@ -277,7 +301,9 @@ class Dialer:
         error = None
         problem = done.exception()
         if problem is not None:
-            error = NetError(f"{name_of(address)} has no address ({problem})", step="resolve", side="upstream", retry="always")
+            error = NetError(
+                f"{name_of(address)} has no address ({problem})", step="resolve", side="upstream", retry="always"
+            )
         else:
             found = interleave(done.result())
         keep = FAILED if error is not None else FRESH

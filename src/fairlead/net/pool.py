@@ -296,7 +296,9 @@ class Pool(Owner):
             self.stack.remove(slot)
         if not slot.ready:
             self.handshaking.discard(slot)
-            error = NetError(f"TLS with {name_of(self.address)} failed: {why}", step="tls", side="upstream", retry="always")
+            error = NetError(
+                f"TLS with {name_of(self.address)} failed: {why}", step="tls", side="upstream", retry="always"
+            )
             self.down(error)
             self.deny(error)
         elif self.waiting and self.dials_needed() > 0 and len(self.slots) + len(self.openings) < self.most:

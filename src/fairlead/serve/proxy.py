@@ -142,7 +142,11 @@ class Proxy(Handler):
                 headers.append(fewer(given.method, field))
         if named is not None:
             headers = without(headers, named)
-        headers.append(via if via is self.via_field else (b"via", via[1] + (b"1.0 " if given.version == "1.0" else b"1.1 ") + self.via))
+        headers.append(
+            via
+            if via is self.via_field
+            else (b"via", via[1] + (b"1.0 " if given.version == "1.0" else b"1.1 ") + self.via)
+        )
         headers.extend(hop.fields(given.scheme, host) if chained is None else added(hop, given.scheme, host, chained))
         if self.id_name:
             headers.append((self.id_name, self.identify(exchange, ident)))
@@ -153,7 +157,9 @@ class Proxy(Handler):
         if self.rewrites_request:
             options = self.options
             headers = rewritten(headers, options.set_request, options.add_request, options.remove_request)
-        request = Request(given.method, self.upstream.scheme, headers[0][1], self.path(given), headers, "1.1", given.length)
+        request = Request(
+            given.method, self.upstream.scheme, headers[0][1], self.path(given), headers, "1.1", given.length
+        )
         request.expect = given.expect
         return request
 
@@ -279,7 +285,9 @@ class Pair(Answer):
         j = left.journey
         leg = pool.open(left.request, j)
         if leg is None:
-            self.denied(NetError("the connection to the upstream was gone again", step="dial", side="upstream", retry="always"))
+            self.denied(
+                NetError("the connection to the upstream was gone again", step="dial", side="upstream", retry="always")
+            )
             return
         self.asker = None
         self.reused = leg.conn.requests > 1
@@ -444,7 +452,12 @@ class Pair(Answer):
             leg.answer = None
             if self.uplink is not None:
                 self.uplink.leg = None
-            leg.reset(NetError("the upstream answered before the request was over", step="send", side="upstream", retry="never"), "both")
+            leg.reset(
+                NetError(
+                    "the upstream answered before the request was over", step="send", side="upstream", retry="never"
+                ),
+                "both",
+            )
 
     def room(self):
         self.left.room()
@@ -474,7 +487,14 @@ class Pair(Answer):
     def repeatable(self):
         """Rule 3: a reused connection died without a word, and asking again changes nothing."""
         request = self.left.request
-        return self.reused and not self.heard and self.attempts <= self.proxy.retries and request.length == 0 and request.method in IDEMPOTENT and not self.tunnel
+        return (
+            self.reused
+            and not self.heard
+            and self.attempts <= self.proxy.retries
+            and request.length == 0
+            and request.method in IDEMPOTENT
+            and not self.tunnel
+        )
 
     def abandoned(self, why):
         """The client left, or its request ran out of time."""
@@ -572,7 +592,9 @@ class Tunnel(Answer):
         other = self.other
         other.end(None)
         if other.over or other.conn.codec.finished:
-            self.own.reset(NetError("the other side of the tunnel closed", step="receive", status=0, side="upstream"), "both")
+            self.own.reset(
+                NetError("the other side of the tunnel closed", step="receive", status=0, side="upstream"), "both"
+            )
 
     def reset(self, why, side):
         self.other.reset(why, side)
@@ -655,7 +677,9 @@ def last_stop(exchange):
         return False
     if exchange.request.method == "TRACE":
         raise Refused("TRACE is not answered here", status=405)
-    exchange.whole(Response(200, [(b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"), (b"content-length", b"0")], 0), b"")
+    exchange.whole(
+        Response(200, [(b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"), (b"content-length", b"0")], 0), b""
+    )
     return True
 
 
@@ -681,4 +705,6 @@ def blamed(why):
         return WireError(f"the upstream's answer cannot be used ({why})", status=502, rule=why.rule, side="upstream")
     if isinstance(why, NetError) and why.step == "dial":
         return why
-    return NetError(f"the upstream's connection ended before its answer did ({why})", step="receive", status=502, side="upstream")
+    return NetError(
+        f"the upstream's connection ended before its answer did ({why})", step="receive", status=502, side="upstream"
+    )

@@ -1,0 +1,349 @@
+"""The process with real processes: start, replace, reload, drain, and what happens when something is missing."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from peers import surroundings
+from processes import Process, accepts, eventually, free_port
+
+APP = """
+import asyncio, os
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.5)
+    body = b"one " + str(os.getpid()).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
+    await send({"type": "http.response.body", "body": body})
+"""
+FILES = {"shop.py": APP}
+CONFIG = """
+[server]
+workers = 2
+grace = "5s"
+[log]
+access = "off"
+[[listener]]
+name = "web"
+bind = "127.0.0.1:@PORT@"
+[[route]]
+path = "/fixed"
+respond = "before"
+[[route]]
+path = "/*"
+app = "shop:app"
+"""
+
+
+def worker_pids(master: int) -> list[int]:
+    """The children of the master."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == master:
+                found.append(int(entry.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Does a process exist, and is it more than a name waiting for its parent?"""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+class Load(threading.Thread):
+    """Clients that ask without a pause until told to stop: some keep their connection, some take a new one each time.
+
+    A kept connection that was closed while nothing was asked on it is opened again, as every client does; an answer that
+    does not come, or not whole, is a failure.
+    """
+
+    def __init__(self, port: int, path: str = "/", kept: int = 4, fresh: int = 2, pause: float = 0.0) -> None:
+        super().__init__(daemon=True)
+        self.port, self.path, self.pause = port, path, pause
+        self.kept, self.fresh = kept, fresh
+        self.answers, self.failures, self.bodies = 0, [], set()
+        self.over = False
+
+    def run(self) -> None:
+        asyncio.run(self.all())
+
+    async def all(self) -> None:
+        await asyncio.gather(*(self.client(place < self.kept) for place in range(self.kept + self.fresh)))
+
+    async def client(self, keep: bool) -> None:
+        reader = writer = None
+        while not self.over:
+            if writer is None or reader is None or reader.at_eof():
+                try:
+                    reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                except OSError as error:
+                    if not self.over:
+                        self.failures.append(f"connect: {error}")
+                    await asyncio.sleep(0.01)
+                    continue
+            close = await self.ask(reader, writer, keep)
+            if close or not keep:
+                writer.close()
+                writer = None
+            await asyncio.sleep(self.pause)
+
+    async def ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, keep: bool) -> bool:
+        """One request; True when the connection is over."""
+        try:
+            last = "" if keep else "Connection: close\r\n"
+            writer.write(f"GET {self.path} HTTP/1.1\r\nHost: x\r\n{last}\r\n".encode())
+            head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).lower()
+            length = int(re.search(rb"content-length: (\d+)", head)[1])
+            body = await reader.readexactly(length)
+            assert head.startswith(b"http/1.1 200"), head
+            self.answers += 1
+            self.bodies.add(body)
+            return b"connection: close" in head
+        except (OSError, AssertionError, asyncio.IncompleteReadError, TimeoutError, TypeError) as error:
+            if not self.over:
+                self.failures.append(f"{type(error).__name__}: {error}")
+            return True
+
+    def answered(self, count: int) -> None:
+        """Wait for so many more answers."""
+        target = self.answers + count
+        eventually(lambda: self.answers >= target, what=f"{count} more answers ({self.failures[:3]})")
+
+
+@contextmanager
+def under_load(port: int, **options) -> Iterator[Load]:
+    """Load for the time of a block, with some answers before it."""
+    load = Load(port, **options)
+    load.start()
+    load.answered(20)
+    try:
+        yield load
+    finally:
+        load.over = True
+        load.join(20)
+
+
+def started(real, *args: str, config: str | None = None, files: dict[str, str] | None = None, **options) -> Process:
+    """Our server with the shop, its workers up."""
+    words = () if config else ("shop:app", "--access-log", "off", "--page", "off", "--workers", "2")
+    server = real.fairlead(*words, *args, config=config, files=files or FILES, **options)
+    server.says("Ctrl-C")
+    return server
+
+
+# ---- life and death
+
+
+def test_a_killed_worker_is_replaced_and_the_others_serve_on(real):
+    server = started(real)
+    before = worker_pids(server.pid)
+    assert len(before) == 2
+    with under_load(server.port) as load:
+        os.kill(before[0], signal.SIGKILL)
+        eventually(lambda: len(set(worker_pids(server.pid)) - {before[0]}) == 2, what="a replacement")
+        load.answered(50)
+    assert before[1] in worker_pids(server.pid)
+    lost = [one for one in load.failures if "connect" in one]
+    assert not lost, lost
+    server.says("gone: killed by SIGKILL")
+
+
+def test_sigterm_under_load_finishes_what_was_asked(real):
+    server = started(real)
+    pids = worker_pids(server.pid)
+    load = Load(server.port, "/slow", kept=8, fresh=0)
+    load.start()
+    load.answered(8)
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    load.over = True
+    load.join(20)
+    assert not [one for one in load.failures if "connect" not in one], load.failures
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_a_second_ctrl_c_stops_at_once(real):
+    server = started(real, files={"shop.py": APP.replace("0.5", "60")})
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: queue_is_empty(server.port), what="the request was taken")
+        server.signal(signal.SIGINT)
+        server.says("once more to stop at once")
+        assert server.running
+        server.signal(signal.SIGINT)
+        server.wait(5)
+    assert not accepts(server.port)
+
+
+def queue_is_empty(port: int) -> bool:
+    """Nothing received on this port's connections waits for its reader."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return all(row[4].endswith(":00000000") for row in rows if row[1].endswith(f":{port:04X}"))
+
+
+def test_workers_do_not_outlive_a_killed_master(real):
+    server = started(real)
+    pids = worker_pids(server.pid)
+    os.kill(server.pid, signal.SIGKILL)
+    eventually(lambda: not any(alive(pid) for pid in pids), what="the workers are gone")
+
+
+def test_a_worker_stuck_in_the_application_is_killed_after_the_grace(real):
+    stuck = APP.replace("await asyncio.sleep(0.5)", "import time; time.sleep(60)")
+    server = started(real, config=CONFIG.replace("5s", "1s"), files={"shop.py": stuck})
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: queue_is_empty(server.port), what="the request was taken")
+        pids = worker_pids(server.pid)
+        server.signal(signal.SIGTERM)
+        server.wait(20)
+    assert not any(alive(pid) for pid in pids)
+
+
+# ---- reload
+
+
+def test_a_hangup_makes_new_workers_and_loses_no_request(real):
+    server = started(real, config=CONFIG)
+    before = worker_pids(server.pid)
+    with under_load(server.port) as load:
+        server.signal(signal.SIGHUP)
+        server.says("reload: new workers serve")
+        eventually(lambda: not any(alive(pid) for pid in before), what="the old workers are gone")
+        load.answered(50)
+    assert not load.failures, load.failures
+    assert len(worker_pids(server.pid)) == 2
+
+
+def test_ten_reloads_under_load_lose_no_request(real):
+    server = started(real, config=CONFIG)
+    with under_load(server.port) as load:
+        for count in range(1, 11):
+            server.signal(signal.SIGHUP)
+            eventually(lambda count=count: server.text().count("reload: new workers serve") >= count, what=f"reload {count}")
+    assert not load.failures, load.failures
+
+
+def test_a_reload_with_an_error_leaves_everything_as_it_was(real):
+    server = started(real, config=CONFIG)
+    before = worker_pids(server.pid)
+    file = server.home / "fairlead.toml"
+    file.write_text(file.read_text().replace("[log]", "[lug]"))
+    server.signal(signal.SIGHUP)
+    server.says("lug")
+    assert real.curl(server.url + "/").status == 200
+    assert worker_pids(server.pid) == before
+
+
+def test_a_reload_whose_application_does_not_import_keeps_the_old_workers(real):
+    server = started(real, config=CONFIG)
+    before = worker_pids(server.pid)
+    (server.home / "shop.py").write_text("1/0\n")
+    server.signal(signal.SIGHUP)
+    server.says("ZeroDivisionError")
+    assert real.curl(server.url + "/").status == 200
+    eventually(lambda: sorted(worker_pids(server.pid)) == sorted(before), what="only the old workers")
+
+
+def test_changed_code_is_served_after_reload_on_change(real):
+    server = started(real, "--reload")
+    (server.home / "shop.py").write_text(APP.replace("one ", "two "))
+    eventually(lambda: real.curl(server.url + "/").text.startswith("two"), what="the new code")
+
+
+# ---- what is missing or wrong
+
+
+def test_a_taken_port_names_who_has_it(real):
+    server = started(real)
+    second = real.fairlead("shop:app", "--page", "off", files=FILES, port=server.port, wait=False)
+    assert second.wait() == 1
+    line = second.text().strip()
+    assert "taken by" in line and f"pid {server.pid}" in line and "\n" not in line
+
+
+def test_an_application_that_does_not_import_ends_with_its_traceback_and_one_line(real):
+    broken = real.fairlead("shop:app", files={"shop.py": "import json\n\n\ndef f():\n    return 1 / 0\n\n\nf()\n"}, wait=False)
+    assert broken.wait() == 1
+    text = broken.text()
+    assert "return 1 / 0" in text and "importlib" not in text
+    assert text.strip().splitlines()[-1].startswith("fairlead: ") and "ZeroDivisionError" in text.strip().splitlines()[-1]
+
+
+def test_a_missing_module_and_a_missing_attribute_say_so(real):
+    missing = real.fairlead("shap:app", files=FILES, wait=False)
+    assert missing.wait() == 1 and 'did you mean "shop"' in missing.text()
+    attribute = real.fairlead("shop:ap", files=FILES, wait=False)
+    assert attribute.wait() == 1 and 'did you mean "app"' in attribute.text()
+
+
+def test_a_wrong_configuration_names_file_and_line_and_exits_with_two(real):
+    wrong = real.fairlead(config=CONFIG.replace("workers = 2", "wrokers = 2"), files=FILES, wait=False)
+    assert wrong.wait() == 2
+    assert "fairlead.toml:3" in wrong.text() and "workers" in wrong.text()
+
+
+def test_what_this_version_does_not_serve_is_refused_with_its_line(real):
+    wrong = real.fairlead(config=CONFIG.replace('respond = "before"', 'topic = { name = "orders" }'), files=FILES, wait=False)
+    assert wrong.wait() == 2
+    assert re.search(r"fairlead\.toml:\d+: .*not in this version", wrong.text()), wrong.text()
+
+
+def test_a_missing_certificate_is_one_line_that_names_the_file(real):
+    tls = CONFIG.replace('name = "web"', 'name = "web"\ntls = { certificate = "none.pem", key = "none.key" }')
+    wrong = real.fairlead(config=tls, files=FILES, wait=False)
+    assert wrong.wait() in (1, 2)
+    assert "none.pem" in wrong.text() and "Traceback" not in wrong.text()
+
+
+def test_a_stale_unix_socket_is_replaced_and_removed_at_the_end(real):
+    home = real.home()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(home / "web.sock"))
+    port = free_port()
+    config = CONFIG.replace('"127.0.0.1:@PORT@"', '["127.0.0.1:@PORT@", "unix:web.sock"]')
+    server = started(real, config=config, home=home, port=port)
+    answer = real.curl("http://x/fixed", "--unix-socket", str(home / "web.sock"))
+    assert answer.text == "before"
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert not (home / "web.sock").exists()
+
+
+def test_no_descriptors_left_pauses_accepting_and_recovers(real):
+    home = real.home()
+    port = free_port()
+    (home / "shop.py").write_text(APP)
+    script = f"ulimit -n 64; exec {os.sys.executable} -m fairlead run shop:app --bind 127.0.0.1:{port} --pattern single --page off --access-log off"
+    server = real.run("bash", "-c", script, home=home, env=surroundings(home), port=port).ready()
+    server.says("Ctrl-C")
+    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+    server.says("cannot accept")
+    (pid,) = worker_pids(server.pid)
+    spent = cpu_ticks(pid)
+    eventually(lambda: server.text().count("cannot accept") >= 3, what="it goes on trying")
+    assert cpu_ticks(pid) - spent < 40, "it spins"
+    for sock in held:
+        sock.close()
+    eventually(lambda: real.curl(server.url + "/").status == 200, what="it recovers")
+
+
+def cpu_ticks(pid: int) -> int:
+    """utime + stime of a process."""
+    part = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(part[11]) + int(part[12])
