@@ -45,6 +45,24 @@ log = logging.getLogger("fairlead")
 ALPN = {"h1": "http/1.1", "h2": "h2"}
 
 
+class Leaving(Handler):
+    """A handler whose answers are the last of their connections."""
+
+    def __init__(self, inner: Handler) -> None:
+        self.inner = inner
+
+    def open(self, exchange: Any) -> None:
+        """Say goodbye first, so that the answer's head carries it."""
+        exchange.conn.codec.goaway(-1)
+        self.inner.open(exchange)
+
+
+def leave(service: Service) -> None:
+    """From now on every answer of this service is its connection's last."""
+    if not isinstance(service.handler, Leaving):
+        service.handler = Leaving(service.handler)
+
+
 class Loaded:
     """An application that was imported, and its lifespan. Several routes may share one."""
 
@@ -272,25 +290,25 @@ class Builder:
 
     def last_words(self, listener: Listener) -> None:
         """The next answer of each connection says `Connection: close`; idle ones stay open for it."""
+        leave(listener.service)
         for tcp in list(listener.tcps):
-            if tcp.codec is not None:
-                tcp.codec.now = self.poller.now()
+            leave(tcp.conn.service)
+            if tcp.codec is not None and not tcp.conn.idle():
                 tcp.codec.goaway(-1)
 
-    def close_later(self, listener: Listener) -> None:
-        """A listener that is not in the plan any more: accepts nothing, finishes what is open."""
+    def retire(self, listener: Listener, drain: bool) -> None:
+        """Accept no more on a listener. `drain`: its plan is gone, so its connections end; else they stay as they are."""
         listener.stop()
-        self.leaving.append(listener)
-        self.spawn(self.finish(listener))
+        listener.sock.close()
+        self.leaving = [*(one for one in self.leaving if one.tcps), listener]
+        if drain:
+            self.spawn(self.finish(listener))
 
     async def finish(self, listener: Listener) -> None:
+        """Let the connections of a listener that is not in the plan any more come to their end."""
         self.last_words(listener)
         await asyncio.sleep(1.0)
         listener.begin_drain()
-        while listener.tcps:
-            await asyncio.sleep(0.1)
-        self.leaving.remove(listener)
-        listener.sock.close()
 
     def release(self, things: list[Any]) -> None:
         """Close what no plan needs any more."""

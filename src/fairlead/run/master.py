@@ -407,6 +407,7 @@ class Master:
             return
         self.stopping = True
         self.ready = False
+        self.holder.close()
         grace = self.config.server.grace
         log.info("%s: finishing what is open, at most %g s (once more to stop at once)", why, grace)
         for role in self.roles:

@@ -167,7 +167,7 @@ class Worker:
                 self.built.renew(name, listener)
             keep[inode] = listener
         for listener in self.listeners.values():
-            self.builder.close_later(listener)
+            self.builder.retire(listener, listener.service.name not in self.built.services)
         self.listeners = keep
 
     def borrow(self, place: int, socks: list[tuple[str, str, socket.socket]]) -> None:
@@ -182,7 +182,7 @@ class Worker:
     def give_back(self, place: int) -> None:
         """The sibling is back; connections taken meanwhile stay here."""
         for listener in self.lent.pop(place, ()):
-            self.builder.close_later(listener)
+            self.builder.retire(listener, False)
 
     # ---- the end
 
@@ -196,8 +196,9 @@ class Worker:
         ]
         for listener in listeners:
             if listener.listening:
-                listener.ready(1)
-            listener.stop()
+                accept_all(listener)
+                listener.stop()
+                listener.sock.close()
             self.builder.last_words(listener)
         end = self.loop.time() + grace
         calm = min(self.loop.time() + settle, end)
@@ -206,6 +207,14 @@ class Worker:
         for listener in listeners:
             await listener.drain(max(0.0, end - self.loop.time()))
         await self.builder.close(max(1.0, end - self.loop.time()))
+
+
+def accept_all(listener: Any) -> None:
+    """Take everything that waits in the accept queue: nobody else will when the last holder closes the socket."""
+    before = -1
+    while listener.accepted != before and not listener.paused:
+        before = listener.accepted
+        listener.ready(1)
 
 
 def adopt(names: list[tuple[str, str]], fds: list[int]) -> list[tuple[str, str, socket.socket]]:
