@@ -326,7 +326,6 @@ class Connection(Channel):
         now = self.clock.now()
         codec = self.codec
         codec.now = now
-        ex.said_head = True
         j = ex.journey
         if ex.role == 0:
             ex.response = message
@@ -338,6 +337,7 @@ class Connection(Channel):
             j.leg_sent = now
         self.said_now = now
         codec.head(ex.stream, message, end)
+        ex.said_head = True  # not before: a head the codec refuses is not out, and its error answer can still be
         if codec.tunnel:
             ex.tunnel = True
         if end:

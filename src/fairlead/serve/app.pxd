@@ -5,9 +5,7 @@ from fairlead.core.handler cimport Handler
 from fairlead.core.journey cimport Clock, Journey
 from fairlead.core.message cimport Request, Response
 
-@cython.freelist(64)
-cdef class Ready:
-    cdef object value
+cdef class Done:
     cpdef send(self, object value)
     cpdef throw(self, object kind, object value=*, object trace=*)
     cpdef close(self)
@@ -35,15 +33,16 @@ cdef class Cycle(Answer):
     cdef long long held, left
     cdef bint body_over, delivered, gone, half, full, bodiless, trailers, sent, complete
 
+    cdef begin(self, App app, Exchange exchange)
     cpdef bint data(self, bytes chunk, bint end) except -1
     cpdef end(self, list trailers)
     cpdef reset(self, object why, str side)
     cpdef room(self)
 
-    cpdef receive(self)
     @cython.locals(body=bytes, count=cython.longlong, message=dict)
     cdef dict message(self)
 
+    @cython.locals(said=dict)
     cpdef send(self, object message)
     @cython.locals(status=cython.int, response=Response, fields=list)
     cdef start(self, dict message)

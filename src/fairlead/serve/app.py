@@ -39,11 +39,8 @@ class Disconnected(NetError, ConnectionError):
         super().__init__(message, step="send", status=499, retry="never")
 
 
-class Ready:
-    """An awaitable that has its value already. Also a coroutine in shape, so `create_task(receive())` works."""
-
-    def __init__(self, value):
-        self.value = value
+class Done:
+    """An awaitable that is over at once. Also a coroutine in shape, so that `create_task(send(...))` works."""
 
     def __await__(self):
         return self
@@ -52,13 +49,11 @@ class Ready:
         return self
 
     def __next__(self):
-        if self.value is None:
-            raise StopIteration
-        raise StopIteration(self.value)
+        raise StopIteration
 
     def send(self, value):
         """Coroutine protocol: done at the first step."""
-        raise StopIteration(self.value)
+        raise StopIteration
 
     def throw(self, kind, value=None, trace=None):
         """Coroutine protocol: raises what was thrown."""
@@ -68,7 +63,7 @@ class Ready:
         """Coroutine protocol: nothing to stop."""
 
 
-DONE = Ready(None)
+DONE = Done()
 
 
 class App(Handler):
@@ -105,13 +100,17 @@ class App(Handler):
         extensions = self.extensions.copy()
         extensions["fairlead.journey"] = exchange.journey
         scope = self.base.copy()
-        scope["http_version"] = request.version
         method = request.method
-        scope["method"] = method
-        scope["scheme"] = request.scheme
+        if method != "GET":
+            scope["method"] = method
+        if request.version != "1.1":
+            scope["http_version"] = request.version
+        if request.scheme != "http":
+            scope["scheme"] = request.scheme
+        if request.query:
+            scope["query_string"] = request.query
         scope["path"] = request.path
         scope["raw_path"] = request.raw_path
-        scope["query_string"] = request.query
         scope["headers"] = request.headers
         scope["client"] = conn.peer
         scope["server"] = conn.local
@@ -119,7 +118,8 @@ class App(Handler):
         scope["extensions"] = extensions
         if self.strip or exchange.client is not None or method not in METHODS or type(conn.local) is not tuple:
             self.unusual(exchange, scope)
-        cycle = Cycle(self, exchange)
+        cycle = Cycle.__new__(Cycle)
+        cycle.begin(self, exchange)
         exchange.answer = cycle
         self.cycles.add(cycle)
         if self.factory is not None:
@@ -149,7 +149,8 @@ class App(Handler):
 class Cycle(Answer):
     """One request of an App: the Answer of its exchange, and the `receive` and `send` of its application."""
 
-    def __init__(self, app, exchange):
+    def begin(self, app, exchange):
+        """In place of a constructor, whose argument tuple costs as much as everything below."""
         self.app = app
         self.exchange = exchange
         self.journey = exchange.journey
@@ -221,16 +222,9 @@ class Cycle(Answer):
 
     # ---- the application listens
 
-    def receive(self):
-        """ASGI receive: the next `http.request`, or `http.disconnect`."""
+    async def receive(self):
+        """ASGI receive: the next `http.request`, or `http.disconnect`. Cancelling it loses nothing."""
         message = self.message()
-        if message is not None:
-            return Ready(message)
-        return self.wait_message()
-
-    async def wait_message(self):
-        """The same when it is not there yet. Nothing is lost when this is cancelled: the message is made at its end."""
-        message = None
         while message is None:
             future = self.app.loop.create_future()
             if self.receivers is None:
@@ -274,15 +268,14 @@ class Cycle(Answer):
             return DONE
         if self.gone:
             raise Disconnected()
-        if type(message) is not dict:
-            message = dict(message)
-        kind = message.get("type")
+        said = message if type(message) is dict else dict(message)
+        kind = said.get("type")
         if kind == "http.response.body":
-            return self.body(message)
+            return self.body(said)
         if kind == "http.response.start":
-            self.start(message)
+            self.start(said)
         else:
-            self.other(kind, message)
+            self.other(kind, said)
         return DONE
 
     def start(self, message):
@@ -294,7 +287,14 @@ class Cycle(Answer):
             raise AppError(f"the app sent status {status}", hint="a final status is 200 to 599; 1xx are not final")
         self.bodiless = status == 204 or status == 304 or self.exchange.request.method == "HEAD"
         fields = self.fields(message.get("headers", ()))
-        self.response = Response(status, fields, self.left)
+        response = Response.__new__(Response)
+        response.status = status
+        response.headers = fields
+        response.length = self.left
+        response.version = "1.1"
+        response.reason = response.upgrade = b""
+        response.trailers = None
+        self.response = response
         if message.get("trailers", False):
             self.trailers = True
 
@@ -372,7 +372,6 @@ class Cycle(Answer):
         if not self.bodiless:
             if response.length < 0:
                 response.length = count
-                response.headers.append((b"content-length", b"%d" % count))
             elif response.length != count:
                 raise AppError(
                     f"the app sent {count} bytes with a content-length of {response.length}",
