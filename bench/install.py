@@ -97,8 +97,15 @@ def build(without_journey: bool) -> Path:
     command = [str(PYTHON), "setup.py", "-q", "build", "--build-base", str(base), "--build-lib", str(base / "lib")]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     if done.returncode:
-        raise DoesNotBuild(f"Fairlead does not build: {done.stderr.strip()[-400:]}".replace(f"{ROOT}/", ""))
+        raise DoesNotBuild("Fairlead does not build: " + complaint(done.stdout + done.stderr))
     return base / "lib"
+
+
+def complaint(text: str) -> str:
+    """The lines of a failed build that say what is wrong."""
+    telling = re.compile(r"\berror:|Error: |\.pyx?:\d+:\d+:")
+    lines = [line.strip() for line in text.replace(f"{ROOT}/", "").splitlines() if telling.search(line)]
+    return " | ".join(lines[:3])[:300] or "no reason given"
 
 
 def sources() -> list[Path]:
