@@ -16,17 +16,17 @@ cdef class Recorder(Observer):
     cdef long long[::1] cells, took, timers
     cdef unsigned char[::1] raw
     cdef public Lines log
-    cdef public object poller, timer, flush_timer, last_route, turn_over
+    cdef public object poller, timer, flush_timer, last_route
     cdef public double flush_after
     cdef public list admissions, routes, route_numbers, route_names, slow_list
     cdef public dict known, methods, causes
     cdef public set open
-    cdef public bint flushing, turning, closed_down
-    cdef public long long slow_floor, offset, number, last_beat
+    cdef public bint flushing, closed_down
+    cdef public long long slow_floor, offset, number, due, lag_now, lag_before, ticks
     cdef public Py_ssize_t last_found, fresh
     cdef Py_ssize_t ring_at, ring_size, histograms_at, route_cells_at, route_totals_at
     cdef Py_ssize_t slot_requests, slot_class, slot_in, slot_out, slot_unstamped, slot_clamped, slot_process, slot_total
-    cdef Py_ssize_t slot_tls, slot_first, slot_turns, slot_retries
+    cdef Py_ssize_t slot_tls, slot_first, slot_retries
 
     @cython.locals(j=Journey, known=Known, response=Response, status=cython.int, end=bytes, peer=bytes, found=Py_ssize_t, keep=Py_ssize_t)
     cpdef done(self, Exchange exchange)
@@ -45,9 +45,9 @@ cdef class Recorder(Observer):
     cdef bytes known_bytes(self, str text)
     @cython.locals(start=cython.longlong, before=cython.longlong, head=cython.longlong, route=bytes, found=Py_ssize_t, request=Request, method=bytes, version=bytes, log=Lines)
     cdef line(self, Exchange exchange, Journey j, int status, Known known, bytes peer, bytes end)
-    @cython.locals(took=cython.longlong)
-    cpdef turn(self)
-    cdef count_turn(self, long long took)
+    cpdef arm(self)
+    @cython.locals(at=Py_ssize_t)
+    cpdef count_lag(self, long long late)
     cpdef flush(self)
     cpdef keep_slow(self, Exchange exchange, Journey j, long long status, Py_ssize_t found, bytes peer, bytes end)
     cpdef opened(self, object conn)

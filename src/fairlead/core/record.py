@@ -10,8 +10,8 @@ Rules
    never as slow: how long they last says nothing.
 4. A record is written number last (see core.slab, rule 3). The slowest are kept in a ring of their own until they are
    `SLOW_KEPT` old or slower ones come.
-5. What is not told by an exchange (in flight, running now, a loop that stands still) is looked at by `beat`, once a
-   second.
+5. What no exchange tells (in flight, running now) is looked at by `beat`, once a second; how late the event loop comes to
+   its timers is measured by `tick`, ten times a second. A loop that stands still is seen by its old heartbeat.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from fairlead.core.histogram import bucket
 from fairlead.core.slab import CUSTOM_MOST, NAME_BYTES, ROUTE_BYTES
 
 SLOW_KEPT = 600 * 1_000_000_000
+TICK = 100_000_000
 RUNNING_FROM = 100_000_000  # an exchange is shown as running from this age on
 LOOKED_AT = 2000  # connections that one beat looks at
 OTHER = "(other)"
@@ -56,17 +57,16 @@ class Recorder(Observer):
         self.admissions = []
         self.routes, self.route_numbers, self.route_names = [], [], []
         self.fresh = 0
-        self.turn_over = self.turn
         self.known = {}
         self.open = set()
         self.methods = {}
         self.causes = {}
         self.slow_list = []
         self.slow_floor = 0
-        self.flushing = self.turning = False
+        self.flushing = False
         self.closed_down = False
         self.timer = self.flush_timer = None
-        self.last_beat = 0
+        self.due = self.lag_now = self.lag_before = self.ticks = 0
         offsets = region.offsets
         self.ring_at = offsets["ring"]
         self.ring_size = region.layout["keep"]
@@ -94,7 +94,6 @@ class Recorder(Observer):
         self.slot_total = slot("total_ns")
         self.slot_tls = slot("tls_requests")
         self.slot_first = slot("first_requests")
-        self.slot_turns = slot("turns")
         self.slot_retries = slot("retries")
 
     def set_routes(self, routes):
@@ -164,9 +163,6 @@ class Recorder(Observer):
         if self.log is not None:
             self.line(exchange, j, status, known, peer, end)
         known.last = j.done
-        if self.turn_over is not None and not self.turning and self.poller is not None:
-            self.turning = True
-            self.poller.soon(self.turn_over)
 
     def measure(self, j):
         """The steps of a journey into `took`, in the order of STEPS; 17 is the total, 18 what HAProxy calls TR."""
@@ -387,29 +383,21 @@ class Recorder(Observer):
         log.status = status
         log.bytes_in = j.bytes_in
         log.bytes_out = j.bytes_out
+        if not self.flushing:
+            self.arm()
         log.add(request, method, version, peer, exchange.tag, end, route, self.took, t)
 
-    # ---- once per turn, once per second
+    # ---- by the clock
 
-    def turn(self):
-        """The loop turn is over: how long was it, and when must the log be written?"""
-        self.turning = False
-        took = self.poller.now() - self.poller.woken
-        if took > 0 and self.poller.woken:
-            self.count_turn(took)
-        if self.log is not None and self.log.used and not self.flushing:
-            if self.flush_after <= 0:
-                self.log.flush()
-            else:
-                self.flushing = True
-                self.flush_timer = self.poller.loop.call_later(self.flush_after, self.flush)
-
-    def count_turn(self, took):
-        self.cells[self.slot_turns] += 1
-        self.cells[self.slot_turns + 1] += took
-        if took > self.cells[self.slot_turns + 2]:
-            self.cells[self.slot_turns + 2] = took
-        self.cells[self.histograms_at + 18 * 216 + bucket(took)] += 1
+    def arm(self):
+        """The log holds lines: see that they are written in time."""
+        if self.poller is None or self.closed_down:
+            return
+        self.flushing = True
+        if self.flush_after > 0:
+            self.flush_timer = self.poller.loop.call_later(self.flush_after, self.flush)
+        else:
+            self.poller.soon(self.flush)
 
     def flush(self):
         """Hand the access log's lines over."""
@@ -417,30 +405,48 @@ class Recorder(Observer):
         if self.log is not None:
             self.log.flush()
 
-    def start(self, every=1.0):
-        """Beat every second on the poller's loop, until `close`."""
-        self.last_beat = monotonic_ns()
-        self.timer = self.poller.loop.call_later(every, self.beat, every)
+    def start(self):
+        """Tick on the poller's loop until `close`."""
+        self.due = monotonic_ns() + TICK
+        self.timer = self.poller.loop.call_later(TICK / 1e9, self.tick)
 
-    def beat(self, every=0.0):
-        """Say that this worker lives, how late it is, and what is running now."""
+    def tick(self):
+        """Ten times a second: how late does the loop come to us? Every tenth time, look around."""
+        if self.closed_down:
+            return
+        now = monotonic_ns()
+        self.count_lag(max(now - self.due, 0))
+        self.ticks += 1
+        if self.ticks % 10 == 0:
+            self.beat()
+        self.due = monotonic_ns() + TICK
+        self.timer = self.poller.loop.call_later(TICK / 1e9, self.tick)
+
+    def count_lag(self, late):
+        """One measurement of the loop's lateness."""
+        region = self.region
+        at = region.slot("turns")
+        self.cells[at] += 1
+        self.cells[at + 1] += late
+        self.lag_now = max(self.lag_now, late)
+        self.cells[at + 2] = max(self.lag_now, self.lag_before)
+        if self.cells[at] % 100 == 0:
+            self.lag_before, self.lag_now = self.lag_now, 0
+        self.cells[self.histograms_at + 18 * 216 + bucket(late)] += 1
+
+    def beat(self):
+        """Say that this worker lives, and what is running now."""
         now = monotonic_ns()
         region = self.region
-        if self.last_beat and every:
-            late = now - self.last_beat - int(every * 1e9)
-            if late > 1_000_000:
-                self.count_turn(late)
-        self.last_beat = now
         self.offset = time_ns() - now
         region.set("heartbeat", now)
-        region.set("in_flight", sum(a.busy for a in self.admissions))
-        region.set("refused", sum(a.refused for a in self.admissions))
+        region.set("in_flight", sum([admission.busy for admission in self.admissions]))
+        region.set("refused", sum([admission.refused for admission in self.admissions]))
         if self.log is not None:
             region.set("log_lines", self.log.lines)
+            region.set("log_lost", getattr(self.log, "lost", 0))
         self.forget_slow(now)
         self.note_running(now)
-        if every and not self.closed_down:
-            self.timer = self.poller.loop.call_later(every, self.beat, every)
 
     def note_running(self, now):
         """Records of what has been running for a while, oldest first among the connections looked at."""
@@ -552,7 +558,6 @@ class Recorder(Observer):
     def close(self):
         """The worker ends: write the log, stop beating."""
         self.closed_down = True
-        self.turn_over = None
         for timer in (self.timer, self.flush_timer):
             if timer is not None:
                 timer.cancel()

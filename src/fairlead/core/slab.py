@@ -213,7 +213,7 @@ class Region:
         }  # fmt: skip
 
     def records(self, part, most=0):
-        """The believable records of "ring", "slow" or "running", newest first, as dicts; at most `most` of them, 0 for all."""
+        """The believable records of "ring", "slow" or "running", newest first, as dicts; `most` of them, 0 for all."""
         start, count = self.offsets[part], self.layout["keep" if part == "ring" else part]
         numbers = self.words[start : start + count * RECORD_WORDS : RECORD_WORDS].tolist()
         places = sorted(((number, i) for i, number in enumerate(numbers) if number), reverse=True)

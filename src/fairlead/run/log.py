@@ -72,7 +72,7 @@ class Sink:
 
     def write(self, data: Any) -> None:
         """Write whole lines, as much as is taken now."""
-        waiting = self.pending + bytes(data) if self.pending else data
+        waiting: Any = self.pending + bytes(data) if self.pending else data
         try:
             rest = self.push(memoryview(waiting))
             self.failing = False

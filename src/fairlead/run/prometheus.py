@@ -56,8 +56,8 @@ def exposition(seen: Any) -> bytes:
     for step in STEPS:
         if any(sample.histograms[step]):
             histogram(out, "fairlead_step_seconds", f'step="{step}"', sample.histograms[step], sums[step])
-    head(out, "fairlead_loop_turn_seconds", "histogram", "Turns of the event loops.")
-    histogram(out, "fairlead_loop_turn_seconds", "", sample.histograms["turn"], totals.get("turn_ns", 0))
+    head(out, "fairlead_loop_lag_seconds", "histogram", "How late event loops come to their timers.")
+    histogram(out, "fairlead_loop_lag_seconds", "", sample.histograms["turn"], totals.get("turn_ns", 0))
     add_routes(out, sample.routes)
     return ("\n".join(out) + "\n").encode()
 

@@ -84,7 +84,7 @@ def accepting(seen: Any) -> Finding | None:
 
 
 def blocked(seen: Any) -> Finding | None:
-    """The event loop stands still in long turns."""
+    """The event loop comes late to its timers."""
     turns = seen.recent("turn")
     if not sum(turns):
         return None
@@ -93,7 +93,7 @@ def blocked(seen: Any) -> Finding | None:
         return None
     guilty = busiest(seen)
     who = f" Most time is spent in route {guilty['name']}." if guilty else ""
-    text = f"The event loop is blocked: its turns take {human(p50)} (median), {human(worst)} (worst).{who}"
+    text = f"The event loop is blocked: it comes {human(p50)} late (median), {human(worst)} (worst).{who}"
     advice = "move blocking work to a thread, or run the app as WSGI"
     return finding("bad", "loop-blocked", text, advice, p50_ns=p50, worst_ns=worst)
 
@@ -177,6 +177,7 @@ RULES: tuple[Callable[[Any], Finding | None], ...] = (
     accepting,
     blocked,
     failing,
+    waiting("buffer", "buffer-wait", "Requests wait {} (p90) in the kernel until a worker reads them."),
     waiting("queue", "thread-pool", "Requests wait {} (p90) for a thread or worker: all are busy."),
     waiting("pool", "upstream-pool", "Requests wait {} (p90) for a connection to their upstream: the pool is used up."),
     waiting("dial", "upstream-dial", "Connecting to an upstream takes {} (p90)."),

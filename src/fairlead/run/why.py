@@ -45,8 +45,8 @@ MEANING = {
 ADVICE = {
     "accept": "more workers, or less work per turn of the loop",
     "tls": "keep-alive and session resumption, or an ECDSA certificate",
-    "buffer": "find what kept the worker's event loop busy; its longest turns are shown below",
-    "loop": "find what kept the worker's event loop busy; its longest turns are shown below",
+    "buffer": "find what kept the worker's event loop busy",
+    "loop": "find what kept the worker's event loop busy",
     "queue": "more threads or workers for this route",
     "process": "time its parts with journey.step(), or look with: py-spy dump --pid {pid}",
     "pool": "a larger pool.max for this upstream, or a faster upstream",
