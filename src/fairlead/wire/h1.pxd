@@ -6,6 +6,7 @@ from fairlead.wire.h1head cimport Head, clean, clean_target, kind_of, token
 
 cdef int _HEAD, _LENGTH, _CHUNKED, _TRAILER, _UNTIL_CLOSE, _HEARD, _TUNNEL
 cdef int _IDLE, _WAIT, _SAY_LENGTH, _SAY_CHUNKED, _SAY_UNTIL_CLOSE, _SWALLOW, _SAID, _SAY_TUNNEL
+cdef int _INTERIM, _FINAL
 cdef int _SMALL, _KEEP
 cdef long long _SECOND
 cdef dict _LINES
@@ -26,7 +27,7 @@ cdef class H1(Codec):
     cdef int minor
     cdef bint keep, closing, dropping, expecting, waiting, ended, spoiled, upgrading, resumed
     cdef bint said_close, said_upgrade, said_date, said_server, said_host
-    cdef int informs
+    cdef int informs, told
     cdef long long first_byte, body_began, body_last, paused_at, idle_since
     cdef long long window, lookahead, outgoing
 

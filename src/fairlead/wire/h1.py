@@ -43,6 +43,10 @@ _SWALLOW = 5
 _SAID = 6
 _SAY_TUNNEL = 7
 
+# told: what kind of head was told by the step just made
+_INTERIM = 1
+_FINAL = 2
+
 _SMALL = 16384  # answers below this leave as one piece of bytes
 _KEEP = 4096  # a rest of a read is copied out when it drags more than this along
 _SECOND = 1_000_000_000
@@ -79,7 +83,7 @@ class H1(Codec):
         self.closing = self.dropping = self.expecting = self.waiting = self.ended = self.spoiled = False
         self.upgrading = self.resumed = False
         self.said_close = self.said_upgrade = self.said_date = self.said_server = self.said_host = False
-        self.informs = 0
+        self.informs = self.told = 0
         self.first_byte = self.body_began = self.body_last = self.paused_at = self.idle_since = 0
         self.window = limits.window
         self.lookahead = limits.lookahead
@@ -131,10 +135,11 @@ class H1(Codec):
             elif phase == _HEAD:
                 if heads:
                     break
+                self.told = 0
                 at = self.hear_head(data, at, end)
-                if not self.parser.whole:
+                if self.told == 0:
                     break
-                heads = self.parser.status >= 200 or self.parser.status == 101 or not self.client
+                heads = self.told == _FINAL
             elif phase == _CHUNKED:
                 at = self.hear_chunks(data, at, end)
             elif phase == _TRAILER:
@@ -189,6 +194,7 @@ class H1(Codec):
         at = self.parser.read(data, at, end)
         if not self.parser.whole:
             return at
+        self.told = _FINAL
         if self.client:
             return self.hear_response(at, end)
         self.hear_request()
@@ -253,6 +259,7 @@ class H1(Codec):
         if self.limits.informational and self.informs > self.limits.informational:
             raise broken("too-many-interim", True)
         self.parser.start()
+        self.told = _INTERIM
         self.sink.inform(self.stream, status, headers)
 
     def body_starts(self):
