@@ -186,7 +186,9 @@ def inspected(path: str, facts: list[dict[str, Any]]) -> CertificateInfo:
             )
             break
     names = tuple(
-        str(value).lower() for kind, value in facts[0].get("subjectAltName", ()) if kind in ("DNS", "IP Address")
+        str(ipaddress.ip_address(value.strip())) if kind == "IP Address" else value.lower()
+        for kind, value in facts[0].get("subjectAltName", ())
+        if kind in ("DNS", "IP Address")
     )
     if not names:
         warnings.append(f"{path}: no subjectAltName; clients will not find their host name in it")
@@ -505,9 +507,7 @@ def trust_hint(ca_path: str) -> str:
         lines.append(f"certutil -user -addstore Root {ca_path}    # the system, Edge and Chrome")
     else:
         lines.append(linux_hint(ca_path))
-        lines.append(
-            f"certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n fairlead -i {ca_path}    # Chromium, Chrome"
-        )
+        lines.append(f"certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n fairlead -i {ca_path}    # Chromium, Chrome")
     lines.append("Firefox: Settings, Certificates, Authorities, Import    # has its own store")
     return "\n".join(lines)
 

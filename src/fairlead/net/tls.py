@@ -167,6 +167,12 @@ def engine_kind() -> str:
     return _kind
 
 
+def forget_engine_kind() -> None:
+    """Decide again at the next look, after a change of the environment."""
+    global _kind, _why
+    _kind = _why = ""
+
+
 def why_not_openssl() -> str:
     """Why the fast engine is not used; "" when it is."""
     engine_kind()
