@@ -14,14 +14,17 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+import sysconfig
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from fairlead.core.errors import AppError
 
+STDLIB = sysconfig.get_path("stdlib")
 EXAMPLE = 'write "module:attribute", as in "shop.main:app"'
 
 
@@ -61,26 +64,30 @@ def import_module(name: str, folder: str) -> Any:
 
 
 def raised(name: str, error: BaseException) -> AppError:
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    where = ""
-    trace = error.__traceback__
-    while trace is not None:
-        if "importlib" not in trace.tb_frame.f_code.co_filename:
-            where = f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})"
-        trace = trace.tb_next
+    """The error for a module that raised: its first line, and the innermost line of the user's own code."""
+    text = str(error).strip().splitlines()
+    what = f"{type(error).__name__}: {text[0].strip()}" if text else type(error).__name__
+    lines = [(trace.tb_frame.f_code.co_filename, trace.tb_lineno) for trace in frames(error)]
+    own = [line for line in lines if "site-packages" not in line[0] and not line[0].startswith(STDLIB)]
     if isinstance(error, SyntaxError) and error.filename:
-        where = f" ({Path(error.filename).name}:{error.lineno})"
+        own = [(error.filename, error.lineno or 0)]
+    where = f" ({Path(own[-1][0]).name}:{own[-1][1]})" if own else ""
     return AppError(f'module "{name}" raised while it was imported: {what}{where}')
 
 
-def trimmed(error: BaseException) -> BaseException:
-    """The exception without our own frames and those of the import machinery at its top."""
+def frames(error: BaseException) -> Iterator[TracebackType]:
+    """The traceback from the module on: without our own frames and those of the import machinery."""
     trace = error.__traceback__
-    while trace is not None and (
-        trace.tb_frame.f_code.co_filename == __file__ or "importlib" in trace.tb_frame.f_code.co_filename
-    ):
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if file != __file__ and "importlib" not in file:
+            yield trace
         trace = trace.tb_next
-    return error.with_traceback(trace)
+
+
+def trimmed(error: BaseException) -> BaseException:
+    """The exception with its traceback from the module on."""
+    return error.with_traceback(next(frames(error), None))
 
 
 def nearest_module(name: str, folder: str) -> str:
