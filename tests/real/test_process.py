@@ -235,7 +235,9 @@ def test_ten_reloads_under_load_lose_no_request(real):
     with under_load(server.port) as load:
         for count in range(1, 11):
             server.signal(signal.SIGHUP)
-            eventually(lambda count=count: server.text().count("reload: new workers serve") >= count, what=f"reload {count}")
+            eventually(
+                lambda count=count: server.text().count("reload: new workers serve") >= count, what=f"reload {count}"
+            )
     assert not load.failures, load.failures
 
 
@@ -278,11 +280,15 @@ def test_a_taken_port_names_who_has_it(real):
 
 
 def test_an_application_that_does_not_import_ends_with_its_traceback_and_one_line(real):
-    broken = real.fairlead("shop:app", files={"shop.py": "import json\n\n\ndef f():\n    return 1 / 0\n\n\nf()\n"}, wait=False)
+    broken = real.fairlead(
+        "shop:app", files={"shop.py": "import json\n\n\ndef f():\n    return 1 / 0\n\n\nf()\n"}, wait=False
+    )
     assert broken.wait() == 1
     text = broken.text()
     assert "return 1 / 0" in text and "importlib" not in text
-    assert text.strip().splitlines()[-1].startswith("fairlead: ") and "ZeroDivisionError" in text.strip().splitlines()[-1]
+    assert (
+        text.strip().splitlines()[-1].startswith("fairlead: ") and "ZeroDivisionError" in text.strip().splitlines()[-1]
+    )
 
 
 def test_a_missing_module_and_a_missing_attribute_say_so(real):
@@ -299,7 +305,9 @@ def test_a_wrong_configuration_names_file_and_line_and_exits_with_two(real):
 
 
 def test_what_this_version_does_not_serve_is_refused_with_its_line(real):
-    wrong = real.fairlead(config=CONFIG.replace('respond = "before"', 'topic = { name = "orders" }'), files=FILES, wait=False)
+    wrong = real.fairlead(
+        config=CONFIG.replace('respond = "before"', 'topic = { name = "orders" }'), files=FILES, wait=False
+    )
     assert wrong.wait() == 2
     assert re.search(r"fairlead\.toml:\d+: .*not in this version", wrong.text()), wrong.text()
 

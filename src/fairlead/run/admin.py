@@ -1,20 +1,191 @@
-"""The admin socket and the page, served by the master itself over our own stack, so that they live while every worker is stuck."""
+"""The admin socket and the page, served by the master itself over our own stack: they live while every worker is stuck.
+
+Rules
+1. The socket is private (mode 0600) and named after the first listener's port, so that several servers find a place.
+2. A socket that cannot be had stops the start only when the configuration asks for that one. The same holds for the page's
+   port: without a word in the configuration the next free one is taken.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairlead.core.errors import NetError
+from fairlead.core.handler import Handler, Service
+from fairlead.core.limits import SECOND, Limits
+from fairlead.core.message import Common
+from fairlead.net.listen import Listener
+from fairlead.net.poll import Poller
+from fairlead.run import config as c
+from fairlead.run import sockets
+from fairlead.run.observe import Observation, page_files
+from fairlead.run.prometheus import exposition
+from fairlead.run.units import Address
+from fairlead.serve import admin
+from fairlead.wire.h1 import H1
+
+if TYPE_CHECKING:
+    from fairlead.run.master import Master
+
+log = logging.getLogger("fairlead")
+
+PORTS = 20  # page ports tried after the wanted one
+
+
+class Renamed(Handler):
+    """The admin with the health paths of the configuration."""
+
+    def __init__(self, inner: Handler, settings: c.Admin) -> None:
+        self.inner = inner
+        self.names = {settings.live.encode(): b"/healthz", settings.ready.encode(): b"/readyz"}
+
+    def open(self, exchange: Any) -> None:
+        """Go on under the name that the admin knows."""
+        exchange.request.target = self.names.get(exchange.request.target, exchange.request.target)
+        self.inner.open(exchange)
 
 
 class Admin:
-    """What the master serves beside the workers: the private socket for the commands, and the page on TCP."""
+    """What the master serves beside the workers. `page_url` is "" without a page, `path` without a socket."""
 
-    def __init__(self, master: Any) -> None:
+    def __init__(self, master: Master) -> None:
         self.master = master
-        self.page_url = ""
-        self.path = ""
+        self.settings = master.config.admin
+        self.page_url = self.path = self.token = ""
+        self.made: tuple[int, int] | None = None
+        self.listeners: list[Listener] = []
+        self.handlers: list[Any] = []
+        self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Open and serve."""
+        loop = self.master.loop
+        self.common = Common()
+        self.poller = Poller(loop, self.common)
+        self.observation = Observation(self.master.slab, self.master.status, living=self.living)
+        self.task = loop.create_task(self.watch())
+        self.start_socket()
+        if self.settings.page is not None:
+            self.start_page(self.settings.page)
+
+    def living(self) -> set[int]:
+        """Process ids of the workers there are."""
+        return {role.pid for role in self.master.roles}
+
+    async def watch(self) -> None:
+        """A sample every second."""
+        while True:
+            self.observation.sample()
+            await asyncio.sleep(1.0)
+
+    def start_socket(self) -> None:
+        """The private socket for the commands."""
+        wanted = self.settings.bind
+        if wanted == "off":
+            return
+        if isinstance(wanted, Address) and not wanted.is_unix:
+            self.serve(sockets.open_all(wanted, 1, 64, c.Socket())[0], self.tcp_handler(wanted))
+            return
+        path = wanted.path if isinstance(wanted, Address) else str(default_path(self.master.holder.bound()))
+        try:
+            sock = sockets.open_unix(Address("", 0, path), 64, 0o600)
+        except NetError as error:
+            if wanted != "auto":
+                raise
+            log.warning("no admin socket: %s", error)
+            return
+        self.path, self.made = path, sockets.identity(sock)
+        self.serve(sock, self.handler(None, None))
+
+    def start_page(self, wanted: Address) -> None:
+        """The page for a browser."""
+        fixed = "admin.page" in self.master.config.sources or wanted.is_unix
+        for port in range(wanted.port, wanted.port + (1 if fixed or not wanted.port else PORTS)):
+            try:
+                sock = sockets.open_all(Address(wanted.host, port, wanted.path), 1, 64, c.Socket())[0]
+                break
+            except NetError as error:
+                problem = error
+        else:
+            if fixed:
+                raise problem
+            log.warning("no page: %s", problem)
+            return
+        self.serve(sock, self.tcp_handler(wanted))
+        if not wanted.is_unix:
+            bound = Address(wanted.host, sock.getsockname()[1])
+            self.page_url = f"http://{bound}/"
+
+    def tcp_handler(self, address: Address) -> Handler:
+        """The admin on TCP, with its token."""
+        given = self.settings.token
+        self.token = self.token or (given.value() if given is not None else secrets.token_urlsafe(12))
+        return self.handler(self.token, (address.host,))
+
+    def handler(self, token: str | None, hosts: tuple[str, ...] | None) -> Handler:
+        """The admin's API and page."""
+        made = admin.Admin(
+            self.observation,
+            control=self.master,
+            exposition=exposition,
+            page=pages(),
+            token=token,
+            hosts=hosts,
+            loop=self.master.loop,
+        )
+        self.handlers.append(made)
+        return Renamed(made, self.settings)
+
+    def serve(self, sock: socket.socket, handler: Handler) -> None:
+        """Accept on a socket."""
+        limits = Limits(body=65536, idle=60 * SECOND)
+        service = Service(handler, name="admin", clock=self.poller, limits=limits, common=self.common)
+        listener = Listener(self.poller, sock, service, lambda conn, _: H1(conn, limits, common=self.common))
+        listener.start()
+        self.listeners.append(listener)
 
     def close(self) -> None:
         """The end."""
+        for handler in self.handlers:
+            handler.close()
+        for listener in self.listeners:
+            listener.stop()
+            listener.sock.close()
+            for tcp in list(listener.tcps):
+                tcp.abort(None)
+        if self.task is not None:
+            self.task.cancel()
+        if self.path:
+            sockets.unlink(self.path, self.made)
+        self.poller.close()
+
+
+def pages() -> dict[str, tuple[bytes, bytes]]:
+    """The page's files; none when this install has none."""
+    try:
+        return page_files()
+    except OSError:
+        return {}
+
+
+def folders() -> list[Path]:
+    """Where admin sockets may be, the one for new ones first."""
+    found = [Path(os.environ["XDG_RUNTIME_DIR"])] if os.environ.get("XDG_RUNTIME_DIR") else []
+    found.append(Path("/run") if os.geteuid() == 0 else Path(f"/tmp/fairlead-{os.geteuid()}"))
+    return found
+
+
+def default_path(bound: list[tuple[str, Address]]) -> Path:
+    """The socket's path: named after the first listener's port, or the name of its socket."""
+    folder = folders()[0]
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    address = bound[0][1]
+    return folder / f"fairlead-{Path(address.path).stem if address.is_unix else address.port}.sock"

@@ -209,7 +209,7 @@ class Builder:
         key = ("loaded", given.target, given.dir, given.factory, given.lifespan)
         loaded: Loaded = self.state.take(key, lambda: Loaded(given))
         state = await loaded.start()
-        make = lambda: App(loaded.target, self.loop, name=given.target, state=state, strip=given.strip)  # noqa: E731
+        make = lambda: App(loaded.target, self.loop, name=given.target, state=state, strip=given.strip)
         return self.state.take(("app", given), make)
 
     def redirect(self, settings: c.Route) -> Handler:
@@ -242,7 +242,7 @@ class Builder:
         if given.tls is not None:
             settings = given.tls
             tls = self.state.take(("client-tls", settings, file_times(settings)), lambda: client_tls(settings))
-        make = lambda: Upstream(self.poller, name, servers_of(given), upstream_settings(given, self.workers), tls=tls)  # noqa: E731
+        make = lambda: Upstream(self.poller, name, servers_of(given), upstream_settings(given, self.workers), tls=tls)
         self.upstreams[name] = self.state.take(("upstream", given, self.workers, id(tls)), make)
         return self.upstreams[name]
 

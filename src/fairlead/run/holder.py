@@ -127,11 +127,10 @@ class Holder:
             shown.append(
                 {
                     "name": self.names.get(address, ""),
-                    "address": str(held.bound),
+                    "bind": str(held.bound),
                     "sockets": len(held.socks),
                     "waiting": sum(depth for depth, _ in queues),
-                    "queue": queues[0][1],
-                    "queues": [depth for depth, _ in queues],
+                    "queue": {"depth": max(depth for depth, _ in queues), "limit": queues[0][1]},
                 }
             )
         return shown

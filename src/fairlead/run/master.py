@@ -35,6 +35,7 @@ log = logging.getLogger("fairlead")
 SETTLE = 1.0  # seconds an idle connection may still bring a last request while its worker drains
 BACKOFF = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before the n-th start in a row that did not last
 LASTED = 10.0  # seconds after which a worker counts as having started well
+LINGER = 0.3  # seconds between the last worker's end and ours, when somebody waits for the answer to `drain`
 SPARE = 16  # slab regions beyond two per worker, for a reload with more workers
 
 
@@ -61,7 +62,7 @@ class Master:
         self.ready = False
         self.exit_code = 0
         self.ticket_keys = [secrets.token_bytes(80)]
-        self.token = ""
+        self.linger = 0.0
         self.admin: Any = None
         self.slab: Slab
         self.loop: asyncio.AbstractEventLoop
@@ -426,16 +427,28 @@ class Master:
             role.kill()
 
     def finish(self) -> None:
-        """Let `main` return."""
+        """Let `main` return; after a drain by command, when its answer is out."""
+        self.loop.call_later(0.0 if self.stopped_at_once else self.linger, self.end)
+
+    def end(self) -> None:
+        """Wake `main`."""
         if not self.ended.done():
             self.ended.set_result(None)
 
     async def drain(self) -> dict[str, Any]:
         """The admin's word: as SIGTERM, and the answer comes when all workers are gone."""
-        roles = list(self.roles)
-        self.stop("drain") if not self.stopping else None
-        self.loop.call_later(0, lambda: None)
-        await asyncio.gather(*(role.gone for role in roles))
+        self.linger = LINGER
+        if not self.stopping:
+            self.stop("drain")
+        late = 0
+        for role in list(self.roles):
+            late += await role.gone != 0
+        if late:
+            return {
+                "did": "drain",
+                "error": f"{late} of the workers did not finish in time",
+                "message": "the server has stopped",
+            }
         return {"did": "drain", "message": "every request was finished; the server has stopped"}
 
     def reopen(self) -> None:

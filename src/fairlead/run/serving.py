@@ -168,7 +168,7 @@ def announce(master: Any) -> None:
         from fairlead.run.logs import log
 
         shown = {
-            "listeners": [one["address"] for one in status["listeners"]],
+            "listeners": [one["bind"] for one in status["listeners"]],
             "workers": len(status["workers"]),
             "version": status["version"],
         }
@@ -182,7 +182,7 @@ def announce(master: Any) -> None:
     for name, url in urls(master):
         lines.append(f"  {name:<8} {url}")
     if master.admin.page_url:
-        lines.append(f"  {'page':<8} {master.admin.page_url}")
+        lines.append(f"  {'page':<8} {master.admin.page_url}   (token {master.admin.token})")
     for name, address in master.holder.bound():
         if not address.is_loopback:
             lines.append(f"  {name} on {address} is public: every machine that reaches this one can connect")

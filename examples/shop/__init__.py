@@ -1,0 +1,1 @@
+"""The example shop: two applications that `fairlead demo` serves."""

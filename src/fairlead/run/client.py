@@ -1,0 +1,240 @@
+"""`fairlead status | reload | drain | why`: commands that talk to a running server through its admin socket.
+
+Rules
+1. The server is found by `--admin`, then FAIRLEAD_ADMIN, then the default sockets. With several servers `status` shows all;
+   a command that changes something asks which one is meant. A socket that nobody answers on is removed.
+2. `reload` and `drain` return when it is done, with exit code 0 only if it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from fairlead.core.errors import FairleadError, NetError
+
+PATIENCE = 600.0  # seconds: a drain may take as long as its grace
+Run = Callable[[argparse.Namespace], int]
+
+
+def register(subparsers: Any) -> None:
+    """Add the four commands to the command line."""
+    command(subparsers, "status", "what a running server does", status, "fairlead status --json")
+    reload = command(subparsers, "reload", "serve the configuration as it is now", reload_, "fairlead reload --workers")
+    reload.add_argument("--workers", action="store_true", help="make new workers, whatever changed")
+    command(subparsers, "drain", "finish what is open and stop the server", drain, "fairlead drain")
+    why = command(subparsers, "why", "why one request took its time", why_, "fairlead why d2365dd1dc00000001")
+    why.add_argument("request", help="the request's id, from the access log or the page")
+
+
+def command(subparsers: Any, name: str, text: str, run: Run, example: str) -> Any:
+    """One command with the options that all of them have."""
+    parser = subparsers.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".", epilog=f"example: {example}"
+    )
+    parser.add_argument(
+        "--admin",
+        metavar="URL",
+        help="unix:/path or http://host:port (default: FAIRLEAD_ADMIN, else the server on this machine)",
+    )
+    parser.add_argument(
+        "--token", default="", help="the token printed at start, where the admin is on TCP (default: FAIRLEAD_TOKEN)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+    return parser
+
+
+# ---- the commands
+
+
+def status(args: argparse.Namespace) -> int:
+    """`fairlead status`."""
+    found = [(where, ask(where, "GET", "/api/status", args)) for where in servers(args)]
+    if args.json:
+        shown = [{**value, "admin": where} for where, value in found]
+        print(json.dumps(shown[0] if len(shown) == 1 else shown, indent=2))
+        return 0
+    for place, (where, value) in enumerate(found):
+        if place:
+            print()
+        print("\n".join(describe(where, value)))
+    return 0
+
+
+def reload_(args: argparse.Namespace) -> int:
+    """`fairlead reload`."""
+    return change(args, "/api/reload?workers=1" if args.workers else "/api/reload")
+
+
+def drain(args: argparse.Namespace) -> int:
+    """`fairlead drain`."""
+    return change(args, "/api/drain")
+
+
+def change(args: argparse.Namespace, path: str) -> int:
+    """Ask for something and say what was done."""
+    value = ask(one(args), "POST", path, args)
+    if args.json:
+        print(json.dumps(value, indent=2))
+    elif value.get("error"):
+        for problem in value.get("problems") or [value["error"]]:
+            print(f"fairlead: {problem}", file=sys.stderr)
+        print(f"fairlead: {value.get('message', 'it was not done')}", file=sys.stderr)
+    else:
+        print(value.get("message", "done"))
+    return 1 if value.get("error") else 0
+
+
+def why_(args: argparse.Namespace) -> int:
+    """`fairlead why ID`."""
+    for where in servers(args):
+        value = ask(where, "GET", f"/api/requests/{quote(args.request, safe='')}", args, missing=True)
+        if value is not None:
+            print(json.dumps(value, indent=2) if args.json else "\n".join(explain(value)))
+            return 0
+    raise FairleadError(
+        f"no server remembers the request {args.request}", hint="[journey] keep says how many are remembered"
+    )
+
+
+# ---- for people
+
+
+def describe(where: str, value: dict[str, Any]) -> list[str]:
+    """The lines of one server's status."""
+    speed = "compiled" if value["compiled"] else "interpreted"
+    lines = [
+        f"Fairlead {value['version']} ({speed}, {value['loop']}), pid {value['pid']}, {value['state']}, up {span(value['uptime'])}"
+        + (f", {value['reloads']} reloads" if value["reloads"] else ""),
+        f"  admin    {where}",
+    ]
+    for one in value["listeners"]:
+        queue = one["queue"]
+        depth = f"   queue {queue['depth']}/{queue['limit']}" if queue["limit"] else ""
+        lines.append(f"  {one['name']:<8} {one['bind']}{depth}")
+    for one in value["workers"]:
+        lines.append(f"  worker {one['index']} pid {one['pid']}, {one['state']}, up {span(one['uptime'])}")
+    latency, verdict = value.get("latency", {}), value.get("verdict", {})
+    if latency.get("count"):
+        lines.append(
+            f"  latency  p50 {micros(latency['p50_us'])}, p90 {micros(latency['p90_us'])}, p99 {micros(latency['p99_us'])}"
+        )
+    if verdict.get("text"):
+        lines.append(f"  {verdict['text']}" + (f" {verdict['advice']}" if verdict.get("advice") else ""))
+    return lines
+
+
+def explain(value: dict[str, Any]) -> list[str]:
+    """The lines of one request's story, its steps as bars."""
+    lines = [
+        f"{value.get('method', '')} {value.get('target', '')} {value.get('status', '')}".strip(),
+        value.get("sentence", ""),
+    ]
+    steps = value.get("steps", [])
+    most = max((step["us"] for step in steps), default=0) or 1
+    for step in steps:
+        known = "" if step.get("quality", "exact") == "exact" else f"  ({step['quality']})"
+        lines.append(
+            f"  {step['name']:<10} {micros(step['us']):>9}  {'#' * max(1, round(40 * step['us'] / most))}{known}"
+        )
+    for step in value.get("custom", []):
+        lines.append(f"    own step {step['name']}: {micros(step['us'])}")
+    return [line for line in (*lines, value.get("advice", "")) if line]
+
+
+def span(seconds: float) -> str:
+    """A duration for people."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def micros(value: float) -> str:
+    """Microseconds for people."""
+    return f"{value / 1e6:.2f} s" if value >= 1e6 else f"{value / 1e3:.1f} ms" if value >= 1e3 else f"{value:.0f} us"
+
+
+# ---- finding and asking
+
+
+def servers(args: argparse.Namespace) -> list[str]:
+    """Where the servers meant are; at least one."""
+    named = args.admin or os.environ.get("FAIRLEAD_ADMIN", "")
+    if named:
+        return [named]
+    from fairlead.run.admin import folders
+    from fairlead.run.sockets import answers
+
+    paths = sorted({str(path) for folder in folders() for path in folder.glob("fairlead-*.sock")})
+    living = [path for path in paths if answers(path)]
+    for path in set(paths) - set(living):
+        with suppress(OSError):
+            os.unlink(path)
+    if not living:
+        raise NetError(
+            "no server is running here", step="dial", side="us", hint="name one: --admin unix:/path or http://host:port"
+        )
+    return [f"unix:{path}" for path in living]
+
+
+def one(args: argparse.Namespace) -> str:
+    """The one server meant."""
+    found = servers(args)
+    if len(found) > 1:
+        raise FairleadError(f"{len(found)} servers are running", hint=f"say which: --admin {' | '.join(found)}")
+    return found[0]
+
+
+class Unix(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=PATIENCE)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def connection(where: str) -> http.client.HTTPConnection:
+    """A connection to an admin address: unix:/path, /path or http://host:port."""
+    if where.startswith(("unix:", "/")):
+        return Unix(where.removeprefix("unix:"))
+    parts = urlsplit(where if "://" in where else f"http://{where}")
+    if parts.scheme != "http" or not parts.hostname:
+        raise FairleadError(f'"{where}" is no admin address', hint="write unix:/path or http://host:port")
+    return http.client.HTTPConnection(parts.hostname, parts.port or 9900, timeout=PATIENCE)
+
+
+def ask(where: str, method: str, path: str, args: argparse.Namespace, missing: bool = False) -> Any:
+    """One request to the admin. Its JSON; None for a 404 when it may be `missing`; raises FairleadError otherwise."""
+    token = args.token or os.environ.get("FAIRLEAD_TOKEN", "")
+    made = connection(where)
+    try:
+        made.request(method, path, headers={"authorization": f"Bearer {token}"} if token else {})
+        answer = made.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise NetError(
+            f"the server at {where} does not answer: {reason}", step="dial", side="us", hint="is it running?"
+        ) from None
+    finally:
+        made.close()
+    if answer.status == 404 and missing:
+        return None
+    if answer.status not in (200, 409):
+        raise FairleadError(body.decode(errors="replace").strip() or f"the admin answered {answer.status}")
+    return json.loads(body)

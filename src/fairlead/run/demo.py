@@ -1,0 +1,245 @@
+"""`fairlead demo`: the example shop over HTTPS, a second application behind a proxy, a little traffic, and the journey page.
+
+Everything is on loopback and ends with Ctrl-C. The traffic comes from a child process (`python -m fairlead.run.demo`), a
+handful of requests per second, some on kept connections, some on new ones, one of them reading slowly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import Any
+
+from fairlead.core.errors import FairleadError
+from fairlead.run import config as c
+
+EXAMPLES = """examples:
+  fairlead demo
+  fairlead demo --seconds 30      stop by itself
+"""
+CONFIG = """
+[server]
+workers = 2
+grace = "3s"
+[admin]
+page = "127.0.0.1:{page}"
+[log]
+access = "{access}"
+[[listener]]
+name = "shop"
+bind = "127.0.0.1:{https}"
+tls = "dev"
+[[listener]]
+name = "plain"
+bind = "127.0.0.1:{http}"
+[[route]]
+path = "/old"
+redirect = "/items"
+[[route]]
+path = "/hello"
+respond = "hello\\n"
+[[route]]
+path = "/stock/*"
+proxy = "stock"
+[[route]]
+path = "/*"
+app = "fairlead.run.shop.app:app"
+[[upstream]]
+name = "stock"
+servers = ["unix:{stock}"]
+"""
+PATHS = (
+    "/",
+    "/items",
+    "/items",
+    "/items/3",
+    "/items/5",
+    "/items/99",
+    "/stock/3",
+    "/stock/7",
+    "/report",
+    "/events",
+    "/old",
+)
+
+
+def register(subparsers: Any) -> None:
+    """Add `demo` to the command line."""
+    demo = subparsers.add_parser(
+        "demo", help="everything at once on loopback, with a page that shows it", epilog=EXAMPLES
+    )
+    demo.add_argument(
+        "--seconds", type=float, default=0, metavar="N", help="stop after this time (default: with Ctrl-C)"
+    )
+    demo.add_argument(
+        "--access-log", default="off", metavar="FILE", help="a file, - for standard output, or off (default: off)"
+    )
+    demo.add_argument("--quiet", action="store_true", help="generate no traffic")
+    demo.add_argument("--open", action="store_true", help="open the page in a browser")
+    demo.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """`fairlead demo`."""
+    if find_spec("fastapi") is None:
+        raise FairleadError("the demo's shop needs FastAPI", hint="pip install 'fairlead[demo]'")
+    with tempfile.TemporaryDirectory(prefix="fairlead-demo-") as folder:
+        return Demo(args, folder).run()
+
+
+class Demo:
+    """One demo: the server, the application behind it, and the traffic."""
+
+    def __init__(self, args: argparse.Namespace, folder: str) -> None:
+        self.args = args
+        self.folder = folder
+        self.stock = os.path.join(folder, "stock.sock")
+        self.children: list[subprocess.Popen[bytes]] = []
+        self.https, self.http, self.page = free(8443), free(8080), free(9900)
+
+    def config(self) -> c.Config:
+        """What the demo serves; the same text is shown by `--help` readers in docs/guide/running.md."""
+        from fairlead.run.load import loads
+
+        text = CONFIG.format(
+            page=self.page, https=self.https, http=self.http, stock=self.stock, access=self.args.access_log
+        )
+        return loads(text, "the demo")
+
+    def run(self) -> int:
+        """Serve until Ctrl-C, or for so many seconds."""
+        from fairlead.run.master import Master
+
+        self.start("-m", "fairlead", "run", "fairlead.run.shop.stock:app", "--bind", f"unix:{self.stock}",
+                   "--pattern", "single", "--page", "off", "--access-log", "off", quiet=True)  # fmt: skip
+        try:
+            return Master(self.config(), None, self.announce).run()
+        finally:
+            for child in self.children:
+                child.terminate()
+            for child in self.children:
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(5)
+                child.kill()
+
+    def start(self, *words: str, quiet: bool = False) -> None:
+        """A child in a process group of its own, so that Ctrl-C reaches us alone."""
+        log = subprocess.DEVNULL if quiet else None
+        self.children.append(
+            subprocess.Popen([sys.executable, *words], stdin=subprocess.DEVNULL, stderr=log, process_group=0)
+        )
+
+    def announce(self, master: Any) -> None:
+        """The URLs and things to try; then the traffic."""
+        from fairlead.net.certs import dev_ca
+
+        ca = dev_ca().ca_path
+        base, page = f"https://localhost:{self.https}", master.admin.page_url
+        print(f"""The Fairlead demo is running.
+
+  the journey page   {page}   (token {master.admin.token})
+  the shop           {base}/          (HTTPS with the development CA)
+  without TLS        http://localhost:{self.http}/
+  a second app       {base}/stock/1   (proxied over a unix socket)
+
+Try:
+  curl --cacert {ca} -i {base}/items        see Server-Timing
+  curl -k {base}/report                     slow: sql
+  curl -k {base}/stock/1                    pool, dial, upstream
+  fairlead status                           the same in the terminal
+
+Ctrl-C stops it.""", flush=True)  # fmt: skip
+        if not self.args.quiet:
+            self.start("-m", "fairlead.run.demo", str(self.https), ca)
+        if self.args.open:
+            import webbrowser
+
+            webbrowser.open(page)
+        if self.args.seconds:
+            timer = threading.Timer(self.args.seconds, os.kill, (os.getpid(), signal.SIGTERM))
+            timer.daemon = True
+            timer.start()
+
+
+def free(wanted: int) -> int:
+    """The wanted port if nobody has it, else the next one that is free."""
+    for port in range(wanted, wanted + 100):
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise FairleadError(f"no free port from {wanted} on", hint="stop another server")
+
+
+# ---- the traffic
+
+
+async def traffic(port: int, context: ssl.SSLContext) -> None:
+    """A few visitors, until somebody stops us."""
+    await asyncio.gather(*(visitor(port, context) for _ in range(3)), slow_reader(port, context))
+
+
+async def visitor(port: int, context: ssl.SSLContext) -> None:
+    """Comes, looks at some pages on one connection, leaves, comes again."""
+    while True:
+        with suppress(OSError, asyncio.IncompleteReadError, ssl.SSLError):
+            reader, writer = await asyncio.open_connection("localhost", port, ssl=context, family=socket.AF_INET)
+            for _ in range(random.randrange(2, 9)):
+                await asyncio.sleep(random.expovariate(2))
+                await ask(reader, writer, random.choice(PATHS))
+            writer.close()
+        await asyncio.sleep(0.5)
+
+
+async def slow_reader(port: int, context: ssl.SSLContext) -> None:
+    """Takes a large answer slowly: the time spent waiting for a client."""
+    while True:
+        await asyncio.sleep(7)
+        with suppress(OSError, asyncio.IncompleteReadError, ssl.SSLError):
+            reader, writer = await asyncio.open_connection(
+                "localhost", port, ssl=context, family=socket.AF_INET, limit=4096
+            )
+            writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            while await reader.read(65536):
+                await asyncio.sleep(0.05)
+            writer.close()
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> None:
+    """One request and its whole answer."""
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    if b"content-length:" in head:
+        await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
+        return
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        await reader.readexactly(size + 2)
+    await reader.readuntil(b"\r\n")
+
+
+def main() -> None:
+    """The child that makes the traffic; it ends when its parent does."""
+    from fairlead.run.worker import die_with_master
+
+    die_with_master()
+    context = ssl.create_default_context(cafile=sys.argv[2])
+    with suppress(KeyboardInterrupt):
+        asyncio.run(traffic(int(sys.argv[1]), context))
+
+
+if __name__ == "__main__":
+    main()
