@@ -41,7 +41,7 @@ class Recorder(Sink):
     """Writes down every word. `words` joins body pieces, so that it does not depend on how bytes were split.
 
     `on_head(codec, stream, message)`, if given, is called from inside each final head, as a handler would be.
-    `credit`: body bytes are credited at once, as by a reader that takes everything.
+    `credit`: body bytes are credited at once, as by a reader that takes everything. `pieces` counts calls of `data`.
     """
 
     def __init__(self, credit: bool = True) -> None:
@@ -50,6 +50,7 @@ class Recorder(Sink):
         self.codec: Codec | None = None
         self.on_head: Callable | None = None
         self.credit = credit
+        self.pieces = 0
 
     def head(self, stream: int, message: object, end: bool) -> None:
         self.messages.append(message)
@@ -67,6 +68,7 @@ class Recorder(Sink):
 
     def data(self, stream: int, chunk: bytes, end: bool) -> None:
         assert type(chunk) is bytes and (chunk or end)
+        self.pieces += 1
         last = self.words[-1] if self.words else ()
         if last[:2] == ("body", stream):
             self.words[-1] = ("body", stream, last[2] + chunk)

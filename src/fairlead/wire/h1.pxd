@@ -61,9 +61,11 @@ cdef class H1(Codec):
     @cython.locals(phase=cython.int)
     cpdef eof(self, long long now, long long stream=*)
     cdef eof_in_head(self)
+    cdef cut_short(self)
     cdef cut(self, object error)
     cpdef bytes detach(self)
 
+    @cython.locals(limit=cython.longlong)
     cpdef long long deadline(self)
     cdef long long body_deadline(self)
     @cython.locals(due=cython.longlong)

@@ -122,6 +122,8 @@ class H1(Codec):
             self.sink.room(self.stream)
         if at < len(data):
             self.hear(data, at)
+        if self.ended and not self.more and not self.finished:
+            self.cut_short()
         self.look()
 
     def hear(self, data, at):
@@ -361,6 +363,9 @@ class H1(Codec):
         if not self.keep or self.closing or self.spoiled:
             self.finished = True
             return
+        if self.ended and not self.buffer:
+            self.finished = True
+            return
         self.hearing = _HEAD
         self.saying = _IDLE
         self.parser.start()
@@ -390,11 +395,19 @@ class H1(Codec):
             self.heard(0, 0)
             self.sink.end(self.stream, None)
         elif phase == _HEARD:
-            self.closing = True
-            if not self.client:
+            if self.client:
+                self.spoiled = True
+            else:
                 why = NetError("the client closed its side before the answer", step="receive", status=499)
                 self.sink.reset(self.stream, why, "read")
-        elif phase == _HEAD:
+        else:
+            self.cut_short()
+
+    def cut_short(self):
+        """The peer closed, and what it sent ends here: an error when that is inside a message."""
+        if self.hearing == _HEARD or self.hearing == _TUNNEL:
+            return
+        if self.hearing == _HEAD:
             self.eof_in_head()
         elif self.dropping:
             self.finished = True
@@ -433,13 +446,12 @@ class H1(Codec):
         if self.hearing == _HEAD:
             if self.first_byte and not self.client:
                 return self.first_byte + limits.header if limits.header else 0
-            if self.client:
-                return self.idle_since + limits.idle if self.saying == _IDLE and self.idle_since and limits.idle else 0
-            if self.stream:
-                return self.idle_since + limits.idle if limits.idle else 0
+            if self.client and self.saying != _IDLE:
+                return 0
             if not self.idle_since:
                 self.idle_since = self.now
-            return self.idle_since + limits.header if limits.header else 0
+            limit = limits.idle if self.client or self.stream else limits.header
+            return self.idle_since + limit if limit else 0
         if self.client or not self.wants_read:
             return 0
         return self.body_deadline()
@@ -462,7 +474,8 @@ class H1(Codec):
         if not due or now < due:
             return
         if self.hearing != _HEAD:
-            rule = "slow-body" if now >= self.body_last + self.limits.body_idle > 0 else "slow-rate"
+            paused = self.limits.body_idle and now >= self.body_last + self.limits.body_idle
+            rule = "slow-body" if paused else "slow-rate"
         elif self.first_byte and not self.client:
             rule = "slow-head"
         else:
