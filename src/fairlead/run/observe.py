@@ -350,6 +350,8 @@ def moment(old: Sample, new: Sample) -> dict[str, Any]:
         "seconds": round((new.at - old.at) / 1e9, 3),
         "requests": max(0, new.totals.get("requests", 0) - old.totals.get("requests", 0)),
         "errors": max(0, errors),
+        "in_flight": new.totals.get("in_flight", 0),
+        "open": new.totals.get("open", 0),
         "heat": [sum(counts[i : i + 8]) for i in range(0, h.BUCKETS, 8)],
         **timing(counts),
     }

@@ -239,7 +239,8 @@ def explain(record: dict[str, Any], times: dict[str, int], total: int, pid: int 
         return "Its times are not known.", ""
     step = max(times, key=lambda name: times[name])
     share = min(1.0, times[step] / total)
-    sentence = f"{human(total)}, {human(times[step])} of it ({share:.0%}) in {step}: {MEANING[step]}."
+    part = "nearly all of it" if share > 0.99 else f"{human(times[step])} of it ({share:.0%})"
+    sentence = f"{human(total)}, {part} in {step}: {MEANING[step]}."
     custom = max(record["custom"], key=lambda c: c[2], default=None)
     if step == "process" and custom and custom[2] * 2 > times[step]:
         sentence += f" Most of that was its own step “{custom[0]}” ({human(custom[2])})."
