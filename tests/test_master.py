@@ -1,0 +1,227 @@
+"""What the master is made of: the control channel, the book of sockets, the sockets themselves, changed files."""
+
+import asyncio
+import os
+import socket
+
+import pytest
+
+from fairlead.core.errors import NetError
+from fairlead.run import config as c
+from fairlead.run import plan as plans
+from fairlead.run import sockets
+from fairlead.run.channel import Channel
+from fairlead.run.fresh import Files
+from fairlead.run.holder import Holder
+from fairlead.run.load import loads
+from fairlead.run.units import Address
+
+OPTIONS = c.Socket()
+
+
+def plan(*binds: str, workers: int = 2, name: str = "web") -> plans.Plan:
+    shown = ", ".join(f'"{bind}"' for bind in binds)
+    text = f'[server]\nworkers = {workers}\n[[listener]]\nname = "{name}"\nbind = [{shown}]\n[[route]]\nrespond = 404\n'
+    return plans.make(loads(text, "fairlead.toml"))
+
+
+@pytest.fixture
+def holder():
+    book = Holder()
+    yield book
+    book.close()
+
+
+def ends() -> tuple[Channel, Channel]:
+    ours, theirs = Channel.pair()
+    return ours, Channel(theirs)
+
+
+# ---- the channel
+
+
+def test_messages_arrive_whole_and_in_order():
+    ours, theirs = ends()
+    for number in range(50):
+        ours.say("count", number=number, text="x" * number * 10)
+    assert [theirs.read()[1]["number"] for _ in range(50)] == list(range(50))
+
+
+def test_descriptors_arrive_with_their_own_message():
+    ours, theirs = ends()
+    first, second = socket.socketpair()
+    ours.say("none")
+    ours.say("one", [first.fileno()])
+    ours.say("two", [first.fileno(), second.fileno()])
+    assert [len(theirs.read()[2]) for _ in range(3)] == [0, 1, 2]
+
+
+def test_a_message_larger_than_the_socket_takes_arrives_once_the_other_end_reads():
+    async def main():
+        loop = asyncio.get_running_loop()
+        ours, theirs = ends()
+        heard = loop.create_future()
+        ours.watch(loop, lambda *message: None, lambda: None)
+        ours.say("large", data=b"x" * 5_000_000)
+        assert ours.waiting
+        theirs.watch(loop, lambda word, values, fds: heard.set_result(len(values["data"])), lambda: None)
+        assert await asyncio.wait_for(heard, 20) == 5_000_000
+
+    asyncio.run(main())
+
+
+def test_the_end_of_the_other_side_is_heard_after_its_last_message():
+    async def main():
+        loop = asyncio.get_running_loop()
+        ours, theirs = ends()
+        said, over = [], loop.create_future()
+        theirs.say("last")
+        theirs.close()
+        ours.watch(loop, lambda word, values, fds: said.append(word), lambda: over.set_result(list(said)))
+        assert await asyncio.wait_for(over, 20) == ["last"]
+
+    asyncio.run(main())
+
+
+def test_speaking_to_nobody_raises_nothing():
+    ours, theirs = ends()
+    theirs.close()
+    ours.say("anybody")
+    with pytest.raises(EOFError):
+        ours.read()
+
+
+# ---- the book of sockets
+
+
+def test_reuseport_opens_one_socket_per_worker_on_the_same_port(holder):
+    holder.open(plan("127.0.0.1:0", workers=3))
+    (held,) = holder.held.values()
+    assert len({sock.getsockname() for sock in held.socks}) == 1 and len(held.socks) == 3
+
+
+def test_more_workers_add_sockets_and_fewer_close_none(holder):
+    holder.open(plan("127.0.0.1:0", workers=1))
+    (held,) = holder.held.values()
+    first = held.socks[0].fileno()
+    for workers, sockets_open in ((3, 3), (2, 3)):
+        new = plan("127.0.0.1:0", workers=workers)
+        holder.prepare(new)
+        holder.settle(new)
+        assert len(held.socks) == sockets_open and held.socks[0].fileno() == first
+    _, all_of = zip(*(holder.share(new, index) for index in range(2)))
+    assert sum(len(fds) for fds in all_of) == 3
+
+
+def test_what_was_opened_for_a_plan_that_is_not_served_is_closed_again(holder, tmp_path):
+    holder.open(plan("127.0.0.1:0"))
+    path = tmp_path / "new.sock"
+    added = holder.prepare(plan("127.0.0.1:0", f"unix:{path}"))
+    assert path.exists()
+    holder.forget(added)
+    assert not path.exists() and len(holder.held) == 1
+
+
+def test_an_address_that_cannot_be_bound_leaves_the_others_as_they_were(holder, tmp_path):
+    holder.open(plan("127.0.0.1:0"))
+    with pytest.raises(NetError):
+        holder.prepare(plan("127.0.0.1:0", f"unix:{tmp_path}/a.sock", f"unix:{tmp_path}/none/b.sock"))
+    assert len(holder.held) == 1 and not (tmp_path / "a.sock").exists()
+
+
+def test_an_address_that_is_no_longer_served_is_closed(holder, tmp_path):
+    holder.open(plan("127.0.0.1:0", f"unix:{tmp_path}/a.sock"))
+    holder.settle(plan("127.0.0.1:0"))
+    assert not (tmp_path / "a.sock").exists() and len(holder.bound()) == 1
+
+
+# ---- the sockets
+
+
+def test_a_taken_port_is_refused_and_its_holder_named_even_with_reuseport():
+    (first,) = sockets.open_all(Address("127.0.0.1", 0), 1, 8, OPTIONS)
+    first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    with first, pytest.raises(NetError, match=rf"taken by .*\(pid {os.getpid()}\)"):
+        sockets.open_all(Address("127.0.0.1", first.getsockname()[1]), 2, 8, OPTIONS)
+
+
+def test_an_address_of_another_machine_says_so():
+    with pytest.raises(NetError, match="does not have the address"):
+        sockets.open_all(Address("192.0.2.1", 0), 1, 8, OPTIONS)
+
+
+def test_a_name_that_does_not_resolve_says_so():
+    with pytest.raises(NetError, match=r"cannot bind no\.such\.name\.invalid"):
+        sockets.open_all(Address("no.such.name.invalid", 1), 1, 8, OPTIONS)
+
+
+def test_accepted_connections_inherit_the_options():
+    options = c.Socket(nodelay=True, keepalive=7.0, rcvbuf=65536)
+    (sock,) = sockets.open_all(Address("127.0.0.1", 0), 1, 8, options)
+    sock.setblocking(True)
+    with sock, socket.create_connection(sock.getsockname()):
+        taken, _ = sock.accept()
+        with taken:
+            assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert taken.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 7
+            assert taken.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 65536
+
+
+def test_an_unknown_congestion_control_is_named():
+    with pytest.raises(NetError, match="congestion control none-such"):
+        sockets.open_all(Address("127.0.0.1", 0), 1, 8, c.Socket(congestion="none-such"))
+
+
+def test_ipv4_and_ipv6_can_have_the_same_port():
+    (four,) = sockets.open_all(Address("0.0.0.0", 0), 1, 8, OPTIONS)
+    with four:
+        try:
+            (six,) = sockets.open_all(Address("::", four.getsockname()[1]), 1, 8, OPTIONS)
+        except NetError as error:
+            pytest.skip(f"no IPv6 here: {error}")
+        six.close()
+
+
+def test_the_accept_queue_is_seen():
+    (sock,) = sockets.open_all(Address("127.0.0.1", 0), 1, 8, OPTIONS)
+    with sock, socket.create_connection(sock.getsockname()), socket.create_connection(sock.getsockname()):
+        assert sockets.queue_depth(sock) == (2, 8)
+
+
+def test_a_unix_socket_that_answers_is_not_taken_away(tmp_path):
+    address = Address("", 0, str(tmp_path / "a.sock"))
+    with sockets.open_unix(address, 8):
+        with pytest.raises(NetError, match="another process listens"):
+            sockets.open_unix(address, 8)
+    again = sockets.open_unix(address, 8, 0o600)
+    with again:
+        assert os.stat(address.path).st_mode & 0o777 == 0o600
+        made = sockets.identity(again)
+    os.rename(address.path, tmp_path / "moved.sock")
+    (tmp_path / "a.sock").write_text("")
+    sockets.unlink(address.path, made)
+    assert (tmp_path / "a.sock").exists(), "only what we made is removed"
+
+
+def test_a_file_in_the_way_of_a_unix_socket_is_left_alone(tmp_path):
+    (tmp_path / "a.sock").write_text("precious")
+    with pytest.raises(NetError, match="a file is in the way"):
+        sockets.open_unix(Address("", 0, str(tmp_path / "a.sock")), 8)
+    assert (tmp_path / "a.sock").read_text() == "precious"
+
+
+# ---- changed files
+
+
+def test_a_changed_a_new_and_a_removed_file_are_seen_once(tmp_path):
+    (tmp_path / "a.py").write_text("1")
+    files = Files([str(tmp_path)])
+    assert files.changed() == ""
+    os.utime(tmp_path / "a.py", (1, 1))
+    assert files.changed().endswith("a.py") and files.changed() == ""
+    (tmp_path / "b.py").write_text("")
+    assert files.changed().endswith("b.py")
+    (tmp_path / "b.py").unlink()
+    (tmp_path / "notes.txt").write_text("")
+    assert files.changed().endswith("b.py") and files.changed() == ""
