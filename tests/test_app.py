@@ -582,6 +582,23 @@ def test_half_closing_after_the_request_is_disconnect_but_the_answer_is_still_se
     run(scenario)
 
 
+def test_an_app_that_gives_up_on_disconnect_is_not_to_blame():
+    async def scenario():
+        async def app(scope, receive, send):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        peer = serving(app)
+        peer.get()
+        await settle(peer)
+        peer.conn.reset(peer.stream, NetError("half-closed", step="receive"), "read")
+        await settle(peer)
+        assert peer.status == 499
+        assert peer.watcher.broken == []
+
+    run(scenario)
+
+
 def test_a_cancelled_task_answers_and_is_forgotten():
     async def scenario():
         async def app(scope, receive, send):

@@ -448,6 +448,10 @@ class Cycle(Answer):
         """The application returned."""
         if self.complete or self.gone:
             return
+        if self.half and not self.exchange.said_head:
+            self.complete = True  # it was told that nobody listens any more, and believed it
+            self.exchange.fail(NetError("the client closed its side before the answer", step="receive", status=499))
+            return
         if self.response is None:
             text = "the app returned without a response"
             hint = "send http.response.start and http.response.body before returning"
