@@ -11,7 +11,10 @@ from django.urls import path
 settings.configure(
     SECRET_KEY="only for tests", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], DATA_UPLOAD_MAX_MEMORY_SIZE=None,
     MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
-    LOGGING={"version": 1, "handlers": {"err": {"class": "logging.StreamHandler"}}, "root": {"handlers": ["err"]}},
+    LOGGING={
+        "version": 1, "disable_existing_loggers": False,
+        "handlers": {"err": {"class": "logging.StreamHandler"}}, "root": {"handlers": ["err"]},
+    },
 )  # fmt: skip
 SEEN = {"background": 0, "left": 0}
 TASKS = set()
