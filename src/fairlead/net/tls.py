@@ -244,12 +244,14 @@ def self_test() -> None:
 
 # ---- engines ---------------------------------------------------------------------------------------------------------
 
-_NEVER_READ = ssl.MemoryBIO()  # wrap_bio wants a pair; the fast engine replaces it at once, so all share this one
+# wrap_bio wants a pair; the fast engine replaces it at once, so all share this one. Two of them: given one for both
+# directions, CPython takes a reference more than OpenSSL gives back.
+_NEVER_READ, _NEVER_WRITTEN = ssl.MemoryBIO(), ssl.MemoryBIO()
 
 
 def wrap(context: ssl.SSLContext, server: bool, name: str | None) -> ssl.SSLObject:
     """An SSLObject that only lends its SSL."""
-    return context.wrap_bio(_NEVER_READ, _NEVER_READ, server_side=server, server_hostname=name)
+    return context.wrap_bio(_NEVER_READ, _NEVER_WRITTEN, server_side=server, server_hostname=name)
 
 
 class Engine:
@@ -436,9 +438,13 @@ class PlainEngine(Engine):
         if self.said_bye or self.failed is not None or self.facts is None:
             refuse_write(self)
             return
-        sent = 0
-        while sent < len(data):
-            sent += self.ssl_object.write(memoryview(data)[sent:])
+        sent, view = 0, memoryview(data)
+        try:
+            while sent < len(data):
+                sent += self.ssl_object.write(view[sent:])
+        except ssl.SSLError as error:
+            self.failed = explain(error.reason or "", 0, self, b"")
+            raise self.failed from None
 
     def take(self) -> bytes:
         if self.failed is not None and self.failed.plain_http:
