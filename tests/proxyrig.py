@@ -14,7 +14,7 @@ from fairlead.serve.upstream import Settings, Upstream
 from fairlead.wire.h1 import H1
 
 SECOND = 1_000_000_000
-DEADLINE = 10.0
+DEADLINE = 3.0
 
 
 class Notes(Observer):

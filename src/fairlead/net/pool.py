@@ -59,9 +59,8 @@ class Asker(Watcher):
         if now < self.until:
             self.pool.poller.wheel.add(self.until, self)
             return
-        self.pool.forget(self)
         client = self.client
-        self.client = None
+        self.pool.forget(self)
         client.denied(Refused("no connection to the upstream became free in time", status=503, after=1))
 
 
