@@ -5,6 +5,8 @@ One source, two speeds: when there is no C compiler the same files install and r
 """
 
 import os
+import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +15,10 @@ from setuptools.command.build_ext import build_ext
 
 SOURCE = Path("src")
 REQUIRE = os.environ.get("FAIRLEAD_REQUIRE_COMPILED") == "1"
+WITHOUT_JOURNEY = os.environ.get("FAIRLEAD_WITHOUT_JOURNEY") == "1"  # for the bench only
 SKIP = os.environ.get("FAIRLEAD_SKIP_COMPILE") == "1"
+JOBS = min(os.cpu_count() or 1, 8)
+COLD = ("core/slab", "core/histogram", "net/pool", "serve/pick", "serve/upstream", "serve/forwarded")  # -O1 will do
 DIRECTIVES = {"language_level": 3, "embedsignature": True, "embedsignature.format": "python"}
 
 
@@ -25,6 +30,24 @@ def compiled_sources():
     return [p for p in found if not only or str(p.relative_to(SOURCE / "fairlead")).startswith(only)]
 
 
+def without_journey():
+    """A copy of the sources where every line that ends with `# journey` does nothing: the difference is the cost."""
+    target = Path("build/without-journey")
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(SOURCE, target)
+    for path in target.rglob("*.py"):
+        path.write_text(re.sub(r"^(\s*)\S.*  # journey$", r"\1pass", path.read_text(), flags=re.M))
+    return target
+
+
+def flags_for(path):
+    """Compiler flags of one module: no debug information, and less optimising where nothing is hot."""
+    if sys.platform == "win32":
+        return []
+    cold = str(path.relative_to(SOURCE / "fairlead")).startswith(COLD)
+    return ["-O1" if cold else "-O2", "-g0", "-fno-plt", "-w"]
+
+
 def extensions():
     if SKIP:
         return []
@@ -34,31 +57,39 @@ def extensions():
         if REQUIRE:
             raise
         return []
-    macros = [("CYTHON_TRACE", "0")]
-    if os.environ.get("FAIRLEAD_WITHOUT_JOURNEY") == "1":  # bench only: what the journey costs, counted in instructions
-        macros.append(("FAIRLEAD_WITHOUT_JOURNEY", "1"))
+    source = without_journey() if WITHOUT_JOURNEY else SOURCE
     modules = [
         Extension(
             ".".join(path.relative_to(SOURCE).with_suffix("").parts),
-            [str(path)],
-            define_macros=macros,
-            extra_compile_args=["-O2", "-g0", "-fno-plt", "-w"] if sys.platform != "win32" else [],
+            [str(source / path.relative_to(SOURCE))],
+            extra_compile_args=flags_for(path),
             extra_link_args=["-Wl,-z,now"] if sys.platform == "linux" else [],
             libraries=["dl"] if sys.platform == "linux" else [],
         )
         for path in compiled_sources()
     ]
     try:
-        return cythonize(modules, compiler_directives=DIRECTIVES, build_dir=os.environ.get("FAIRLEAD_CYTHON_DIR", "build/cython"), include_path=[str(SOURCE)], quiet=True)
+        return cythonize(
+            modules,
+            compiler_directives=DIRECTIVES,
+            build_dir=os.environ.get("FAIRLEAD_CYTHON_DIR", "build/cython"),
+            include_path=[str(source)],
+            quiet=True,
+            nthreads=JOBS,
+        )
     except Exception as error:
         if REQUIRE:
             raise
-        print(f"fairlead: Cython could not translate the sources, so this install runs interpreted ({error})", file=sys.stderr)
+        print(f"fairlead: Cython failed, so this install runs interpreted ({error})", file=sys.stderr)
         return []
 
 
 class MaybeBuild(build_ext):
     """A compiler that is missing or fails leaves an interpreted install, unless compiling is required."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or JOBS
 
     def run(self):
         try:
@@ -76,9 +107,6 @@ class MaybeBuild(build_ext):
         if REQUIRE:
             raise error
         print(f"fairlead: not compiled, so this install runs interpreted ({error})", file=sys.stderr)
-
-    def copy_extensions_to_source(self):
-        super().copy_extensions_to_source()
 
     def get_outputs(self):
         return [path for path in super().get_outputs() if os.path.exists(path)]
