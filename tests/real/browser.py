@@ -1,4 +1,4 @@
-"""A real Chromium driven over its DevTools pipe (descriptors 3 and 4, JSON ended by NUL): no port, no WebSocket, no library."""
+"""A real Chromium driven over its DevTools pipe (descriptors 3 and 4, JSON ended by NUL): no port and no library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from typing import Any, Self
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
+    "--remote-debugging-pipe",
 ]  # fmt: skip
 
 
@@ -34,7 +35,7 @@ class Browser:
         self.into, to_write = os.pipe()
         program = chromium()
         assert program, "Chromium is not installed"
-        flags = [f"--user-data-dir={self.profile}", f"--window-size={width},{height}", *(["--force-dark-mode"] if dark else [])]
+        flags = [f"--user-data-dir={self.profile}", f"--window-size={width},{height}"]
         command = f'exec 3<&{to_read} 4>&{to_write}; exec "$0" "$@"'
         self.process = subprocess.Popen(
             ["/bin/bash", "-c", command, program, *FLAGS, *flags, "about:blank"],

@@ -10,8 +10,8 @@ Rules
    never as slow: how long they last says nothing.
 4. A record is written number last (see core.slab, rule 3). The slowest are kept in a ring of their own until they are
    `SLOW_KEPT` old or slower ones come.
-5. What no exchange tells (in flight, running now) is looked at by `beat`, once a second; how late the event loop comes to
-   its timers is measured by `tick`, ten times a second. A loop that stands still is seen by its old heartbeat.
+5. What no exchange tells (in flight, running now) is looked at by `beat`, once a second; how late the event loop comes
+   to its timers is measured by `tick`, ten times a second. A loop that stands still is seen by its old heartbeat.
 """
 
 from __future__ import annotations

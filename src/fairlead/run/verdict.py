@@ -88,14 +88,17 @@ def blocked(seen: Any) -> Finding | None:
     turns = seen.recent("turn")
     if not sum(turns):
         return None
-    p50, worst = h.percentiles(turns, (0.5, 1.0))
+    p50, p90, worst = h.percentiles(turns, (0.5, 0.9, 1.0))
     if p50 < TURN_MEDIAN and worst < TURN_WORST:
         return None
     guilty = busiest(seen)
     who = f" Most time is spent in route {guilty['name']}." if guilty else ""
     text = f"The event loop is blocked: it comes {human(p50)} late (median), {human(worst)} (worst).{who}"
     advice = "move blocking work to a thread, or run the app as WSGI"
-    return finding("bad", "loop-blocked", text, advice, p50_ns=p50, worst_ns=worst)
+    level = (
+        "bad" if p50 >= TURN_MEDIAN or p90 >= TURN_WORST else "watch"
+    )  # once in ten seconds is worth a look, no more
+    return finding(level, "loop-blocked", text, advice, p50_ns=p50, worst_ns=worst)
 
 
 def failing(seen: Any) -> Finding | None:

@@ -1,4 +1,4 @@
-"""Admin: the HTTP API of a running server and its page. The master serves it on a private socket, and on TCP if asked to.
+"""Admin: the HTTP API of a running server and its page, served by the master: on a private socket, on TCP if asked to.
 
     GET  /                    the page              GET  /api/status            the process, its workers and listeners
     GET  /api/stream          the page's data, SSE  GET  /api/frame             the same once
@@ -57,9 +57,9 @@ Fields = list[tuple[bytes, bytes]]
 class Admin(Handler):
     """See the module.
 
-    `observation` is a run.observe.Observation; `exposition` makes /metrics of it. `control` has `status() -> dict`, and the
-    coroutine methods `reload(force)` and `drain()` that return a dict. `page` is {path: (content type, bytes)}. `hosts` are
-    the names that the TCP address may be called by (loopback's always may); None: a trusted unix socket.
+    `observation` is a run.observe.Observation; `exposition` makes /metrics of it. `control` has `status() -> dict`, and
+    the coroutine methods `reload(force)` and `drain()` that return a dict. `page` is {path: (content type, bytes)}.
+    `hosts` are the names that the TCP address may be called by (loopback's always may); None: a trusted unix socket.
     """
 
     def __init__(
