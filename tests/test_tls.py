@@ -420,7 +420,7 @@ def test_defaults_are_mozillas_intermediate_and_keep_middlebox_compatibility(kin
     context = server_of(ca).context
     assert (context.minimum_version, context.maximum_version) == (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
     assert context.options & ssl.OP_NO_RENEGOTIATION and context.options & ssl.OP_NO_COMPRESSION
-    assert not context.options & ssl.OP_CIPHER_SERVER_PREFERENCE
+    assert context.options & ssl.OP_CIPHER_SERVER_PREFERENCE
     assert context.options & ssl.OP_ENABLE_MIDDLEBOX_COMPAT
     old = [c["name"] for c in context.get_ciphers() if c["protocol"] != "TLSv1.3"]
     assert old and all(name.startswith("ECDHE-") and c_aead(name) for name in old)

@@ -99,6 +99,7 @@ cdef void (*SSL_CTX_set_alpn_select_cb)(P, AlpnChoose, P) noexcept
 cdef int (*SSL_CTX_set_tlsext_ticket_key_evp_cb)(P, TicketKey) noexcept
 cdef int (*SSL_CTX_set_ex_data)(P, int, P) noexcept
 cdef P (*SSL_CTX_get_ex_data)(P, int) noexcept
+cdef int (*SSL_CTX_set_ciphersuites)(P, const char*) noexcept
 cdef P (*SSL_load_client_CA_file)(const char*) noexcept
 cdef void (*SSL_CTX_set_client_CA_list)(P, P) noexcept
 cdef int (*CRYPTO_get_ex_new_index)(int, long, P, P, P, ExFree) noexcept
@@ -188,12 +189,14 @@ cdef int bind_ssl() except -1:
 
 cdef int bind_context() except -1:
     global SSL_CTX_ctrl, SSL_CTX_set_alpn_select_cb, SSL_CTX_set_tlsext_ticket_key_evp_cb, SSL_CTX_set_ex_data
+    global SSL_CTX_set_ciphersuites
     global SSL_CTX_get_ex_data, SSL_load_client_CA_file, SSL_CTX_set_client_CA_list, CRYPTO_get_ex_new_index
     SSL_CTX_ctrl = <long (*)(P, int, long, void*) noexcept>symbol("SSL_CTX_ctrl")
     SSL_CTX_set_alpn_select_cb = <void (*)(P, AlpnChoose, P) noexcept>symbol("SSL_CTX_set_alpn_select_cb")
     SSL_CTX_set_tlsext_ticket_key_evp_cb = <int (*)(P, TicketKey) noexcept>symbol("SSL_CTX_set_tlsext_ticket_key_evp_cb")
     SSL_CTX_set_ex_data = <int (*)(P, int, P) noexcept>symbol("SSL_CTX_set_ex_data")
     SSL_CTX_get_ex_data = <P (*)(P, int) noexcept>symbol("SSL_CTX_get_ex_data")
+    SSL_CTX_set_ciphersuites = <int (*)(P, const char*) noexcept>symbol("SSL_CTX_set_ciphersuites")
     SSL_load_client_CA_file = <P (*)(const char*) noexcept>symbol("SSL_load_client_CA_file")
     SSL_CTX_set_client_CA_list = <void (*)(P, P) noexcept>symbol("SSL_CTX_set_client_CA_list")
     CRYPTO_get_ex_new_index = <int (*)(int, long, P, P, P, ExFree) noexcept>symbol("CRYPTO_get_ex_new_index")
@@ -519,6 +522,15 @@ def set_groups(context, str names) -> bool:
     ERR_clear_error()
     cdef bytes text = names.encode()
     cdef bint known = SSL_CTX_ctrl(pointer(context), 92, 0, PyBytes_AS_STRING(text)) == 1   # SET_GROUPS_LIST
+    ERR_clear_error()
+    return known
+
+
+def set_suites(context, str names) -> bool:
+    """TLS 1.3 cipher suites in order of preference, colons between."""
+    ERR_clear_error()
+    cdef bytes text = names.encode()
+    cdef bint known = SSL_CTX_set_ciphersuites(pointer(context), PyBytes_AS_STRING(text)) == 1
     ERR_clear_error()
     return known
 

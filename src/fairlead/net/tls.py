@@ -17,8 +17,8 @@ Rules
 - TLS 1.2 answers close_notify at once and drops what was not sent (RFC 5246 7.2.1). In TLS 1.3 only the peer's
   direction is closed (RFC 8446 6.1): an answer may still be finished, then `close()`.
 - Options are added (`|=`), never assigned: assigning would clear middlebox compatibility (RFC 8446 D.4).
-- Defaults are Mozilla's "intermediate" without DHE: TLS 1.2 and 1.3, ECDHE with AEAD, X25519, P-256, P-384, the
-  client's order of ciphers, no renegotiation, no compression, tickets.
+- Defaults are Mozilla's "intermediate" without DHE: TLS 1.2 and 1.3, ECDHE with AEAD, X25519, P-256, P-384, no
+  renegotiation, no compression, tickets. The order is ours, as scanners ask; ChaCha20 for those who put it first.
 - Ticket keys are mixed with the rules for client certificates, so a ticket of a listener without them opens nothing
   on a listener that wants them.
 """
@@ -46,6 +46,8 @@ MOZILLA_INTERMEDIATE = ":".join(
     for kind in ("ECDSA", "RSA")
 )
 GROUPS = ("X25519MLKEM768:X25519:P-256:P-384", "X25519:P-256:P-384")  # the first needs OpenSSL 3.5
+SUITES = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+OP_PRIORITIZE_CHACHA = 1 << 21  # ChaCha20 for clients that put it first, because they lack AES instructions
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 # (major, minor) of CPython -> sizes of _SSLContext and _SSLSocket for which the two pointers were seen where we read
 # them
@@ -542,6 +544,7 @@ def harden(context: ssl.SSLContext, least: str, most: str, ciphers: str) -> None
     except ssl.SSLError:
         raise ConfigError(f"OpenSSL knows none of the ciphers {ciphers!r}", hint="see `openssl ciphers`") from None
     if engine_kind() == "openssl":
+        _libssl.set_suites(context, SUITES)
         for groups in GROUPS:
             if _libssl.set_groups(context, groups):
                 break
@@ -610,7 +613,7 @@ class ServerTls:
         """Everything but the certificate."""
         given = self.settings
         harden(context, given.min, given.max, given.ciphers)
-        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+        context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | OP_PRIORITIZE_CHACHA
         if self.alpn:
             context.set_alpn_protocols(list(self.alpn))
         if not given.tickets:
