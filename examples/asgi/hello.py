@@ -55,4 +55,4 @@ async def count(send):
             await send({"type": "http.response.body", "body": b"%d\n" % number, "more_body": True})
             await asyncio.sleep(0.5)
     except OSError:  # the client is gone
-        print(f"the client left after {number}")
+        print(f"the client left after {number}", flush=True)
