@@ -2,14 +2,15 @@ cimport cython
 from fairlead.core.codec cimport Codec, Sink
 from fairlead.core.message cimport Common, Request, Response
 from fairlead.wire.h1body cimport Chunks, size_line
-from fairlead.wire.h1head cimport Head, clean, clean_target, kind_of, token
+from fairlead.wire.h1bytes cimport clean, clean_target, token
+from fairlead.wire.h1head cimport Head
+from fairlead.wire.h1say cimport Given, last_chunk, status_line
 
 cdef int _HEAD, _LENGTH, _CHUNKED, _TRAILER, _UNTIL_CLOSE, _HEARD, _TUNNEL
 cdef int _IDLE, _WAIT, _SAY_LENGTH, _SAY_CHUNKED, _SAY_UNTIL_CLOSE, _SWALLOW, _SAID, _SAY_TUNNEL
 cdef int _INTERIM, _FINAL
 cdef int _SMALL, _KEEP
 cdef long long _SECOND
-cdef dict _LINES
 
 cdef class H1(Codec):
     cdef public Common common
@@ -26,7 +27,7 @@ cdef class H1(Codec):
     cdef long long left, said_left, pending, received, dropped
     cdef int minor
     cdef bint keep, closing, dropping, expecting, waiting, ended, spoiled, upgrading, resumed
-    cdef bint said_close, said_upgrade, said_date, said_server, said_host
+    cdef Given given
     cdef int informs, told
     cdef long long first_byte, body_began, body_last, paused_at, idle_since
     cdef long long window, lookahead, outgoing
@@ -78,16 +79,11 @@ cdef class H1(Codec):
     cdef write(self, bytes chunk)
     cpdef head(self, long long stream, object message, bint end)
     @cython.locals(status=cython.int, parts=list, tunnel=cython.bint, bodyless=cython.bint, keep=cython.bint,
-                   length=cython.longlong, saying=cython.int)
+                   length=cython.longlong, saying=cython.int, given=Given)
     cdef say_response(self, Response message, bint end)
-    cdef bytes status_line(self, Response message)
-    @cython.locals(length=cython.longlong, upgrade=cython.bint, field=tuple, name=bytes, value=bytes, kind=cython.int,
-                   options=bytes)
-    cdef long long fields(self, list parts, list headers, bint switching) except -2
-    cdef long long given_length(self, bytes value, long long before) except -2
     cdef open_tunnel(self)
     cpdef long long open_stream(self)
-    @cython.locals(method=bytes, parts=list, rest=list, length=cython.longlong, wanted=cython.longlong)
+    @cython.locals(method=bytes, parts=list, rest=list, length=cython.longlong, wanted=cython.longlong, given=Given)
     cdef say_request(self, Request message, bint end)
     @cython.locals(parts=list)
     cpdef inform(self, long long stream, int status, list headers)
@@ -95,7 +91,6 @@ cdef class H1(Codec):
     cpdef bint data(self, long long stream, bytes chunk, bint end) except -1
     @cython.locals(saying=cython.int)
     cpdef end(self, long long stream, list trailers)
-    cdef bytes trailer(self, list trailers)
     cdef lied(self, str what)
     cdef said(self)
     cpdef consumed(self, long long stream, long long count)

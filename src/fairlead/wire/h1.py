@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from fairlead.core.codec import Codec
 from fairlead.core.errors import AppError, NetError
-from fairlead.core.message import REASONS
 from fairlead.wire.h1body import Chunks, size_line
-from fairlead.wire.h1head import Head, clean, clean_target, kind_of, token
+from fairlead.wire.h1bytes import clean, clean_target, token
+from fairlead.wire.h1head import Head
 from fairlead.wire.h1rules import LENIENT, broken
+from fairlead.wire.h1say import Given, last_chunk, status_line
 
 # hearing
 _HEAD = 0
@@ -50,7 +51,6 @@ _FINAL = 2
 _SMALL = 16384  # answers below this leave as one piece of bytes
 _KEEP = 4096  # a rest of a read is copied out when it drags more than this along
 _SECOND = 1_000_000_000
-_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, phrase) for status, phrase in REASONS.items()}
 
 
 class H1(Codec):
@@ -82,7 +82,7 @@ class H1(Codec):
         self.keep = True
         self.closing = self.dropping = self.expecting = self.waiting = self.ended = self.spoiled = False
         self.upgrading = self.resumed = False
-        self.said_close = self.said_upgrade = self.said_date = self.said_server = self.said_host = False
+        self.given = Given()
         self.informs = self.told = 0
         self.first_byte = self.body_began = self.body_last = self.paused_at = self.idle_since = 0
         self.window = limits.window
@@ -531,11 +531,13 @@ class H1(Codec):
         status = message.status
         if status < 101 or 101 < status < 200 or status > 999 or (status == 101 and not self.upgrading):
             raise AppError(f"{status} is not a final status" if status != 101 else "101 answers only a request to upgrade")
-        parts = [self.status_line(message)]
+        parts = [status_line(status, message.reason)]
         tunnel = status == 101 or (self.method == "CONNECT" and 200 <= status < 300)
-        length = self.fields(parts, message.headers, status == 101)
+        given = self.given
+        given.put(parts, message.headers)
+        length = given.length
         bodyless = status == 204 or status == 304 or self.method == "HEAD"
-        keep = self.keep and not self.closing and not self.said_close and not self.expecting
+        keep = self.keep and not self.closing and not given.close and not self.expecting
         if self.limits.requests and self.stream >= self.limits.requests:
             keep = False
         if length < 0 and message.length > 0 and not end:
@@ -559,11 +561,11 @@ class H1(Codec):
             saying = _SAY_UNTIL_CLOSE
             keep = False
         if self.common is not None:
-            if not self.said_date:
+            if not given.date:
                 parts += [b"date: ", self.common.date, b"\r\n"]
-            if not self.said_server and self.common.server:
+            if not given.server and self.common.server:
                 parts += [b"server: ", self.common.server, b"\r\n"]
-        if self.said_upgrade or status == 101:
+        if given.upgrade or status == 101:
             parts.append(b"connection: upgrade\r\n" if keep else b"connection: upgrade, close\r\n")
         elif not keep:
             parts.append(b"connection: close\r\n")
@@ -578,61 +580,6 @@ class H1(Codec):
             self.open_tunnel()
         elif end:
             self.said()
-
-    def status_line(self, message):
-        """The status line of an answer, with its own reason phrase if it has one."""
-        line = _LINES.get(message.status)
-        if line is None or (message.reason and message.reason != REASONS.get(message.status)):
-            if not clean(message.reason):
-                raise AppError("the reason phrase has a control byte")
-            line = b"HTTP/1.1 %d %b\r\n" % (message.status, message.reason)
-        return line
-
-    def fields(self, parts, headers, switching):
-        """Put the fields that are for the peer into `parts`, and note the ones that are for us. The Content-Length or -1."""
-        length = -1
-        self.said_close = self.said_upgrade = self.said_date = self.said_server = self.said_host = False
-        upgrade = False
-        for field in headers:
-            name = field[0]
-            value = field[1]
-            kind = kind_of(name)
-            if kind < 0 or not clean(value):
-                raise AppError(f"the field {name!r} has a byte that would break the head", hint="no CR, LF, NUL or controls")
-            if kind:
-                if kind == 1:
-                    self.said_host = True
-                elif kind == 2:
-                    length = self.given_length(value, length)
-                    continue
-                elif kind == 3 or kind == 9:
-                    continue
-                elif kind == 4:
-                    options = value.lower()
-                    if b"close" in options:
-                        self.said_close = True
-                    if b"upgrade" in options:
-                        self.said_upgrade = True
-                    continue
-                elif kind == 6:
-                    upgrade = True
-                elif kind == 7:
-                    self.said_date = True
-                elif kind == 8:
-                    self.said_server = True
-            parts.append(name)
-            parts.append(b": ")
-            parts.append(value)
-            parts.append(b"\r\n")
-        if not upgrade:
-            self.said_upgrade = False
-        return length
-
-    def given_length(self, value, before):
-        """The number in a Content-Length that a handler gave."""
-        if not 0 < len(value) <= 18 or not value.isdigit() or (before >= 0 and before != int(value)):
-            raise AppError(f"content-length {value!r} is not one number")
-        return int(value)
 
     def open_tunnel(self):
         """Both directions are raw bytes from now on."""
@@ -659,8 +606,10 @@ class H1(Codec):
             raise AppError(f"{message.method!r} {message.target!r} is no request line")
         parts = [method, b" ", message.target, b" HTTP/1.1\r\n"]
         rest = []
-        length = self.fields(rest, message.headers, False)
-        if not self.said_host:
+        given = self.given
+        given.put(rest, message.headers)
+        length = given.length
+        if not given.host:
             if not clean(message.authority):
                 raise AppError("the authority has a control byte")
             parts += [b"host: ", message.authority, b"\r\n"]
@@ -682,10 +631,10 @@ class H1(Codec):
             self.saying = _SAY_LENGTH
             if not end or length == 0 or message.method in ("POST", "PUT", "PATCH"):
                 parts.append(b"content-length: 0\r\n")
-        self.upgrading = self.said_upgrade
-        if self.said_upgrade:
+        self.upgrading = given.upgrade
+        if given.upgrade:
             parts.append(b"connection: upgrade\r\n")
-        elif self.said_close:
+        elif given.close:
             parts.append(b"connection: close\r\n")
             self.keep = False
         parts.append(b"\r\n")
@@ -700,8 +649,8 @@ class H1(Codec):
             return
         if not 100 <= status < 200 or status == 101:
             raise AppError(f"{status} is not an interim status")
-        parts = [_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-        self.fields(parts, headers, False)
+        parts = [status_line(status, b"")]
+        self.given.put(parts, headers)
         parts.append(b"\r\n")
         if status == 100:
             self.expecting = False
@@ -744,25 +693,13 @@ class H1(Codec):
             if self.said_left:
                 self.lied(f"the body ended {self.said_left} bytes short of its content-length")
         elif saying == _SAY_CHUNKED:
-            self.write(self.trailer(trailers) if trailers else b"0\r\n\r\n")
+            self.write(last_chunk(trailers) if trailers else b"0\r\n\r\n")
         elif saying == _SAY_TUNNEL:
             self.finished = True
             return
         elif saying != _SWALLOW and saying != _SAY_UNTIL_CLOSE:
             return
         self.said()
-
-    def trailer(self, trailers):
-        """The last chunk with trailer fields."""
-        parts = [b"0\r\n"]
-        for name, value in trailers:
-            kind = kind_of(name)
-            if kind < 0 or not clean(value):
-                raise AppError(f"the trailer field {name!r} has a byte that would break the message")
-            if kind == 0 or kind == 7 or kind == 8:
-                parts += [name, b": ", value, b"\r\n"]
-        parts.append(b"\r\n")
-        return b"".join(parts)
 
     def lied(self, what):
         """A body is not as long as was promised: what is out cannot be mended, so the connection ends."""
@@ -816,8 +753,8 @@ class H1(Codec):
         if self.finished or self.client:
             return
         if self.saying == _IDLE or self.saying == _WAIT:
-            parts = [_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-            self.fields(parts, headers, False)
+            parts = [status_line(status, b"")]
+            self.given.put(parts, headers)
             if self.common is not None:
                 parts += [b"date: ", self.common.date, b"\r\nserver: ", self.common.server, b"\r\n"]
             parts.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body))

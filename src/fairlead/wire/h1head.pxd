@@ -1,10 +1,10 @@
 cimport cython
 from fairlead.core.message cimport Request, Response
+from fairlead.wire.h1bytes cimport good_host, same
 
 cdef bytes _LOW
 cdef bytes _VALUE
 cdef bytes _TARGET
-cdef bytes _HOST
 cdef bytes _KINDS
 cdef list _NAMES
 
@@ -54,18 +54,4 @@ cdef class Head:
     @cython.locals(status=cython.int, message=Response)
     cpdef Response response(self, str method)
 
-cdef bint same(bytes name, const unsigned char* v, Py_ssize_t start, Py_ssize_t size)
-@cython.locals(low=cython.p_const_uchar, i=Py_ssize_t)
-cdef bint _equal(bytes name, const unsigned char* n, const unsigned char* v, Py_ssize_t start, Py_ssize_t size)
-cpdef int kind_of(bytes name)
-@cython.locals(low=cython.p_const_uchar, i=Py_ssize_t, slot=cython.int, known=bytes)
-cdef int _kind(bytes name, const unsigned char* v, Py_ssize_t size)
-cpdef bint clean(bytes value)
-@cython.locals(allowed=cython.p_const_uchar, i=Py_ssize_t)
-cdef bint _clean(bytes value, const unsigned char* v, Py_ssize_t size)
-cpdef bint clean_target(bytes value)
-cpdef bint token(bytes value)
-@cython.locals(allowed=cython.p_const_uchar, i=Py_ssize_t, end=Py_ssize_t, port=bytes)
-cdef bint good_host(bytes host, const unsigned char* v)
-cdef Py_ssize_t _literal(bytes host)
 cdef str _method(bytes name)

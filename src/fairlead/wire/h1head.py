@@ -16,70 +16,14 @@ Names of rules are in `h1rules`. Compiled, `v` is a pointer to the bytes of `dat
 from __future__ import annotations
 
 from fairlead.core.message import Request, Response
+from fairlead.wire.h1bytes import KIND_OF, KINDS, LOW, METHODS, NAMES, TARGET, VALUE, good_host, same
 from fairlead.wire.h1rules import broken
 
-TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-HOST_BYTES = b"!$&'()*+;=-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-# one byte per byte: a token byte in lower case, or 0; 1 where a value, a target, a host may have that byte
-_LOW = bytes(ord(chr(c).lower()) if c in TOKEN else 0 for c in range(256))
-_VALUE = bytes(1 if c == 9 or (c >= 32 and c != 127) else 0 for c in range(256))
-_TARGET = bytes(1 if 32 < c < 127 and c != 35 else 0 for c in range(256))
-_HOST = bytes(1 if c in HOST_BYTES else 0 for c in range(256))
-
-# what a field is for us (`kind`); 0 is "nothing special"
-K_HOST = 1
-K_LENGTH = 2
-K_TE = 3
-K_CONNECTION = 4
-K_EXPECT = 5
-K_UPGRADE = 6
-K_DATE = 7
-K_SERVER = 8
-K_HOP = 9
-K_NO_TRAILER = 10
-
-KINDS = {
-    b"host": 1, b"content-length": 2, b"transfer-encoding": 3, b"connection": 4, b"expect": 5, b"upgrade": 6,
-    b"date": 7, b"server": 8, b"keep-alive": 9, b"proxy-connection": 9,
-    b"authorization": 10, b"cache-control": 10, b"content-encoding": 10, b"content-range": 10, b"content-type": 10,
-    b"cookie": 10, b"if-match": 10, b"if-modified-since": 10, b"if-none-match": 10, b"if-range": 10,
-    b"max-forwards": 10, b"proxy-authorization": 10, b"range": 10, b"set-cookie": 10, b"te": 10, b"trailer": 10,
-}  # fmt: skip
-COMMON = (
-    b"accept accept-encoding accept-language accept-charset access-control-allow-origin access-control-request-headers "
-    b"access-control-request-method age allow alt-svc content-disposition content-language content-location dnt "
-    b"etag expires forwarded from last-modified link location origin pragma priority referer retry-after "
-    b"sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user "
-    b"sec-websocket-key sec-websocket-version sec-websocket-extensions sec-websocket-protocol sec-websocket-accept "
-    b"strict-transport-security traceparent tracestate upgrade-insecure-requests user-agent vary via www-authenticate "
-    b"x-content-type-options x-forwarded-for x-forwarded-host x-forwarded-proto x-frame-options x-real-ip x-request-id "
-    b"x-powered-by x-requested-with server-timing content-security-policy"
-).split()
-METHODS = {m.encode(): m for m in "GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY PROPFIND".split()}
-
-
-def _slot(name: bytes) -> int:
-    """Where a name lives in the table of known names; the same sum as in `Head.fields`."""
-    size = len(name)
-    return (size + name[0] + name[size - 1] * 21 + name[size >> 1] * 23) & 1023
-
-
-def _known() -> tuple[list, bytes]:
-    """Known names by slot, and the kind of each. Names that decide something come first and may not collide."""
-    names: list = [None] * 1024
-    kinds = bytearray(1024)
-    for name in list(KINDS) + COMMON:
-        slot = _slot(name)
-        if names[slot] is None:
-            names[slot] = name
-            kinds[slot] = KINDS.get(name, 0)
-        elif name in KINDS:
-            raise AssertionError(f"{name!r} collides with {names[slot]!r}")
-    return names, bytes(kinds)
-
-
-_NAMES, _KINDS = _known()
+_LOW = LOW
+_VALUE = VALUE
+_TARGET = TARGET
+_NAMES = NAMES
+_KINDS = KINDS
 
 
 class Head:
@@ -325,7 +269,7 @@ class Head:
             slot = (size + low[v[start]] + low[v[start + size - 1]] * 21 + low[v[start + (size >> 1)]] * 23) & 1023
             name = names[slot]
             value = data[first:last]
-            if name is None or len(name) != size or not same(name, v, start, size):
+            if name is None or not same(name, data, start, size):
                 name = data[start : start + size].lower()
             elif kinds[slot]:
                 self.note(kinds[slot], value)
@@ -371,7 +315,7 @@ class Head:
         if not self.lenient_fold or not self.headers:
             self.fail("obs-fold")
         name, value = self.headers[-1]
-        if name in KINDS:
+        if name in KIND_OF:
             self.fail("obs-fold")
         first = at
         while at < end and _VALUE[data[at]]:
@@ -447,7 +391,7 @@ class Head:
         target = self.target
         host = self.host
         if self.hosts:
-            if not good_host(host, host):
+            if not good_host(host):
                 self.fail("bad-host")
         elif self.minor:
             self.fail("no-host")
@@ -486,7 +430,7 @@ class Head:
         target = self.target
         if self.method == "CONNECT":
             host, colon, port = target.rpartition(b":")
-            if not colon or not host or not port or not good_host(target, target):
+            if not colon or not host or not port or not good_host(target):
                 self.fail("target-form")
             self.override(message, target)
             return
@@ -505,7 +449,7 @@ class Head:
                 size = found
         host = rest[:size]
         path = rest[size:]
-        if not good_host(host, host):
+        if not good_host(host):
             self.fail("bad-host")
         if path[:1] != b"/":
             path = b"*" if self.method == "OPTIONS" and not path else b"/" + path
@@ -544,102 +488,6 @@ class Head:
         elif self.length >= 0:
             message.length = self.length
         return message
-
-
-def same(name, v, start, size):
-    """Whether the lower-case `name` stands at `v[start:start + size]`, in any case."""
-    return _equal(name, name, v, start, size)
-
-
-def _equal(name, n, v, start, size):
-    low = _LOW
-    i = 0
-    while i < size:
-        if low[v[start + i]] != n[i]:
-            return False
-        i += 1
-    return True
-
-
-def kind_of(name):
-    """The kind of a field name in any case (0: nothing special), or -1 when it is not a token."""
-    return _kind(name, name, len(name))
-
-
-def _kind(name, v, size):
-    low = _LOW
-    if size == 0:
-        return -1
-    i = 0
-    while i < size:
-        if not low[v[i]]:
-            return -1
-        i += 1
-    slot = (size + low[v[0]] + low[v[size - 1]] * 21 + low[v[size >> 1]] * 23) & 1023
-    known = _NAMES[slot]
-    if known is None or not _KINDS[slot] or len(known) != size or not same(known, v, 0, size):
-        return 0
-    return _KINDS[slot]
-
-
-def clean(value):
-    """Whether bytes may stand as a field value: no control byte but HTAB."""
-    return _clean(value, value, len(value))
-
-
-def _clean(value, v, size):
-    allowed = _VALUE
-    i = 0
-    while i < size:
-        if not allowed[v[i]]:
-            return False
-        i += 1
-    return True
-
-
-def clean_target(value):
-    """Whether bytes may be a request-target."""
-    if not value:
-        return False
-    for byte in value:
-        if not _TARGET[byte]:
-            return False
-    return True
-
-
-def token(value):
-    """Whether bytes are a token (a method, a field name)."""
-    return kind_of(value) >= 0
-
-
-def good_host(host, v):
-    """Whether bytes are: host [ ":" port ], without user information (RFC 9110 section 7.2, RFC 3986 3.2)."""
-    allowed = _HOST
-    end = len(host)
-    i = 0
-    while i < end and allowed[v[i]]:
-        i += 1
-    if i == end:
-        return end > 0
-    if i == 0 and v[0] == 91:
-        i = _literal(host)
-        if i < 0:
-            return False
-        if i == end:
-            return True
-    if i == 0 or v[i] != 58 or end - i > 6:
-        return False
-    port = host[i + 1 :]
-    return not port or (port.isdigit() and int(port) < 65536)
-
-
-def _literal(host):
-    """Behind the closing bracket of an IPv6 literal, or -1."""
-    close = host.find(b"]")
-    inside = host[1:close]
-    if close < 3 or inside.count(b":") < 2 or inside.strip(b"0123456789abcdefABCDEF:."):
-        return -1
-    return close + 1
 
 
 def _method(name):

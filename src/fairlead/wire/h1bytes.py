@@ -1,0 +1,169 @@
+"""The bytes of HTTP/1.x heads: which byte may stand where, and the field names we know (RFC 9110 section 5, 9112, 3986).
+
+Known names are found without making an object: their length, first, middle and last byte give a slot in a table. A hit
+gives the name as one shared object, and its kind: whether it decides something. Other names cost a new object.
+"""
+
+from __future__ import annotations
+
+TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+HOST_BYTES = b"!$&'()*+;=-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+# one byte per byte: a token byte in lower case, or 0; 1 where a value, a target, a host may have that byte
+LOW = bytes(ord(chr(c).lower()) if c in TOKEN else 0 for c in range(256))
+VALUE = bytes(1 if c == 9 or (c >= 32 and c != 127) else 0 for c in range(256))
+TARGET = bytes(1 if 32 < c < 127 and c != 35 else 0 for c in range(256))
+HOST = bytes(1 if c in HOST_BYTES else 0 for c in range(256))
+
+_TARGET_BYTES = bytes(c for c in range(256) if TARGET[c])
+
+# what a field is for us, its kind; 0 is "nothing special". 1 to 6: framing, routing, course. 7, 8: an answer has them
+# once. 9: hop by hop, dropped when we speak. 10: never in a trailer.
+KIND_OF = {
+    b"host": 1, b"content-length": 2, b"transfer-encoding": 3, b"connection": 4, b"expect": 5, b"upgrade": 6,
+    b"date": 7, b"server": 8, b"keep-alive": 9, b"proxy-connection": 9,
+    b"authorization": 10, b"cache-control": 10, b"content-encoding": 10, b"content-range": 10, b"content-type": 10,
+    b"cookie": 10, b"if-match": 10, b"if-modified-since": 10, b"if-none-match": 10, b"if-range": 10,
+    b"max-forwards": 10, b"proxy-authorization": 10, b"range": 10, b"set-cookie": 10, b"te": 10, b"trailer": 10,
+}  # fmt: skip
+COMMON = (
+    b"accept accept-encoding accept-language accept-charset access-control-allow-origin access-control-request-headers "
+    b"access-control-request-method age allow alt-svc content-disposition content-language content-location dnt "
+    b"etag expires forwarded from last-modified link location origin pragma priority referer retry-after "
+    b"sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user "
+    b"sec-websocket-key sec-websocket-version sec-websocket-extensions sec-websocket-protocol sec-websocket-accept "
+    b"strict-transport-security traceparent tracestate upgrade-insecure-requests user-agent vary via www-authenticate "
+    b"x-content-type-options x-forwarded-for x-forwarded-host x-forwarded-proto x-frame-options x-real-ip x-request-id "
+    b"x-powered-by x-requested-with server-timing content-security-policy"
+).split()
+METHODS = {
+    m.encode(): m
+    for m in ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY", "PROPFIND"]
+}
+
+
+def _slot(name: bytes) -> int:
+    """Where a name lives in the table of known names; the same sum as in `kind_of` and `Head.fields`."""
+    size = len(name)
+    return (size + name[0] + name[size - 1] * 21 + name[size >> 1] * 23) & 1023
+
+
+def _known() -> tuple[list, bytes]:
+    """Known names by slot, and the kind of each. Names that decide something come first and may not collide."""
+    names: list = [None] * 1024
+    kinds = bytearray(1024)
+    for name in list(KIND_OF) + COMMON:
+        slot = _slot(name)
+        if names[slot] is None:
+            names[slot] = name
+            kinds[slot] = KIND_OF.get(name, 0)
+        elif name in KIND_OF:
+            raise AssertionError(f"{name!r} collides with {names[slot]!r}")
+    return names, bytes(kinds)
+
+
+NAMES, KINDS = _known()
+
+# the same, where compiled code reads them as C
+_LOW = LOW
+_VALUE = VALUE
+_HOST = HOST
+_NAMES = NAMES
+_KINDS = KINDS
+
+
+def same(name, data, start, size):
+    """Whether the lower-case `name` is what stands at `data[start:start + size]`, in any case."""
+    return len(name) == size and _equal(name, data, start, size)
+
+
+def _equal(n, v, start, size):
+    low = _LOW
+    i = 0
+    while i < size:
+        if low[v[start + i]] != n[i]:
+            return False
+        i += 1
+    return True
+
+
+def kind_of(name):
+    """The kind of a field name in any case (0: nothing special), or -1 when it is not a token."""
+    return _kind(name, name, len(name))
+
+
+def _kind(name, v, size):
+    low = _LOW
+    kinds = _KINDS
+    if size == 0:
+        return -1
+    i = 0
+    while i < size:
+        if not low[v[i]]:
+            return -1
+        i += 1
+    slot = (size + low[v[0]] + low[v[size - 1]] * 21 + low[v[size >> 1]] * 23) & 1023
+    known = _NAMES[slot]
+    if known is None or not kinds[slot] or not same(known, name, 0, size):
+        return 0
+    return kinds[slot]
+
+
+def clean(value):
+    """Whether bytes may stand as a field value: no control byte but HTAB."""
+    return _clean(value, len(value))
+
+
+def _clean(v, size):
+    allowed = _VALUE
+    i = 0
+    while i < size:
+        if not allowed[v[i]]:
+            return False
+        i += 1
+    return True
+
+
+def clean_target(value):
+    """Whether bytes may be a request-target."""
+    if not value:
+        return False
+    return not value.translate(None, _TARGET_BYTES)
+
+
+def token(value):
+    """Whether bytes are a token (a method, a field name)."""
+    return kind_of(value) >= 0
+
+
+def good_host(host):
+    """Whether bytes are: host [ ":" port ], without user information (RFC 9110 section 7.2, RFC 3986 3.2)."""
+    return _good_host(host, host, len(host))
+
+
+def _good_host(host, v, end):
+    allowed = _HOST
+    i = 0
+    while i < end and allowed[v[i]]:
+        i += 1
+    if i == end:
+        return end > 0
+    if i == 0 and v[0] == 91:
+        i = _literal(host)
+        if i < 0:
+            return False
+        if i == end:
+            return True
+    if i == 0 or v[i] != 58 or end - i > 6:
+        return False
+    port = host[i + 1 :]
+    return not port or (port.isdigit() and int(port) < 65536)
+
+
+def _literal(host):
+    """Behind the closing bracket of an IPv6 literal, or -1."""
+    close = host.find(b"]")
+    inside = host[1:close]
+    if close < 3 or inside.count(b":") < 2 or inside.strip(b"0123456789abcdefABCDEF:."):
+        return -1
+    return close + 1

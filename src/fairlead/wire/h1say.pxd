@@ -1,0 +1,18 @@
+cimport cython
+from fairlead.wire.h1bytes cimport clean, kind_of
+
+cdef dict _LINES
+
+cdef class Given:
+    cdef public long long length
+    cdef public bint close, upgrade, date, server, host
+
+    @cython.locals(protocols=cython.bint, field=tuple, name=bytes, value=bytes, kind=cython.int)
+    cpdef put(self, list parts, list headers)
+    cdef note_length(self, bytes value)
+    cdef note_connection(self, bytes value)
+
+@cython.locals(line=bytes)
+cpdef bytes status_line(int status, bytes phrase)
+@cython.locals(parts=list, kind=cython.int)
+cpdef bytes last_chunk(list trailers)

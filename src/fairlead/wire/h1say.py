@@ -1,0 +1,91 @@
+"""The words of HTTP/1.x heads we say: start lines, and fields that a handler gave, made safe (RFC 9112 sections 3 to 5).
+
+Rules
+1. A name is a token and a value has no control byte but HTAB, or nothing is said at all (AppError): no handler, and nobody
+   who feeds one, can end a head early or add a field to it.
+2. What frames the message or belongs to this one connection is not copied but noted: its writer decides what to say.
+"""
+
+from __future__ import annotations
+
+from fairlead.core.errors import AppError
+from fairlead.core.message import REASONS
+from fairlead.wire.h1bytes import clean, kind_of
+
+_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, phrase) for status, phrase in REASONS.items()}
+
+
+class Given:
+    """What a handler's fields said that is for us: `put` sets it anew for each head."""
+
+    def put(self, parts, headers):
+        """Put the fields that are for the peer into `parts`, and note the ones that are for us."""
+        self.length = -1
+        self.close = self.upgrade = self.date = self.server = self.host = False
+        protocols = False
+        for field in headers:
+            name = field[0]
+            value = field[1]
+            kind = kind_of(name)
+            if kind < 0 or not clean(value):
+                raise AppError(f"the field {name!r} has a byte that would break the head", hint="no control bytes")
+            if kind:
+                if kind == 2:
+                    self.note_length(value)
+                    continue
+                elif kind == 3 or kind == 9:
+                    continue
+                elif kind == 4:
+                    self.note_connection(value)
+                    continue
+                elif kind == 1:
+                    self.host = True
+                elif kind == 6:
+                    protocols = True
+                elif kind == 7:
+                    self.date = True
+                elif kind == 8:
+                    self.server = True
+            parts.append(name)
+            parts.append(b": ")
+            parts.append(value)
+            parts.append(b"\r\n")
+        self.upgrade = self.upgrade and protocols
+
+    def note_length(self, value):
+        """A Content-Length."""
+        if not 0 < len(value) <= 18 or not value.isdigit() or (self.length >= 0 and self.length != int(value)):
+            raise AppError(f"content-length {value!r} is not one number")
+        self.length = int(value)
+
+    def note_connection(self, value):
+        """A Connection field: only `close` and `upgrade` count."""
+        for option in value.lower().split(b","):
+            option = option.strip(b" \t")
+            if option == b"close":
+                self.close = True
+            elif option == b"upgrade":
+                self.upgrade = True
+
+
+def status_line(status, phrase):
+    """The status line of an answer, with the phrase given or the standard one."""
+    line = _LINES.get(status)
+    if line is None or (phrase and phrase != REASONS.get(status)):
+        if phrase and not clean(phrase):
+            raise AppError("the reason phrase has a control byte")
+        line = b"HTTP/1.1 %d %b\r\n" % (status, phrase)
+    return line
+
+
+def last_chunk(trailers):
+    """The last chunk of a body, with its trailer fields; those that may not be there are left out."""
+    parts = [b"0\r\n"]
+    for name, value in trailers:
+        kind = kind_of(name)
+        if kind < 0 or not clean(value):
+            raise AppError(f"the trailer field {name!r} has a byte that would break the message")
+        if kind == 0 or kind == 7 or kind == 8:
+            parts += [name, b": ", value, b"\r\n"]
+    parts.append(b"\r\n")
+    return b"".join(parts)
