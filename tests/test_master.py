@@ -191,9 +191,8 @@ def test_the_accept_queue_is_seen():
 
 def test_a_unix_socket_that_answers_is_not_taken_away(tmp_path):
     address = Address("", 0, str(tmp_path / "a.sock"))
-    with sockets.open_unix(address, 8):
-        with pytest.raises(NetError, match="another process listens"):
-            sockets.open_unix(address, 8)
+    with sockets.open_unix(address, 8), pytest.raises(NetError, match="another process listens"):
+        sockets.open_unix(address, 8)
     again = sockets.open_unix(address, 8, 0o600)
     with again:
         assert os.stat(address.path).st_mode & 0o777 == 0o600

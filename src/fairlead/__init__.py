@@ -1,4 +1,5 @@
-"""Fairlead: one server for every way a client can talk to a Python backend, and it tells you where each request's time went.
+"""Fairlead: one server for every way a client can talk to a Python backend, and it tells you where each request's
+time went.
 
 The public names are those in `__all__`, and nothing else is promised.
 """

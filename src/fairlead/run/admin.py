@@ -2,8 +2,8 @@
 
 Rules
 1. The socket is private (mode 0600) and named after the first listener's port, so that several servers find a place.
-2. A socket that cannot be had stops the start only when the configuration asks for that one. The same holds for the page's
-   port: without a word in the configuration the next free one is taken.
+2. A socket that cannot be had stops the start only when the configuration asks for that one. The same holds for the
+   page's port: without a word in the configuration the next free one is taken.
 """
 
 from __future__ import annotations

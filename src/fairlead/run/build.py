@@ -1,10 +1,11 @@
-"""What a worker builds from a plan: handlers, a table, one Service per listener. Apps are imported here, and nowhere else.
+"""What a worker builds from a plan: handlers, a table, one Service per listener. Apps are imported here, and nowhere
+else.
 
 Rules
 1. Everything is built before anything is changed. What outlives a plan (apps with their lifespan, upstreams with their
    connections and health) is taken from `State` by its key and is the same object in the next plan.
-2. Services are swapped, not connections: the old Service of each listener gets the new handler, so that connections that
-   are open go on with the new plan at their next request; new connections get the new Service.
+2. Services are swapped, not connections: the old Service of each listener gets the new handler, so that connections
+   that are open go on with the new plan at their next request; new connections get the new Service.
 """
 
 from __future__ import annotations
@@ -209,7 +210,10 @@ class Builder:
         key = ("loaded", given.target, given.dir, given.factory, given.lifespan)
         loaded: Loaded = self.state.take(key, lambda: Loaded(given))
         state = await loaded.start()
-        make = lambda: App(loaded.target, self.loop, name=given.target, state=state, strip=given.strip)
+
+        def make() -> App:
+            return App(loaded.target, self.loop, name=given.target, state=state, strip=given.strip)
+
         return self.state.take(("app", given), make)
 
     def redirect(self, settings: c.Route) -> Handler:
@@ -237,12 +241,14 @@ class Builder:
     def upstream(self, name: str) -> Upstream:
         """An upstream by name. One that changed takes over the targets that stayed, warm connections and all."""
         given = next(one for one in self.config.upstreams if one.name == name)
-
         tls = None
         if given.tls is not None:
             settings = given.tls
             tls = self.state.take(("client-tls", settings, file_times(settings)), lambda: client_tls(settings))
-        make = lambda: Upstream(self.poller, name, servers_of(given), upstream_settings(given, self.workers), tls=tls)
+
+        def make() -> Upstream:
+            return Upstream(self.poller, name, servers_of(given), upstream_settings(given, self.workers), tls=tls)
+
         self.upstreams[name] = self.state.take(("upstream", given, self.workers, id(tls)), make)
         return self.upstreams[name]
 
@@ -297,7 +303,9 @@ class Builder:
                 tcp.codec.goaway(-1)
 
     def retire(self, listener: Listener, drain: bool) -> None:
-        """Accept no more on a listener. `drain`: its plan is gone, so its connections end; else they stay as they are."""
+        """Accept no more on a listener. `drain`: its plan is gone, so its connections end; else they stay as they
+        are.
+        """
         listener.stop()
         listener.sock.close()
         self.leaving = [*(one for one in self.leaving if one.tcps), listener]

@@ -1,8 +1,9 @@
-"""The control channel between the master and one of its roles: whole messages, in order, with file descriptors beside them.
+"""The control channel between the master and one of its roles: whole messages, in order, with file descriptors beside
+them.
 
 Rules
-1. A message is a word and a dict, pickled, behind its length (4 bytes, big-endian). Both ends are our own code, run by one
-   user over a private socket pair that is never bound to a name, so pickle crosses no border of trust.
+1. A message is a word and a dict, pickled, behind its length (4 bytes, big-endian). Both ends are our own code, run
+   by one user over a private socket pair that is never bound to a name, so pickle crosses no border of trust.
 2. Descriptors travel by SCM_RIGHTS with the first byte of their message (unix(7)): at most `MOST` in one message.
 3. The channel's end is news too: a role whose master is gone sees the end of file and leaves.
 """
@@ -21,7 +22,9 @@ READ = 256 * 1024
 
 
 class Channel:
-    """One end. Blocking until `watch`; then messages come to a callback, and a word that does not fit is kept for later."""
+    """One end. Blocking until `watch`; then messages come to a callback, and a word that does not fit is kept for
+    later.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock

@@ -1,10 +1,10 @@
 """The command line. One sub-command per verb; each is imported when it is asked for, so that `--version` stays quick.
 
 Rules
-1. An error is one line on standard error that says what to do; a traceback only with `--debug`. Exit codes: 0 done, 1 it
-   could not be done, 2 the command or the configuration is wrong.
-2. Output for programs (`--json`) and for people goes to standard output, everything else to standard error. Colour only on
-   a terminal, and never with NO_COLOR.
+1. An error is one line on standard error that says what to do; a traceback only with `--debug`. Exit codes: 0 done, 1
+   it could not be done, 2 the command or the configuration is wrong.
+2. Output for programs (`--json`) and for people goes to standard output, everything else to standard error. Colour
+   only on a terminal, and never with NO_COLOR.
 3. Ctrl-C drains a server; a second one stops it at once. Any other command ends with 130.
 """
 

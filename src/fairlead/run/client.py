@@ -1,8 +1,8 @@
 """`fairlead status | reload | drain | why`: commands that talk to a running server through its admin socket.
 
 Rules
-1. The server is found by `--admin`, then FAIRLEAD_ADMIN, then the default sockets. With several servers `status` shows all;
-   a command that changes something asks which one is meant. A socket that nobody answers on is removed.
+1. The server is found by `--admin`, then FAIRLEAD_ADMIN, then the default sockets. With several servers `status` shows
+   all; a command that changes something asks which one is meant. A socket that nobody answers on is removed.
 2. `reload` and `drain` return when it is done, with exit code 0 only if it was.
 """
 
@@ -112,9 +112,10 @@ def why_(args: argparse.Namespace) -> int:
 def describe(where: str, value: dict[str, Any]) -> list[str]:
     """The lines of one server's status."""
     speed = "compiled" if value["compiled"] else "interpreted"
+    reloads = f", {value['reloads']} reloads" if value["reloads"] else ""
     lines = [
-        f"Fairlead {value['version']} ({speed}, {value['loop']}), pid {value['pid']}, {value['state']}, up {span(value['uptime'])}"
-        + (f", {value['reloads']} reloads" if value["reloads"] else ""),
+        f"Fairlead {value['version']} ({speed}, {value['loop']}), pid {value['pid']}, {value['state']}, "
+        f"up {span(value['uptime'])}{reloads}",
         f"  admin    {where}",
     ]
     for one in value["listeners"]:
@@ -125,9 +126,8 @@ def describe(where: str, value: dict[str, Any]) -> list[str]:
         lines.append(f"  worker {one['index']} pid {one['pid']}, {one['state']}, up {span(one['uptime'])}")
     latency, verdict = value.get("latency", {}), value.get("verdict", {})
     if latency.get("count"):
-        lines.append(
-            f"  latency  p50 {micros(latency['p50_us'])}, p90 {micros(latency['p90_us'])}, p99 {micros(latency['p99_us'])}"
-        )
+        shown = ", ".join(f"{name} {micros(latency[f'{name}_us'])}" for name in ("p50", "p90", "p99"))
+        lines.append(f"  latency  {shown}")
     if verdict.get("text"):
         lines.append(f"  {verdict['text']}" + (f" {verdict['advice']}" if verdict.get("advice") else ""))
     return lines

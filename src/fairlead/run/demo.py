@@ -1,7 +1,9 @@
-"""`fairlead demo`: the example shop over HTTPS, a second application behind a proxy, a little traffic, and the journey page.
+"""`fairlead demo`: the example shop over HTTPS, a second application behind a proxy, a little traffic, and the
+journey page.
 
-Everything is on loopback and ends with Ctrl-C. The traffic comes from a child process (`python -m fairlead.run.demo`), a
-handful of requests per second, some on kept connections, some on new ones, one of them reading slowly.
+Everything is on loopback and ends with Ctrl-C. The traffic comes from a child process (`python -m
+fairlead.run.demo`), a handful of requests per second, some on kept connections, some on new ones, one of them reading
+slowly.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Source files that changed since the last look: for `--reload` in development. Looks at times, twice a second; no dependency."""
+"""Source files that changed since the last look: for `--reload` in development. Looks at times, twice a second; no
+dependency.
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Rules
 1. A socket closes only when no listener of the served plan has its address; until then it stays open, whoever dies.
-2. `prepare` opens what a new plan needs beside what is there; `forget` takes that back when the plan is not served after all;
-   `settle` closes what the served plan no longer has. Nothing is closed and opened again.
+2. `prepare` opens what a new plan needs beside what is there; `forget` takes that back when the plan is not served
+   after all; `settle` closes what the served plan no longer has. Nothing is closed and opened again.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""The master: holds every listening socket, starts workers by exec, replaces those that die, reloads, drains. Serves no request.
+"""The master: holds every listening socket, starts workers by exec, replaces those that die, reloads, drains. Serves
+no request.
 
 Rules
-1. Sockets are opened before the first worker and closed after the last one. A worker that dies leaves its socket here, with
-   its accept queue, lent to a sibling until the replacement is ready.
-2. A worker that cannot start the first time ends the server with its error; later it is tried again, ever more slowly, and
-   the others go on.
-3. Reload: read, plan and prepare everything first; what fails leaves all as it was. Then swap inside the living workers, or
-   put new workers beside the old ones, and drain the old ones when the new ones serve.
-4. The end: SIGTERM and SIGINT drain (a second one stops at once), SIGHUP reloads with new workers, SIGUSR1 opens logs again.
+1. Sockets are opened before the first worker and closed after the last one. A worker that dies leaves its socket
+   here, with its accept queue, lent to a sibling until the replacement is ready.
+2. A worker that cannot start the first time ends the server with its error; later it is tried again, ever more
+   slowly, and the others go on.
+3. Reload: read, plan and prepare everything first; what fails leaves all as it was. Then swap inside the living
+   workers, or put new workers beside the old ones, and drain the old ones when the new ones serve.
+4. The end: SIGTERM and SIGINT drain (a second one stops at once), SIGHUP reloads with new workers, SIGUSR1 opens logs
+   again.
 """
 
 from __future__ import annotations
@@ -301,7 +303,9 @@ class Master:
         (log.error if result.get("error") else log.info)("reload: %s", result.get("error") or result["message"])
 
     async def reload(self, force: bool = False) -> dict[str, Any]:
-        """Serve the configuration as it is now. {did: same|swap|workers|failed, message, error, problems}; never raises."""
+        """Serve the configuration as it is now. {did: same|swap|workers|failed, message, error, problems}; never
+        raises.
+        """
         if self.stopping or not self.ready:
             return failed("the server is starting or stopping")
         async with self.busy:
@@ -362,7 +366,9 @@ class Master:
         return str(answer.get("error", ""))
 
     async def renew(self, plan: plans.Plan) -> str:
-        """New workers beside the old ones, then drain the old ones. The first one shows whether the others can start."""
+        """New workers beside the old ones, then drain the old ones. The first one shows whether the others can
+        start.
+        """
         old = [role for role in self.roles if role.state in (STARTING, SERVING)]
         new: list[Role] = []
         for index in range(plan.workers):

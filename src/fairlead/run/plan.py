@@ -1,10 +1,12 @@
-"""The plan: a configuration that this version can serve, and what a change of it asks for. Opens, imports and resolves nothing.
+"""The plan: a configuration that this version can serve, and what a change of it asks for. Opens, imports and
+resolves nothing.
 
 Rules
-1. What this version cannot serve is refused here, with the file and line that asks for it: a setting that is read and then
-   ignored is worse than an error. `make` raises one `ConfigError` that names every place.
-2. A plan is immutable. `difference` compares two: nothing, `swap` (the living workers take the new plan), or `workers` (new
-   processes, because what changed was read when a worker started: the app, the pattern, the number, the loop, the logs).
+1. What this version cannot serve is refused here, with the file and line that asks for it: a setting that is read and
+   then ignored is worse than an error. `make` raises one `ConfigError` that names every place.
+2. A plan is immutable. `difference` compares two: nothing, `swap` (the living workers take the new plan), or
+   `workers` (new processes, because what changed was read when a worker started: the app, the pattern, the number,
+   the loop, the logs).
 3. What must outlive a plan (sockets, pools, targets' health, apps) is in `run/state`, keyed by what it is.
 """
 

@@ -1,4 +1,6 @@
-"""From the configuration of proxies and upstreams to what `serve` takes: nanoseconds, bytes, pairs. Pure, but for file times."""
+"""From the configuration of proxies and upstreams to what `serve` takes: nanoseconds, bytes, pairs. Pure, but for
+file times.
+"""
 
 from __future__ import annotations
 

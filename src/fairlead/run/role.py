@@ -1,9 +1,11 @@
-"""One process that the master started: its channel, its state, and what it told. Started by exec, never by a fork of the loop.
+"""One process that the master started: its channel, its state, and what it told. Started by exec, never by a fork of
+the loop.
 
     starting --ready--> serving --drain--> draining --exit--> gone
         '------------------- exit at any time ------------------'
 
-The state only moves to the right. `Role` knows nothing of other roles; who is replaced by whom is the master's business.
+The state only moves to the right. `Role` knows nothing of other roles; who is replaced by whom is the master's
+business.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ STARTING, SERVING, DRAINING, GONE = "starting", "serving", "draining", "gone"
 
 
 class Role:
-    """A worker process, as the master sees it. `index` is its place, `slot` its region of the slab, `number` counts starts."""
+    """A worker process, as the master sees it. `index` is its place, `slot` its region of the slab, `number` counts
+    starts.
+    """
 
     def __init__(self, index: int, slot: int, number: int) -> None:
         self.index = index
@@ -116,7 +120,9 @@ class Role:
         return True
 
     def drain(self, grace: float, settle: float) -> None:
-        """Ask for a drain: stop accepting, finish, leave. Idle connections are kept `settle` seconds for a last request."""
+        """Ask for a drain: stop accepting, finish, leave. Idle connections are kept `settle` seconds for a last
+        request.
+        """
         if self.state in (STARTING, SERVING):
             self.state = DRAINING
             self.say("drain", grace=grace, settle=settle)

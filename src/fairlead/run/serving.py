@@ -176,8 +176,9 @@ def announce(master: Any) -> None:
         return
     speed = "compiled" if version.compiled() else "interpreted"
     workers = f"{master.plan.workers} worker{'' if master.plan.workers == 1 else 's'}"
+    built = f"{speed}, {status['loop']}"
     lines = [
-        f"Fairlead {version.__version__} ({speed}, {status['loop']}), {workers}, pattern {master.plan.pattern.name}, pid {status['pid']}"
+        f"Fairlead {version.__version__} ({built}), {workers}, pattern {master.plan.pattern.name}, pid {status['pid']}"
     ]
     for name, url in urls(master):
         lines.append(f"  {name:<8} {url}")

@@ -2,7 +2,8 @@
 
 Rules
 1. A port that somebody else listens on is an error that names who (where /proc tells), also when both would allow
-   SO_REUSEPORT: two servers that silently share a port are worse than one that does not start. A plain bind tries it first.
+   SO_REUSEPORT: two servers that silently share a port are worse than one that does not start. A plain bind tries it
+   first.
 2. IPv6 sockets are IPv6 only, so "0.0.0.0:80" and "[::]:80" can stand beside each other.
 3. A unix socket left behind by a dead process is replaced; one that answers is an error. It is unlinked by who made it.
 4. TCP options are set here, on the listening socket: Linux gives them to every accepted one (tcp(7)).
@@ -143,7 +144,7 @@ def refused(address: Address, error: OSError) -> NetError:
         hint = "stop that process or choose another port with --bind"
     elif error.errno == errno.EACCES:
         reason = f"ports below {lowest_port()} need privileges"
-        hint = "choose a port above, or give the right: sysctl net.ipv4.ip_unprivileged_port_start, or CAP_NET_BIND_SERVICE"
+        hint = "choose a higher port, or grant CAP_NET_BIND_SERVICE"
     elif error.errno == errno.EADDRNOTAVAIL:
         reason, hint = "this machine does not have the address", "bind 127.0.0.1, 0.0.0.0 or one of `ip addr`"
     return NetError(f"cannot listen on {address}: {reason}", step="bind", side="us", hint=hint)
@@ -219,7 +220,9 @@ def open_unix(address: Address, backlog: int, mode: int | None = None) -> socket
 
 
 def clear_stale(path: str) -> None:
-    """Remove a unix socket that nobody answers on; raises `NetError` when somebody does, or when it is something else."""
+    """Remove a unix socket that nobody answers on; raises `NetError` when somebody does, or when it is something
+    else.
+    """
     try:
         found = os.lstat(path)
     except OSError:
@@ -281,7 +284,8 @@ def raise_descriptor_limit() -> tuple[int, int]:
 def queue_depth(sock: socket.socket) -> tuple[int, int]:
     """(connections waiting to be accepted, most that may wait) of a listening TCP socket; (0, 0) where it is not told.
 
-    In state LISTEN tcp_info carries the accept queue's length in tcpi_unacked and its limit in tcpi_sacked (tcp_get_info).
+    In state LISTEN tcp_info carries the accept queue's length in tcpi_unacked and its limit in tcpi_sacked
+    (tcp_get_info).
     """
     if sock.family == socket.AF_UNIX or not hasattr(socket, "TCP_INFO"):
         return 0, 0

@@ -1,4 +1,5 @@
-"""What outlives a plan inside one worker: apps, upstreams with their pools and health, TLS contexts. Keyed by what they are.
+"""What outlives a plan inside one worker: apps, upstreams with their pools and health, TLS contexts. Keyed by what
+they are.
 
 Rules
 1. A new plan is built whole before the old one is let go: `begin`, then `take(key, make)` for everything it needs, then

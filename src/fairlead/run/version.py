@@ -19,8 +19,8 @@ def loop_name(wanted: str = "auto") -> str:
 
 
 def tls_engine(tried: bool = False) -> str:
-    """How TLS is done: "openssl" (the loaded libssl directly) or "ssl" (Python's SSLObject). `tried`: as a server decides it,
-    after a trial in a child process; otherwise what this install would try first."""
+    """How TLS is done: "openssl" (the loaded libssl directly) or "ssl" (Python's SSLObject). `tried`: as a server
+    decides it, after a trial in a child process; otherwise what this install would try first."""
     try:
         from fairlead.net import tls
     except ImportError:

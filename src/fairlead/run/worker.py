@@ -1,13 +1,15 @@
-"""One worker process: `python -m fairlead.run.worker FD`, started by the master. Builds what the plan says and serves it.
+"""One worker process: `python -m fairlead.run.worker FD`, started by the master. Builds what the plan says and serves
+it.
 
 Rules
 1. All it needs comes over the control channel: the configuration, its listening sockets, the slab. It opens no port.
-2. `ready` is said when every application is loaded, every lifespan has started and all listeners accept. What goes wrong
-   before is said as `failed`, in one line, with the traceback of the application's own code as detail.
-3. It leaves when the master says `drain`, when somebody sends SIGTERM, or when the channel ends because the master is gone.
-   SIGINT is the terminal's word to the whole group: the master's to answer.
-4. Drain: accept what waits in the queue and then no more; `Connection: close` on each next answer; connections that stay
-   idle are closed after `settle` seconds, busy ones after their answer; what is left after `grace` is cut; lifespans end.
+2. `ready` is said when every application is loaded, every lifespan has started and all listeners accept. What goes
+   wrong before is said as `failed`, in one line, with the traceback of the application's own code as detail.
+3. It leaves when the master says `drain`, when somebody sends SIGTERM, or when the channel ends because the master is
+   gone. SIGINT is the terminal's word to the whole group: the master's to answer.
+4. Drain: accept what waits in the queue and then no more; `Connection: close` on each next answer; connections that
+   stay idle are closed after `settle` seconds, busy ones after their answer; what is left after `grace` is cut;
+   lifespans end.
 """
 
 from __future__ import annotations
@@ -238,7 +240,9 @@ def one_line(error: BaseException) -> str:
 
 
 def detail(error: BaseException) -> str:
-    """The traceback of what the application did, without our own frames in front; "" for errors that say all themselves."""
+    """The traceback of what the application did, without our own frames in front; "" for errors that say all
+    themselves.
+    """
     cause = error.__cause__
     if isinstance(error, FairleadError) and cause is None:
         return ""

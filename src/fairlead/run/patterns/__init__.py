@@ -1,4 +1,5 @@
-"""Execution patterns: how connections reach the workers. One file per pattern; each says which worker accepts on which socket.
+"""Execution patterns: how connections reach the workers. One file per pattern; each says which worker accepts on
+which socket.
 
 A pattern decides two things and opens nothing:
 - `sockets(workers)`: how many listening sockets one address has. More than one share it by SO_REUSEPORT.

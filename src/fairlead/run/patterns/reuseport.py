@@ -1,7 +1,9 @@
-"""`reuseport`: each worker has its own socket on the same address, and the kernel spreads connections by a hash of the four-tuple.
+"""`reuseport`: each worker has its own socket on the same address, and the kernel spreads connections by a hash of
+the four-tuple.
 
-The model of Envoy and HAProxy. A worker's accept queue belongs to the socket, which the master holds: it outlives the worker,
-and the replacement gets the same socket by its index. Where the system spreads nothing (a unix socket), the workers share one.
+The model of Envoy and HAProxy. A worker's accept queue belongs to the socket, which the master holds: it outlives the
+worker, and the replacement gets the same socket by its index. Where the system spreads nothing (a unix socket), the
+workers share one.
 """
 
 from __future__ import annotations
