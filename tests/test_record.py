@@ -9,13 +9,13 @@ import logging
 import weakref
 
 import pytest
-from journeys import MS, SECOND, US, connection, exchange, journey
 
 from fairlead.core.errors import AppError, NetError, Refused, WireError
 from fairlead.core.handler import Admission
 from fairlead.core.lines import Lines
 from fairlead.core.record import Recorder, name_of, peer_bytes
 from fairlead.core.slab import Region, Slab
+from journeys import MS, SECOND, US, connection, exchange, journey
 
 LEFT = NetError("the peer closed the connection", step="receive", status=499)
 

@@ -9,11 +9,11 @@ import sys
 import textwrap
 
 import pytest
-from journeys import MS, SECOND, exchange, journey
 
 from fairlead.core import histogram as h
 from fairlead.core.record import Recorder
 from fairlead.core.slab import RECORD_WORDS, Slab, read_record
+from journeys import MS, SECOND, exchange, journey
 
 WRITER = """
     import sys
@@ -113,7 +113,8 @@ def test_a_reader_in_another_process_never_sees_a_torn_record() -> None:
                 assert record["id"] == letter * (number % 40 + 1)
                 assert record["answered"] - record["started"] == number % 8 * MS
                 seen += 1
-            assert (count := region.get("requests")) >= last
+            count = region.get("requests")
+            assert count >= last
             last = count
     finally:
         writer.kill()

@@ -36,7 +36,7 @@ cdef class Recorder(Observer):
     cdef count(self, Journey j, int status, Py_ssize_t found, bint tunnel)
     @cython.locals(found=Py_ssize_t, i=Py_ssize_t)
     cdef Py_ssize_t find_route(self, object route) except -2
-    @cython.locals(request=Request, route=cython.longlong, flags=cython.longlong, attempts=cython.longlong, method=bytes, version=bytes, start=Py_ssize_t, text=Py_ssize_t, n_id=cython.longlong, n_method=cython.longlong, n_target=cython.longlong, n_host=cython.longlong, n_peer=cython.longlong, n_end=cython.longlong, n_version=cython.longlong, lengths=cython.longlong, custom=Py_ssize_t, check=cython.longlong, i=Py_ssize_t)
+    @cython.locals(request=Request, route=cython.longlong, flags=cython.longlong, quality=cython.longlong, attempts=cython.longlong, method=bytes, version=bytes, start=Py_ssize_t, text=Py_ssize_t, n_id=cython.longlong, n_method=cython.longlong, n_target=cython.longlong, n_host=cython.longlong, n_peer=cython.longlong, n_end=cython.longlong, n_version=cython.longlong, lengths=cython.longlong, custom=Py_ssize_t, check=cython.longlong, i=Py_ssize_t)
     cdef write(self, Py_ssize_t at, Exchange exchange, Journey j, long long status, Py_ssize_t found, bytes peer, bytes end, long long number)
     cdef write_points(self, Py_ssize_t at, Journey j)
     @cython.locals(count=Py_ssize_t, i=Py_ssize_t)

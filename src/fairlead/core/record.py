@@ -252,7 +252,8 @@ class Recorder(Observer):
             j.shared + 2 * (1 if j.decrypted or j.encrypted else 0) + 4 * exchange.tunnel + 8 * (1 if j.accepted else 0)
         )
         attempts = j.attempts if j.attempts < 256 else 255
-        self.cells[at + 5] = status + (route << 16) + (j.arrived_quality << 32) + (flags << 40) + (attempts << 48)
+        quality = j.arrived_quality  # as 64 bits: a C int would be shifted out
+        self.cells[at + 5] = status + (route << 16) + (quality << 32) + (flags << 40) + (attempts << 48)
         self.write_points(at + 8, j)
         method = self.known_bytes(request.method)
         version = self.known_bytes(request.version)
