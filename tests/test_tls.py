@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.core.errors import ConfigError
-from fairlead.net import certs, tls
+from fairlead.net import certs, tls, tlschoice
 
 KINDS = ["ssl", "openssl"]
 
@@ -24,12 +24,12 @@ def ca(tmp_path_factory):
 
 @pytest.fixture(params=KINDS)
 def kind(request, monkeypatch):
-    if request.param == "openssl" and tls.unusable():
-        pytest.skip(tls.unusable())
+    if request.param == "openssl" and tlschoice.unusable():
+        pytest.skip(tlschoice.unusable())
     monkeypatch.setenv("FAIRLEAD_TLS_ENGINE", request.param)
-    tls.forget_engine_kind()
+    tlschoice.forget_engine_kind()
     yield request.param
-    tls.forget_engine_kind()
+    tlschoice.forget_engine_kind()
 
 
 @pytest.fixture
@@ -449,28 +449,28 @@ def test_mode_dev_needs_no_files(kind, monkeypatch, tmp_path):
 
 def test_the_engine_can_be_chosen_and_a_wrong_choice_says_so(monkeypatch):
     monkeypatch.setenv("FAIRLEAD_TLS_ENGINE", "gnutls")
-    tls.forget_engine_kind()
+    tlschoice.forget_engine_kind()
     with pytest.raises(ConfigError, match="gnutls"):
-        tls.engine_kind()
+        tlschoice.engine_kind()
     monkeypatch.setenv("FAIRLEAD_TLS_ENGINE", "ssl")
-    assert tls.engine_kind() == "ssl" and tls.why_not_openssl()
-    tls.forget_engine_kind()
+    assert tlschoice.engine_kind() == "ssl" and tlschoice.why_not_openssl()
+    tlschoice.forget_engine_kind()
 
 
 def test_the_trial_runs_in_a_child_once_for_a_process_tree(fast, monkeypatch):
     monkeypatch.delenv("FAIRLEAD_TLS_TRIED", raising=False)
-    assert tls.tried_in_a_child() == ""
+    assert tlschoice.tried_in_a_child() == ""
     mark = os.environ["FAIRLEAD_TLS_TRIED"]
     assert mark.startswith("good ")
     monkeypatch.setenv("FAIRLEAD_TLS_TRIED", mark.replace("good", "bad", 1))
-    assert "failed" in tls.tried_in_a_child()
+    assert "failed" in tlschoice.tried_in_a_child()
 
 
 def test_an_unknown_layout_falls_back(kind, monkeypatch):
-    monkeypatch.setattr(tls, "KNOWN_LAYOUTS", {})
+    monkeypatch.setattr(tlschoice, "KNOWN_LAYOUTS", {})
     monkeypatch.delenv("FAIRLEAD_TLS_ENGINE")
-    tls.forget_engine_kind()
-    assert tls.engine_kind() == "ssl"
+    tlschoice.forget_engine_kind()
+    assert tlschoice.engine_kind() == "ssl"
 
 
 def test_pythons_own_callbacks_live_on_the_borrowed_connection(fast, ca, tmp_path):

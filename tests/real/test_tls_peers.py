@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.net import certs, tls
+from fairlead.net import certs, tls, tlschoice
 
 pytestmark = pytest.mark.real
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
@@ -28,12 +28,12 @@ def ca(tmp_path_factory):
 
 @pytest.fixture(params=["ssl", "openssl"])
 def kind(request, monkeypatch):
-    if request.param == "openssl" and tls.unusable():
-        pytest.skip(tls.unusable())
+    if request.param == "openssl" and tlschoice.unusable():
+        pytest.skip(tlschoice.unusable())
     monkeypatch.setenv("FAIRLEAD_TLS_ENGINE", request.param)
-    tls.forget_engine_kind()
+    tlschoice.forget_engine_kind()
     yield request.param
-    tls.forget_engine_kind()
+    tlschoice.forget_engine_kind()
 
 
 class Server:

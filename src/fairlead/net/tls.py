@@ -6,7 +6,7 @@ afterwards: new certificates mean a new object, which new connections use while 
 Two engines with the same promises (the same tests run on both):
 - `OpensslEngine` calls the libssl that Python's `ssl` has loaded (`_libssl.pyx`): about half the time of
   `ssl.SSLObject`, no buffers while a connection is idle, tickets shared by all workers. It reads two pointers from
-  structs of `_ssl` that are not public, so it is used only where the layout is known (`KNOWN_LAYOUTS`) and after a
+  structs of `_ssl` that are not public, so it is used only where the layout is known (`tlschoice`) and after a
   child process tried it once.
 - `PlainEngine` is `ssl.SSLObject` with two `MemoryBIO`s: for everything else, and for the interpreted build.
 `FAIRLEAD_TLS_ENGINE=ssl|openssl` forces one of them.
@@ -25,13 +25,10 @@ Rules
 
 from __future__ import annotations
 
-import _ssl
 import hashlib
 import os
 import re
 import ssl
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +36,8 @@ from typing import Any
 
 from fairlead.core.errors import ConfigError, WireError
 from fairlead.net import certs
+from fairlead.net import tlschoice as choice
+from fairlead.net.tlschoice import engine_kind, unusable
 
 MOZILLA_INTERMEDIATE = ":".join(
     f"ECDHE-{kind}-{seal}"
@@ -49,39 +48,25 @@ GROUPS = ("X25519MLKEM768:X25519:P-256:P-384", "X25519:P-256:P-384")  # the firs
 SUITES = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 OP_PRIORITIZE_CHACHA = 1 << 21  # ChaCha20 for clients that put it first, because they lack AES instructions
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-# (major, minor) of CPython -> sizes of _SSLContext and _SSLSocket for which the two pointers were seen where we read
-# them
-KNOWN_LAYOUTS = {(3, 11): (96, 96), (3, 12): (96, 80), (3, 13): (112, 80)}
 SESSIONS_KEPT = 256  # per ClientTls, by server name
 HTTP_START = re.compile(rb"[A-Z]{3,16} [/*h][^\r\n]*|[A-Z]{3,16} [^\s]+ HTTP/|PRI \* HTTP/2")
 
 # OpenSSL's reasons that people meet, in other words: what happened, what would be right
+TRUST = "`fairlead cert ca` says how to trust the development CA"
 EXPLAINED = {
-    "UNSUPPORTED_PROTOCOL": (
-        "the peer offers no TLS version that is allowed here",
-        "TLS 1.2 and 1.3 are; see `tls.min`",
-    ),
+    "UNSUPPORTED_PROTOCOL": ("the peer offers no TLS version that is allowed here", "1.2 and 1.3 are; see `tls.min`"),
     "WRONG_VERSION_NUMBER": ("the peer does not speak TLS", "connect with TLS, or use a listener without `tls`"),
     "NO_SHARED_CIPHER": ("the peer offers no cipher that is allowed here", "ECDHE with AES-GCM or ChaCha20 is"),
     "NO_APPLICATION_PROTOCOL": ("the peer asks for protocols (ALPN) that are not spoken here", ""),
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": (
-        "the client showed no certificate",
-        "this listener needs one: `tls.client_ca`",
-    ),
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": ("the client showed no certificate", "`tls.client_ca` needs one"),
     "CERTIFICATE_VERIFY_FAILED": ("the peer's certificate was not accepted", ""),
-    "TLSV1_ALERT_UNKNOWN_CA": (
-        "the peer does not trust the CA of our certificate",
-        "`fairlead cert ca` says how to trust the development CA",
-    ),
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": (
-        "the peer did not accept our certificate",
-        "`fairlead cert ca` says how to trust the development CA",
-    ),
+    "TLSV1_ALERT_UNKNOWN_CA": ("the peer does not trust the CA of our certificate", TRUST),
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": ("the peer did not accept our certificate", TRUST),
     "SSLV3_ALERT_BAD_CERTIFICATE": ("the peer did not accept our certificate", ""),
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": ("the peer says that our certificate has expired", ""),
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": (
         "the server wants a client certificate",
-        "set `certificate` and `key` of the upstream's `tls`",
+        "set `tls.certificate` and `tls.key`",
     ),
     "TLSV1_ALERT_PROTOCOL_VERSION": ("the peer allows none of our TLS versions", ""),
     "SSLV3_ALERT_HANDSHAKE_FAILURE": ("the peer found no settings in common", ""),
@@ -146,79 +131,7 @@ class ClientSettings:
     min: str = "1.2"
 
 
-# ---- which engine ----------------------------------------------------------------------------------------------------
-
-_libssl: Any = None
-_kind = ""
-_why = ""
-
-
-def engine_kind() -> str:
-    """ "openssl" or "ssl": the engine that connections get. Decided once per process; the trial once per process
-    tree.
-    """
-    global _kind, _why
-    if not _kind:
-        wanted = os.environ.get("FAIRLEAD_TLS_ENGINE", "")
-        if wanted not in ("", "ssl", "openssl"):
-            raise ConfigError(f"FAIRLEAD_TLS_ENGINE={wanted} is not known", hint="use ssl or openssl")
-        _why = "FAIRLEAD_TLS_ENGINE=ssl" if wanted == "ssl" else unusable() or tried_in_a_child()
-        if _why and wanted == "openssl":
-            raise ConfigError(f"FAIRLEAD_TLS_ENGINE=openssl cannot be had: {_why}", hint="leave it unset, or use ssl")
-        _kind = "ssl" if _why else "openssl"
-    return _kind
-
-
-def forget_engine_kind() -> None:
-    """Decide again at the next look, after a change of the environment."""
-    global _kind, _why
-    _kind = _why = ""
-
-
-def why_not_openssl() -> str:
-    """Why the fast engine is not used; "" when it is."""
-    engine_kind()
-    return _why
-
-
-def unusable() -> str:
-    """Bind `_libssl` and say why it cannot be used here; "" when it can."""
-    global _libssl
-    if sys.implementation.name != "cpython" or object.__basicsize__ != 16:
-        return "this interpreter is not a 64 bit CPython with the GIL"
-    sizes = (_ssl._SSLContext.__basicsize__, _ssl._SSLSocket.__basicsize__)  # type: ignore[attr-defined]
-    if KNOWN_LAYOUTS.get(sys.version_info[:2]) != sizes:
-        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        return f"the ssl module of Python {version} has a layout {sizes} that was not checked"
-    if ssl.OPENSSL_VERSION_INFO[0] < 3:
-        return f"{ssl.OPENSSL_VERSION} is older than OpenSSL 3"
-    try:
-        from fairlead.net import _libssl as leaf
-    except ImportError:
-        return "this install is not compiled"
-    if not leaf.load(_ssl.__file__):
-        return "Python's ssl module hides its OpenSSL"
-    _libssl = leaf
-    return ""
-
-
-def tried_in_a_child() -> str:
-    """Let a child process use the engine once: a wrong guess about memory must not take the server down."""
-    mark = f"{sys.version_info[:3]} {ssl.OPENSSL_VERSION} {_libssl.__file__}"
-    known = os.environ.get("FAIRLEAD_TLS_TRIED", "")
-    if known.endswith(mark):
-        return "" if known.startswith("good") else "the trial in a child process failed"
-    source = str(Path(__file__).resolve().parents[2])
-    code = f"import sys; sys.path.insert(0, {source!r}); from fairlead.net import tls; tls.self_test()"
-    try:
-        child = subprocess.run(
-            [sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False
-        )
-        good = child.returncode == 0 and child.stdout.strip() == b"good"
-    except (OSError, subprocess.SubprocessError):
-        good = False
-    os.environ["FAIRLEAD_TLS_TRIED"] = ("good " if good else "bad ") + mark
-    return "" if good else "the trial in a child process failed"
+# ---- engines ---------------------------------------------------------------------------------------------------------
 
 
 def self_test() -> None:
@@ -243,8 +156,6 @@ def self_test() -> None:
     if hello.startswith(b"\x16\x03"):
         print("good")
 
-
-# ---- engines ---------------------------------------------------------------------------------------------------------
 
 # wrap_bio wants a pair; the fast engine replaces it at once, so all share this one. Two of them: given one for both
 # directions, CPython takes a reference more than OpenSSL gives back.
@@ -328,7 +239,7 @@ class OpensslEngine(Engine):
         Engine.__init__(self, home)
         self.ssl_object = lender  # the SNI callback needs it; dropped once the handshake is over
         self.facts = lender._sslobj  # type: ignore[attr-defined]
-        self.channel = _libssl.Channel(self.facts, context)
+        self.channel = choice.leaf.Channel(self.facts, context)
         if not lender.server_side:
             self.channel.start(session)
 
@@ -337,7 +248,7 @@ class OpensslEngine(Engine):
             raise self.failed
         try:
             plain = self.channel.feed(data)
-        except _libssl.Broken as error:
+        except choice.leaf.Broken as error:
             self.failed = explain(error.args[0], error.args[1], self, data)
             raise self.failed from None
         if not self.done:
@@ -360,7 +271,7 @@ class OpensslEngine(Engine):
             return
         try:
             self.channel.write(data)
-        except _libssl.Broken as error:
+        except choice.leaf.Broken as error:
             self.failed = explain(error.args[0], 0, self, b"")
             raise self.failed from None
 
@@ -504,8 +415,8 @@ def explain(reason: str, verdict: int, engine: Engine, data: bytes) -> TlsError:
             hint="use https:// for this port",
         )
     what, hint = EXPLAINED.get(reason, (reason.lower().replace("_", " "), ""))
-    if reason == "CERTIFICATE_VERIFY_FAILED" and verdict and _libssl is not None:
-        what = f"{what}: {_libssl.verify_text(verdict)}"
+    if reason == "CERTIFICATE_VERIFY_FAILED" and verdict and choice.leaf is not None:
+        what = f"{what}: {choice.leaf.verify_text(verdict)}"
     elif reason == "CERTIFICATE_VERIFY_FAILED" and verdict:
         what = f"{what}: verification code {verdict}"
     return TlsError(f"TLS {phase} failed: {what} ({reason})", reason=reason, hint=hint)
@@ -544,9 +455,9 @@ def harden(context: ssl.SSLContext, least: str, most: str, ciphers: str) -> None
     except ssl.SSLError:
         raise ConfigError(f"OpenSSL knows none of the ciphers {ciphers!r}", hint="see `openssl ciphers`") from None
     if engine_kind() == "openssl":
-        _libssl.set_suites(context, SUITES)
+        choice.leaf.set_suites(context, SUITES)
         for groups in GROUPS:
-            if _libssl.set_groups(context, groups):
+            if choice.leaf.set_groups(context, groups):
                 break
 
 
@@ -623,11 +534,11 @@ class ServerTls:
             load_ca(context, given.client_ca, "client_ca")
             context.verify_mode = ssl.CERT_OPTIONAL if given.client_auth == "optional" else ssl.CERT_REQUIRED
         if self.fast:
-            _libssl.no_session_cache(context)
+            choice.leaf.no_session_cache(context)
             if self.alpn:
-                _libssl.set_alpn(context, alpn_wire(self.alpn))
+                choice.leaf.set_alpn(context, alpn_wire(self.alpn))
             if given.client_ca:
-                _libssl.send_client_ca_names(context, given.client_ca)
+                choice.leaf.send_client_ca_names(context, given.client_ca)
 
     def set_ticket_keys(self, keys: Sequence[bytes]) -> None:
         """The keys of all workers, newest first; at once, for connections to come. Without the fast engine: nothing."""
@@ -638,7 +549,7 @@ class ServerTls:
             salt = self.settings.client_auth.encode() + Path(self.settings.client_ca).read_bytes()
         own = [hashlib.shake_256(key + salt).digest(80) for key in keys]
         for context in self.contexts:
-            _libssl.set_ticket_keys(context, own)
+            choice.leaf.set_ticket_keys(context, own)
 
     def choose(self, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
         """The SNI callback: exact name, then wildcard over one label (RFC 6125 6.4.3), else the first certificate."""
