@@ -24,13 +24,13 @@ cdef class Connection(Channel):
     cdef public Owner owner
     cdef public object peer, local, tls, target
     cdef public str scheme
-    cdef public bint client, in_feed, draining, closed, linger, waiting
+    cdef public bint client, in_feed, draining, closed, linger, waiting, told
     cdef public Exchange current
     cdef public dict exchanges
     cdef public long long requests
     cdef public long long opened, connected, accepted, secured, last_seen
     cdef public long long woken, arrived, loop_ns, read_ns, read_done, decrypt_ns, decrypted, mark
-    cdef public long long said_now, blocked_since, unsent, outgoing
+    cdef public long long said_now, blocked_since, unsent, outgoing, telling
     cdef public int arrived_quality
 
     @cython.locals(j=Journey)

@@ -71,7 +71,8 @@ class Connection(Channel):
         self.opened = self.connected = self.accepted = self.secured = self.last_seen = 0
         self.requests = 0
         self.said_now = self.blocked_since = self.unsent = 0
-        self.waiting = False
+        self.waiting = self.told = False
+        self.telling = -1
         self.outgoing = service.limits.outgoing
         self.forget_reads()
 
@@ -298,6 +299,9 @@ class Connection(Channel):
                 self.drop(ex, why)
 
     def room(self, stream):
+        if stream == self.telling:
+            self.told = True
+            return
         ex = self.find(stream)
         if ex is not None and ex.answer is not None:
             try:
@@ -364,7 +368,12 @@ class Connection(Channel):
         if end:
             self.ended(ex)
             return True
+        self.telling = ex.stream
         self.carrier.touch()
+        self.telling = -1
+        if self.told:  # room came while we were still saying: it is the answer of this call
+            self.told = False
+            room = True
         if room and not self.carrier.blocked and self.unsent <= self.outgoing:
             return True
         self.waiting = True
