@@ -38,7 +38,7 @@ def test_off_is_no_log() -> None:
 
 
 def test_a_file_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
-    with pytest.raises(NetError, match="cannot write the access log .*nowhere"):
+    with pytest.raises(NetError, match=r"cannot write the access log .*nowhere"):
         access_log(settings(tmp_path / "nowhere" / "access.log"))
 
 
