@@ -81,26 +81,26 @@ class Connection(Channel):
     def reading(self, woken, arrived, quality, start, done, count):
         """A read happened: loop woken, kernel stamp (or 0) with its quality, read start and end, bytes."""
         if self.current is not None:
-            j = self.current.journey
-            j.spent_read += done - start
+            j = self.current.journey  # journey
+            j.spent_read += done - start  # journey
             return
         if self.woken == 0:
-            self.woken = woken
-            self.arrived = arrived
-            self.arrived_quality = quality
-            self.loop_ns = start - woken
-        self.read_ns += done - start
-        self.read_done = done
-        self.mark = done
+            self.woken = woken  # journey
+            self.arrived = arrived  # journey
+            self.arrived_quality = quality  # journey
+            self.loop_ns = start - woken  # journey
+        self.read_ns += done - start  # journey
+        self.read_done = done  # journey
+        self.mark = done  # journey
 
     def decrypting(self, start, done):
         """TLS records were opened."""
         if self.current is not None:
-            self.current.journey.spent_decrypt += done - start
+            self.current.journey.spent_decrypt += done - start  # journey
             return
-        self.decrypt_ns += done - start
-        self.decrypted = done
-        self.mark = done
+        self.decrypt_ns += done - start  # journey
+        self.decrypted = done  # journey
+        self.mark = done  # journey
 
     def handshaken(self, read, done):
         """TLS is up. `read`: the last handshake read also brought application bytes, at this time (else 0)."""
@@ -164,14 +164,14 @@ class Connection(Channel):
             j = ex.journey
             if ex.role == 0:
                 if self.said_now:
-                    j.spent_encode += begin - self.said_now
-                j.encoded = begin
+                    j.spent_encode += begin - self.said_now  # journey
+                j.encoded = begin  # journey
                 if encrypted:
-                    j.spent_encrypt += encrypted - begin
-                    j.encrypted = encrypted
-                    j.spent_send += sent - encrypted
+                    j.spent_encrypt += encrypted - begin  # journey
+                    j.encrypted = encrypted  # journey
+                    j.spent_send += sent - encrypted  # journey
                 else:
-                    j.spent_send += sent - begin
+                    j.spent_send += sent - begin  # journey
                 if ex.said_end:
                     self.done(ex, sent)
         self.said_now = 0
@@ -189,7 +189,7 @@ class Connection(Channel):
     def unblocked(self, now):
         """The peer took what it had kept waiting."""
         for ex in self.open_exchanges():
-            ex.journey.spent_client += now - self.blocked_since
+            ex.journey.spent_client += now - self.blocked_since  # journey
         self.blocked_since = 0
 
     def gone(self, why):
@@ -230,7 +230,7 @@ class Connection(Channel):
             ex.deadline = now + limit
         try:
             if service.admission.enter(ex):
-                j.routed = now
+                j.routed = now  # journey
                 service.handler.open(ex)
             else:
                 self.overloaded(ex)
@@ -255,7 +255,7 @@ class Connection(Channel):
         if ex.role == 0:
             j.bytes_in += count
             if end:
-                j.body_end = self.mark or self.clock.now()
+                j.body_end = self.mark or self.clock.now()  # journey
         if end:
             ex.heard_end = True
         ex.withheld += count
@@ -279,7 +279,7 @@ class Connection(Channel):
             return
         ex.heard_end = True
         if ex.role == 0:
-            ex.journey.body_end = self.mark or self.clock.now()
+            ex.journey.body_end = self.mark or self.clock.now()  # journey
             ex.request.trailers = trailers
         elif ex.response is not None:
             ex.response.trailers = trailers
@@ -334,11 +334,11 @@ class Connection(Channel):
         if ex.role == 0:
             ex.response = message
             if j.answered == 0:
-                j.answered = now
+                j.answered = now  # journey
             if self.service.server_timing:
                 message.headers.append((b"server-timing", j.server_timing()))
         else:
-            j.leg_sent = now
+            j.leg_sent = now  # journey
         self.said_now = now
         codec.head(ex.stream, message, end)
         ex.said_head = True  # not before: a head the codec refuses is not out, and its error answer can still be
@@ -459,38 +459,38 @@ class Connection(Channel):
     # ---- inside
 
     def forget_reads(self):
-        self.woken = self.arrived = self.loop_ns = self.read_ns = self.read_done = 0
-        self.decrypt_ns = self.decrypted = self.mark = 0
-        self.arrived_quality = 5
+        self.woken = self.arrived = self.loop_ns = self.read_ns = self.read_done = 0  # journey
+        self.decrypt_ns = self.decrypted = self.mark = 0  # journey
+        self.arrived_quality = 5  # journey
 
     def stamp(self, j, now):
         """Give a new journey the marks of the reads that brought its head."""
         if self.requests == 0:
-            j.connected = self.connected
-            j.accepted = self.accepted
-            j.secured = self.secured
+            j.connected = self.connected  # journey
+            j.accepted = self.accepted  # journey
+            j.secured = self.secured  # journey
         if self.woken:
-            j.woken = self.woken
-            j.arrived = self.arrived
-            j.arrived_quality = self.arrived_quality
-            j.spent_loop = self.loop_ns
-            j.read = self.read_done
-            j.spent_read = self.read_ns
-            j.decrypted = self.decrypted
-            j.spent_decrypt = self.decrypt_ns
+            j.woken = self.woken  # journey
+            j.arrived = self.arrived  # journey
+            j.arrived_quality = self.arrived_quality  # journey
+            j.spent_loop = self.loop_ns  # journey
+            j.read = self.read_done  # journey
+            j.spent_read = self.read_ns  # journey
+            j.decrypted = self.decrypted  # journey
+            j.spent_decrypt = self.decrypt_ns  # journey
         else:
-            j.shared = True
+            j.shared = True  # journey
         if self.mark:
-            j.spent_parse = now - self.mark
-        j.parsed = now
-        self.forget_reads()
-        self.mark = now
+            j.spent_parse = now - self.mark  # journey
+        j.parsed = now  # journey
+        self.forget_reads()  # journey
+        self.mark = now  # journey
 
     def ended(self, ex):
         """We said the last word of this direction."""
         ex.said_end = True
         if ex.role == 0:
-            ex.journey.finished = self.said_now
+            ex.journey.finished = self.said_now  # journey
         elif ex.heard_end:
             self.leg_over(ex)
         self.carrier.touch()
@@ -498,8 +498,8 @@ class Connection(Channel):
     def done(self, ex, now):
         """A server exchange is over and with the kernel."""
         j = ex.journey
-        j.sent = now
-        j.done = now
+        j.sent = now  # journey
+        j.done = now  # journey
         if not ex.heard_end:
             self.linger = True
         self.release(ex)
@@ -527,14 +527,14 @@ class Connection(Channel):
         if ex.role:
             self.leg_over(ex)
             return
-        ex.journey.done = self.clock.now()
+        ex.journey.done = self.clock.now()  # journey
         self.release(ex)
 
     def leg_head(self, stream, message, end, now):
         ex = self.find(stream)
         if ex is None:
             return
-        ex.journey.leg_head = now
+        ex.journey.leg_head = now  # journey
         ex.response = message
         ex.heard_end = end
         if self.codec.tunnel:
@@ -562,7 +562,7 @@ class Connection(Channel):
     def flushed_many(self, sent):
         for ex in list(self.exchanges.values()):
             if ex.said_end and ex.role == 0:
-                ex.journey.shared = True
+                ex.journey.shared = True  # journey
                 self.done(ex, sent)
 
     def tell_reset(self, ex, why, side):
@@ -622,7 +622,7 @@ class Connection(Channel):
         ex.said_head = ex.said_end = True
         now = self.clock.now()
         codec.now = now
-        ex.journey.answered = ex.journey.finished = now
+        ex.journey.answered = ex.journey.finished = now  # journey
         ex.journey.bytes_out += len(body)
         codec.refuse(response.status, response.headers, body)
 

@@ -144,7 +144,7 @@ class Tcp(Watcher):
         if self.lingering:
             self.discard(count)
             return
-        self.conn.reading(woken, arrived, quality, start, now, count)
+        self.conn.reading(woken, arrived, quality, start, now, count)  # journey
         if self.engine is not None:
             data = self.decrypt(data, now)
             if not data:
