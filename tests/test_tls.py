@@ -272,6 +272,14 @@ def test_what_came_before_a_truncated_record_is_read(kind, ca):
     assert server.feed(half[9:]) == b"half"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_name_that_is_not_ascii_is_refused_in_words(kind, ca):
+    client, server = client_of(ca).engine("localhost"), server_of(ca).engine()
+    with pytest.raises(tls.TlsError, match="no host name"):
+        server.feed(client.take().replace(b"localhost", b"\xff" * 9))
+    assert server.take()[:1] == b"\x15"
+
+
 def test_garbage_truncation_and_mutation_never_crash(kind, ca):
     dice, until = random.Random(7), time.monotonic() + 2
     server_tls, client_tls = server_of(ca), client_of(ca)

@@ -59,6 +59,7 @@ EXPLAINED = {
     "NO_SHARED_CIPHER": ("the peer offers no cipher that is allowed here", "ECDHE with AES-GCM or ChaCha20 is"),
     "NO_APPLICATION_PROTOCOL": ("the peer asks for protocols (ALPN) that are not spoken here", ""),
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": ("the client showed no certificate", "`tls.client_ca` needs one"),
+    "CALLBACK_FAILED": ("the client asked for a name that is no host name", ""),
     "CERTIFICATE_VERIFY_FAILED": ("the peer's certificate was not accepted", ""),
     "TLSV1_ALERT_UNKNOWN_CA": ("the peer does not trust the CA of our certificate", TRUST),
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": ("the peer did not accept our certificate", TRUST),
