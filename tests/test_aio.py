@@ -2,10 +2,9 @@
 
 import asyncio
 
-from recorder import Peer
-
 from fairlead.core.aio import Async
 from fairlead.core.errors import NetError, Refused
+from recorder import Peer
 
 
 def run(scenario):

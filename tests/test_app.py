@@ -4,11 +4,12 @@ import asyncio
 import gc
 
 import pytest
-from recorder import Peer
 
 from fairlead.core.errors import NetError
 from fairlead.core.exchange import Exchange
 from fairlead.serve.app import App, Cycle, Disconnected
+from fairlead.wire.h1 import H1
+from recorder import Peer
 
 PLAIN = [(b"content-type", b"text/plain"), (b"content-length", b"5")]
 
@@ -352,7 +353,7 @@ def test_a_receive_that_was_cancelled_loses_no_message():
         async def app(scope, receive, send):
             try:
                 await asyncio.wait_for(receive(), 0.001)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 got.append("late")
             task = asyncio.create_task(receive())
             got.append((await task)["body"])
@@ -453,6 +454,7 @@ def test_an_app_that_raises_after_its_answer_is_logged_and_the_answer_stands():
     run(scenario)
 
 
+START = {"type": "http.response.start", "status": 200}
 BAD = {
     "without a response": [],
     "before its response was complete": [{"type": "http.response.start", "status": 200}],
@@ -473,8 +475,8 @@ BAD = {
         {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]},
         {"type": "http.response.body", "body": b"he"},
     ],
-    "body of type str": [{"type": "http.response.start", "status": 200}, {"type": "http.response.body", "body": "text"}],
-    "http.response.trailers without": [{"type": "http.response.start", "status": 200}, {"type": "http.response.trailers"}],
+    "body of type str": [START, {"type": "http.response.body", "body": "text"}],
+    "http.response.trailers without": [START, {"type": "http.response.trailers"}],
 }
 
 
@@ -508,6 +510,24 @@ def test_a_stream_that_breaks_its_content_length_is_reset(bodies):
         await settle(peer)
         assert peer.take()[-1][0] == "reset"
         assert "content-length" in str(peer.watcher.broken[0])
+
+    run(scenario)
+
+
+def test_a_head_that_the_codec_refuses_is_a_500():
+    async def scenario():
+        async def app(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"x-evil", b"a\r\nb: c")]})
+            await send({"type": "http.response.body", "body": b"x"})
+
+        peer = serving(app)
+        peer.conn.codec = H1(peer.conn, peer.service.limits)
+        peer.conn.codec.feed(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 1)
+        peer.carrier.hold = True
+        await settle(peer)
+        answer = b"".join(peer.conn.codec.take())
+        assert answer.startswith(b"HTTP/1.1 500 ") and b"evil" not in answer
+        assert "x-evil" in str(peer.watcher.broken[0])
 
     run(scenario)
 
@@ -610,7 +630,7 @@ def test_a_cancelled_task_answers_and_is_forgotten():
         [cycle] = peer.app.cycles
         cycle.task.cancel()
         await settle(peer)
-        assert peer.status == 500
+        assert peer.status == 503
         assert peer.app.running == 0
 
     run(scenario)

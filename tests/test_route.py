@@ -1,7 +1,6 @@
 """serve.route and serve.respond: the root handler, fixed answers and redirects."""
 
 import pytest
-from recorder import Peer
 
 from fairlead.core.handler import Handler
 from fairlead.core.message import Response
@@ -9,6 +8,7 @@ from fairlead.serve.forwarded import Trusted
 from fairlead.serve.respond import Redirect, Respond
 from fairlead.serve.route import Route, Router
 from fairlead.serve.table import Table
+from recorder import Peer
 
 
 class Keep(Handler):
@@ -38,7 +38,8 @@ def test_the_first_matching_route_answers_and_gives_its_parameters():
     [exchange] = keep.seen
     assert exchange.params == {"id": "7"}
     assert exchange.route.path == "/users/{id}"
-    assert (exchange.request.path, exchange.request.raw_path, exchange.request.query) == ("/users/7", b"/users/7", b"x=1")
+    request = exchange.request
+    assert (request.path, request.raw_path, request.query) == ("/users/7", b"/users/7", b"x=1")
 
 
 def test_a_single_catch_all_route_takes_every_path_normalised():
@@ -110,7 +111,8 @@ def test_a_request_id_is_taken_from_trusted_peers_only_and_only_when_it_is_harml
 
 
 def test_a_trusted_peer_tells_client_scheme_and_host_and_nobody_else():
-    headers = [(b"x-forwarded-for", b"203.0.113.9"), (b"x-forwarded-proto", b"https"), (b"x-forwarded-host", b"real.example")]
+    headers = [(b"x-forwarded-for", b"203.0.113.9"), (b"x-forwarded-proto", b"https")]
+    headers.append((b"x-forwarded-host", b"real.example"))
     for network, believed in (("192.0.2.0/24", True), ("10.0.0.0/8", False)):
         keep = Keep()
         peer = routed(Route(keep, host=("real.example",)), Route(keep), forwarded=Trusted((network,)))

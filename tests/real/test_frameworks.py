@@ -60,9 +60,9 @@ def with_httpx(server: Process, path: str, body: bytes) -> tuple[int, bytes]:
 
 def with_aiohttp(server: Process, path: str, body: bytes) -> tuple[int, bytes]:
     async def ask() -> tuple[int, bytes]:
-        async with aiohttp.ClientSession() as session:
-            async with session.post(server.url + path, data=body, headers={"content-type": "text/x-test"}) as answer:
-                return answer.status, await answer.read()
+        headers = {"content-type": "text/x-test"}
+        async with aiohttp.request("POST", server.url + path, data=body, headers=headers) as answer:
+            return answer.status, await answer.read()
 
     return asyncio.run(ask())
 

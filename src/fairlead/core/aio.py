@@ -3,8 +3,8 @@
 Rules
 1. One asyncio Task per exchange; it holds a Call, which is the exchange's answer and has `read`, `write`, `respond`.
 2. `read()` credits what it gives; `write()` waits until there is room. Both raise NetError when the client is gone.
-3. A function that raises ends like a handler that raises: a FairleadError is answered with its status, anything else is a
-   500 and goes to the observer. One that returns without an answer is a 500, one that left a body open is cut.
+3. A function that raises ends like a handler that raises: a FairleadError is answered with its status, anything else
+   is a 500 and goes to the observer. One that returns without an answer is a 500, one that left a body open is cut.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Async(Handler):
     async def run(self, call: Call) -> None:
         exchange = call.exchange
         journey = exchange.journey
-        if not journey.started:
-            journey.started = exchange.conn.clock.now()  # type: ignore[attr-defined]
+        if not journey.started:  # type: ignore
+            journey.started = exchange.conn.clock.now()  # type: ignore
         try:
             await self.fn(call)
         except FairleadError as error:
@@ -159,9 +159,7 @@ class Call(Answer):
         self.wake()
 
     def reset(self, why: Any, side: str) -> None:
-        if side != "read":
-            self.gone = why
-        elif not self.exchange.heard_end:
+        if side != "read" or not self.exchange.heard_end:
             self.gone = why
         self.wake()
 

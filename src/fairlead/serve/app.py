@@ -2,9 +2,9 @@
 
 Rules
 1. `receive()` and `send()` give an awaitable that is ready at once when nothing has to be waited for, so that a plain
-   request is one step of its Task. Only a missing body, a client that is slow, or waiting for `http.disconnect` suspends.
-2. The task runs `Cycle.run`, our own coroutine around the application's: its first step marks STARTED exactly (before the
-   application's first line), its last one learns how the application ended. It costs less than a done callback would.
+   request is one step of its Task. Only a missing body, a slow client, or waiting for `http.disconnect` suspends.
+2. The task runs `Cycle.run`, our own coroutine around the application's: its first step marks STARTED exactly (before
+   the application's first line), its last one learns how it ended. It costs less than a done callback would.
 3. `http.response.start` is held until the first body message: then the framing can be chosen (a whole answer gets its
    `content-length`), small answers leave in one write, and an application that fails in between still gets a clean 500.
 4. Body bytes are credited when `receive()` gives them to the application; its first call releases a 100 Continue.
@@ -12,14 +12,15 @@ Rules
    (spec 2.4) if the client left, and does nothing if the answer was complete. The task is not cancelled.
 6. What an application gets wrong is an AppError that names it and what would be right: a 500 while the head is not out,
    otherwise the connection is reset, because an answer cut short must not look finished.
-7. A task is referenced by its Cycle, a Cycle by `App.cycles` until it ends; then every reference between exchange, cycle
-   and task is dropped, so that finished requests need no garbage collector.
+7. A task is referenced by its Cycle, a Cycle by `App.cycles` until it ends; then every reference between exchange,
+   cycle and task is dropped, so that finished requests need no garbage collector.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Any
 
 from fairlead.core.errors import AppError, NetError
 from fairlead.core.exchange import Answer
@@ -82,11 +83,11 @@ class App(Handler):
         self.cycles = set()
         self.factory = loop.get_task_factory() if hasattr(loop, "get_task_factory") else None
         self.spawn = loop.create_task if self.factory is not None else asyncio.Task
-        self.extensions = {"http.response.trailers": {}, "http.response.early_hint": {}, "fairlead.journey": None}
+        self.extensions: Any = {"http.response.trailers": {}, "http.response.early_hint": {}, "fairlead.journey": None}
         self.base = {
             "type": "http", "asgi": SPEC, "http_version": "1.1", "method": "GET", "scheme": "http", "path": "",
-            "raw_path": b"", "query_string": b"", "root_path": root_path, "headers": None, "client": None, "server": None,
-            "state": None, "extensions": None,
+            "raw_path": b"", "query_string": b"", "root_path": root_path, "headers": None, "client": None,
+            "server": None, "state": None, "extensions": None,
         }  # fmt: skip
 
     @property
@@ -126,7 +127,7 @@ class App(Handler):
             cycle.task = self.spawn(cycle.run(scope))
         elif EAGER and exchange.heard_end:
             # The application's first part runs here. With a body to come it would only wait for it: then the usual way.
-            task = self.spawn(cycle.run(scope), loop=self.loop, name=self.name, eager_start=True)
+            task = self.spawn(cycle.run(scope), loop=self.loop, name=self.name, eager_start=True)  # type: ignore
             if not task.done():
                 cycle.task = task
         else:
@@ -156,7 +157,7 @@ class Cycle(Answer):
         self.journey = exchange.journey
         self.clock = exchange.conn.clock
         self.task = None
-        self.response = None
+        self.response: Any = None
         self.receivers = None
         self.senders = None
         self.chunk = None
@@ -175,7 +176,7 @@ class Cycle(Answer):
         except Exception as error:
             self.failed(error)
         except BaseException:
-            self.broken(None, "the server stopped while the application was answering")
+            self.broken(None, AppError("the server stopped while the application was answering", status=503))
             raise
         else:
             self.returned()
@@ -299,7 +300,7 @@ class Cycle(Answer):
             self.trailers = True
 
     def fields(self, headers):
-        """The header list of the answer: a list of our own, names in lower case; `left` is the declared length or -1."""
+        """The answer's header list: one of our own, names in lower case. `left` becomes the declared length, or -1."""
         found = []
         for pair in headers:
             name, value = pair
@@ -439,10 +440,9 @@ class Cycle(Answer):
         if self.gone and is_disconnect(error):
             return
         if isinstance(error, AppError):
-            why = AppError(str(error), hint=error.hint)
+            self.broken(error, AppError(str(error), hint=error.hint))
         else:
-            why = f"{type(error).__name__} was raised by the application"
-        self.broken(error, why)
+            self.broken(error, AppError(f"{type(error).__name__} was raised by the application"))
 
     def returned(self):
         """The application returned."""
@@ -462,10 +462,8 @@ class Cycle(Answer):
         self.broken(why, why)
 
     def broken(self, error, why):
-        """End the exchange because of the application. What is kept has no traceback, which would hold us in a circle."""
+        """End the exchange because of the application. What is kept has no traceback: it would hold us in a circle."""
         exchange = self.exchange
-        if isinstance(why, str):
-            why = AppError(why)
         conn = exchange.conn
         if error is not None:
             conn.service.observer.broke(exchange, error)
@@ -492,7 +490,7 @@ class Cycle(Answer):
 
 
 def name_kind(name, v):
-    """What a header name needs: bit 0 it has upper case; 2 it is content-length; 4 it is transfer-encoding; 0 nothing."""
+    """What a header name needs: 1 it has upper case, 2 it is content-length, 4 it is transfer-encoding, 0 nothing."""
     n = len(name)
     for i in range(n):
         c = v[i]

@@ -3,9 +3,9 @@
 Rules
 1. One task runs the application with a `lifespan` scope for as long as the server lives. `start()` waits until it said
    `lifespan.startup.complete`, `stop()` until it said `lifespan.shutdown.complete`.
-2. "auto": an application that raises before it said anything about startup does not know lifespan, and is served without
-   it. "on" makes that an error, "off" never asks.
-3. `lifespan.startup.failed`, an exception after the first word and a time-out are an AppError: the server must not start.
+2. "auto": an application that raises before it said anything about startup does not know lifespan, and is served
+   without it. "on" makes that an error, "off" never asks.
+3. `lifespan.startup.failed`, an exception after the first word and a time-out are an AppError: we must not start.
 4. `state` is one dict that the application fills at startup; every request gets a shallow copy of it.
 """
 
@@ -54,7 +54,7 @@ class Lifespan:
             what = f"{type(self.error).__name__}: {self.error}"
             raise AppError(f"the app raised during startup: {what}") from self.error
         if not self.supported and self.mode == "on":
-            raise AppError('the app does not know lifespan, and lifespan is "on"', hint='set lifespan to "auto" or "off"')
+            raise AppError('lifespan is "on" and the app does not know it', hint='set lifespan to "auto" or "off"')
         return self.state
 
     async def stop(self) -> None:
@@ -91,7 +91,7 @@ class Lifespan:
         """Wait for an event that the task sets when it ends, too."""
         try:
             await asyncio.wait_for(event.wait(), seconds or None)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return False
         return True
 

@@ -45,7 +45,8 @@ def load(target: str, dir: str = ".", factory: bool = False) -> Any:
     found: Any = import_module(module_name, folder)
     for name in attribute.split("."):
         if not hasattr(found, name):
-            raise AppError(f'module "{module_name}" has no attribute "{attribute}"', hint=nearest_attribute(found, name))
+            hint = nearest_attribute(found, name)
+            raise AppError(f'module "{module_name}" has no attribute "{attribute}"', hint=hint)
         found = getattr(found, name)
     return made(found, target) if factory else checked(found, target)
 
@@ -57,7 +58,8 @@ def import_module(name: str, folder: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise AppError(f'there is no module "{error.name}" in {folder}', hint=nearest_module(error.name, folder)) from None
+            hint = nearest_module(error.name, folder)
+            raise AppError(f'there is no module "{error.name}" in {folder}', hint=hint) from None
         raise raised(name, error) from trimmed(error)
     except (Exception, SystemExit) as error:
         raise raised(name, error) from trimmed(error)
@@ -102,7 +104,7 @@ def nearest_module(name: str, folder: str) -> str:
     names = []
     for place in map(Path, places):
         if place.is_dir():
-            names += [entry.stem for entry in place.iterdir() if entry.suffix == ".py" or (entry / "__init__.py").exists()]
+            names += [e.stem for e in place.iterdir() if e.suffix == ".py" or (e / "__init__.py").exists()]
     close = get_close_matches(last, names, 1)
     if close:
         return f'did you mean "{parent + "." if parent else ""}{close[0]}"?'
@@ -133,10 +135,10 @@ def made(factory: Any, target: str) -> Any:
 def checked(found: Any, target: str) -> Callable[..., Any]:
     """The application itself, if it is one that can be served."""
     if not callable(found):
-        raise AppError(f'"{target}" is not an application', hint=f"it is a {type(found).__name__}, and cannot be called")
+        raise AppError(f'"{target}" is not an application', hint=f"it is a {type(found).__name__}, not callable")
     kind = kind_of(found)
     if kind == "wsgi":
-        raise AppError(f'"{target}" is a WSGI application', hint="only ASGI is served: wrap it, for example with a2wsgi")
+        raise AppError(f'"{target}" is a WSGI application', hint="only ASGI is served: wrap it, as with a2wsgi")
     if kind == "factory":
         raise AppError(f'"{target}" takes no arguments, so it looks like a factory', hint="say factory (--factory)")
     return found  # type: ignore[no-any-return]

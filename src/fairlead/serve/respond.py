@@ -31,7 +31,7 @@ class Respond(Handler):
 
 
 class Redirect(Handler):
-    """Sends the client elsewhere. `to` may hold `{scheme}`, `{host}`, `{path}`, `{query}` and the route's own `{names}`.
+    """Sends the client elsewhere. `to` may hold `{scheme}`, `{host}`, `{path}`, `{query}` and the route's `{names}`.
 
     `query`: append the request's query, unless `to` places it itself.
     """

@@ -2,13 +2,13 @@
 
 Rules
 1. Only what a trusted peer says about the client is believed (serve.forwarded): the effective client goes to
-   `exchange.client`, scheme and authority to the request, before the table is asked. Nobody else's fields are looked at.
+   `exchange.client`, scheme and authority to the request, before the table is asked. Others' fields are not looked at.
 2. Every request has an id, `exchange.tag`: the one a trusted peer sent in `x-request-id`, else a random prefix of this
    process and a counter. It goes to logs and upstreams, never back into a decision.
-3. No route: 404. A path that has routes but none for the method: 405 with Allow (RFC 9110 section 15.5.6). `OPTIONS *` asks
-   about the server (section 9.3.7) and is answered here. CONNECT is not for an origin server: 501 (section 9.3.6).
-4. Filters run in order before the handler. The first whose `before` gives an answer ends it. Those that were reached see
-   the answer in `after`, innermost first, whoever made it.
+3. No route: 404. A path that has routes but none for the method: 405 with Allow (RFC 9110 section 15.5.6). `OPTIONS *`
+   asks about the server (section 9.3.7) and is answered here. CONNECT is not for an origin server: 501 (section 9.3.6).
+4. Filters run in order before the handler. The first whose `before` gives an answer ends it. Those that were reached
+   see the answer in `after`, innermost first, whoever made it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ANY_METHOD = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
 class Route:
-    """One route of a running plan: the conditions (as in `serve.table`), its filters (outermost first) and its handler."""
+    """One route of a running plan: conditions (as in `serve.table`), filters (outermost first) and a handler."""
 
     def __init__(self, handler, *, path="", host=(), methods=(), headers=None, listeners=(), filters=(), name=""):
         self.handler = handler
@@ -43,7 +43,7 @@ class Route:
 
 
 class Router(Handler):
-    """See the module. `table` is a `serve.table.Table` of `Route` objects; a listener is known by its service's name."""
+    """See the module. `table` is a `serve.table.Table` of `Route` objects; a listener is its service's name."""
 
     def __init__(self, table):
         self.table = table
@@ -119,7 +119,8 @@ class Router(Handler):
             elif isinstance(answer, tuple):
                 exchange.whole(answer[0], answer[1])
             elif answer is not None:
-                raise AppError(f"the filter {type(step).__name__} gave {answer!r}", hint="None, a Response, or (Response, body)")
+                hint = "None, a Response, or (Response, body)"
+                raise AppError(f"the filter {type(step).__name__} gave {answer!r}", hint=hint)
             return True
         return False
 
