@@ -3,6 +3,7 @@ cimport cython
 from fairlead.core.codec cimport Codec
 from fairlead.core.connection cimport Connection
 from fairlead.net.poll cimport Poller, Watcher
+from fairlead.net.tls cimport Engine
 from fairlead.wire cimport _fast
 
 cdef unsigned int IN, OUT, ERR, HUP, RDHUP
@@ -15,7 +16,8 @@ cdef class Tcp(Watcher):
     cdef public int fd
     cdef public Connection conn
     cdef public Codec codec
-    cdef public object limits, engine, make_codec, on_close, why
+    cdef public object limits, make_codec, on_close, why
+    cdef public Engine engine
     cdef public list out, plain
     cdef public Py_ssize_t start_at, read_size
     cdef public unsigned int mask
@@ -30,9 +32,9 @@ cdef class Tcp(Watcher):
     cdef ended(self, long long now)
     @cython.locals(now=cython.longlong)
     cdef writable(self)
-    @cython.locals(done=cython.longlong)
+    @cython.locals(done=cython.longlong, engine=Engine, plain=bytes)
     cdef bytes decrypt(self, bytes data, long long now)
-    @cython.locals(done=cython.longlong)
+    @cython.locals(done=cython.longlong, engine=Engine, plain=bytes)
     cdef bytes handshake(self, bytes data, long long now)
     cdef broke_tls(self, error)
     cdef refuse_plain(self, error)
