@@ -14,16 +14,13 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+from processes import program
+
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
     "--remote-debugging-pipe",
 ]  # fmt: skip
-
-
-def chromium() -> str | None:
-    """The program, or None."""
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 class Browser:
@@ -33,12 +30,10 @@ class Browser:
         self.profile = tempfile.mkdtemp(prefix="fairlead-chromium-")
         to_read, self.out = os.pipe()
         self.into, to_write = os.pipe()
-        program = chromium()
-        assert program, "Chromium is not installed"
         flags = [f"--user-data-dir={self.profile}", f"--window-size={width},{height}"]
         command = f'exec 3<&{to_read} 4>&{to_write}; exec "$0" "$@"'
         self.process = subprocess.Popen(
-            ["/bin/bash", "-c", command, program, *FLAGS, *flags, "about:blank"],
+            ["/bin/bash", "-c", command, program("chromium"), *FLAGS, *flags, "about:blank"],
             pass_fds=(to_read, to_write), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(to_read)

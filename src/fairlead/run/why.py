@@ -241,17 +241,21 @@ def explain(record: dict[str, Any], times: dict[str, int], total: int, pid: int 
     share = min(1.0, times[step] / total)
     part = "nearly all of it" if share > 0.99 else f"{human(times[step])} of it ({share:.0%})"
     sentence = f"{human(total)}, {part} in {step}: {MEANING[step]}."
-    custom = max(record["custom"], key=lambda c: c[2], default=None)
-    if step == "process" and custom and custom[2] * 2 > times[step]:
-        sentence += f" Most of that was its own step “{custom[0]}” ({human(custom[2])})."
+    own = max(record["custom"], key=lambda c: c[2], default=None) if step == "process" else None
+    own = own if own and own[2] * 2 > times[step] else None
+    if own:
+        sentence += f" Most of that was its own step “{own[0]}” ({human(own[2])})."
     if record["attempts"] > 1:
         sentence += f" It took {record['attempts']} attempts at upstreams."
     if record["end"]:
         sentence += f" It ended early: {record['end']}."
     elif record["status"] >= 500:
         sentence += f" It was answered with {record['status']}."
-    slow = times[step] >= 1_000_000
-    return sentence, ADVICE.get(step, "").format(pid=pid or "PID") if slow else ""
+    if times[step] < 1_000_000:
+        return sentence, ""
+    if own:
+        return sentence, f"look into “{own[0]}”"
+    return sentence, ADVICE.get(step, "").format(pid=pid or "PID")
 
 
 def stamp(wall: int) -> str:

@@ -251,7 +251,7 @@ function drawFall(why) {
 
 function drawHeat(frame) {
   const past = frame.history, width = 600, height = 190, left = 44, low = 6, rows = 21;
-  const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none" });
+  const svg = shape("svg", { viewBox: `0 0 ${width} ${height}` });
   const high = (height - 18) / rows, wide = (width - left) / 120, most = Math.max(1, ...past.flatMap((p) => p.heat));
   const bottom = (octave) => height - 16 - (octave - low + 1) * high;
   past.forEach((second, i) => {
@@ -261,8 +261,14 @@ function drawHeat(frame) {
     });
   });
   const level = (us) => Math.log2(Math.max(us, .128) / .128) - 2;  // octave with its fraction: bound(8 * k) is 1.024 us * 2^(k - 1)
-  const line = past.map((p, i) => [width - (past.length - i - .5) * wide, p.p99_us ? height - 16 - (level(p.p99_us) - low) * high : null]).filter(([, y]) => y !== null);
-  if (line.length > 1) svg.append(shape("path", { d: line.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("") }));
+  let line = "", pen = "M";
+  past.forEach((p, i) => {
+    if (!p.p99_us) { pen = "M"; return; }
+    const x = width - (past.length - i - .5) * wide, y = height - 16 - (level(p.p99_us) - low) * high;
+    line += `${pen}${x.toFixed(1)} ${y.toFixed(1)}`;
+    pen = "L";
+  });
+  if (line) svg.append(shape("path", { d: line, "stroke-linecap": "round" }));
   const holder = $("heat");
   holder.replaceChildren(svg);
   for (const [us, name] of [[100, "100 µs"], [1000, "1 ms"], [10000, "10 ms"], [1e5, "100 ms"], [1e6, "1 s"], [1e7, "10 s"]]) {
@@ -276,7 +282,6 @@ function drawHeat(frame) {
     text.textContent = name;
     svg.append(text);
   }
-  svg.setAttribute("preserveAspectRatio", "xMidYMid meet");
 }
 function drawTables(frame) {
   table($("routes"), ["route", "total", "/s", "p50", "p90", "p99", "errors", ""], frame.routes.map((r) => {
