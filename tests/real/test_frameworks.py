@@ -183,6 +183,13 @@ def test_the_apps_own_step_is_in_server_timing(web: "httpx.Client") -> None:
     assert re.search(r"\bsql;dur=[\d.]+", timing) and re.search(r"\btotal;dur=[\d.]+", timing)
 
 
+def test_a_body_that_the_app_does_not_read_is_dropped_and_the_next_request_is_answered(web: "httpx.Client") -> None:
+    for size in (1000, len(BODY)):
+        answer = web.post("/nowhere", content=BODY[:size])
+        assert answer.status_code == 404
+        assert web.get("/timed").text == "timed"
+
+
 def test_head_has_the_head_of_get_and_no_body(web: "httpx.Client", name: str) -> None:
     answer = web.head("/timed")
     if name == "fastapi":
