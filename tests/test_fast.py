@@ -181,3 +181,31 @@ def test_find_is_an_offset_or_minus_one(leaf):
 def test_clocks_go_forward(leaf):
     assert 0 < leaf.monotonic_ns() <= leaf.monotonic_ns()
     assert leaf.realtime_ns() > 1_700_000_000_000_000_000
+
+
+def test_pieces_of_bytes_are_slices(leaf):
+    data = b"Content-TYPE\xc9[@"
+    for start in range(18):
+        for end in range(18):
+            assert leaf.piece(data, start, end) == data[start:end]
+            assert leaf.lower(data, start, end) == data[start:end].lower()
+
+
+def test_joined_is_join_and_takes_only_bytes(leaf):
+    assert leaf.joined([]) == b""
+    assert leaf.joined([b"a", b"", b"bc" * 500, b"\0"]) == b"a" + b"bc" * 500 + b"\0"
+    for wrong in ("a", None, 1):
+        with pytest.raises(TypeError):
+            leaf.joined([b"a", wrong])
+
+
+@pytest.mark.parametrize("number", [0, 1, 9, 10, 15, 16, 99, 255, 256, 4095, 10**9, 2**62, 2**63 - 1])
+def test_numbers_are_written_in_digits(leaf, number):
+    assert leaf.decimal(number) == b"%d" % number
+    assert leaf.hexadecimal(number) == b"%x" % number
+
+
+def test_a_negative_number_is_not_written(leaf):
+    for write in (leaf.decimal, leaf.hexadecimal):
+        with pytest.raises(ValueError):
+            write(-1)

@@ -13,6 +13,11 @@ cpdef int unacked(int fd) noexcept
 cpdef tuple tcp_info(int fd)
 cpdef long long accept_wait(int fd) noexcept
 cpdef Py_ssize_t find(bytes data, bytes what, Py_ssize_t start) noexcept
+cpdef bytes piece(bytes data, Py_ssize_t start, Py_ssize_t end)
+cpdef bytes lower(bytes data, Py_ssize_t start, Py_ssize_t end)
+cpdef bytes joined(list parts)
+cpdef bytes decimal(long long number)
+cpdef bytes hexadecimal(long long number)
 
 cdef class Epoll:
     cdef int fd

@@ -324,6 +324,87 @@ cpdef Py_ssize_t find(bytes data, bytes what, Py_ssize_t start) noexcept:
     return -1 if hit == NULL else hit - base
 
 
+cpdef bytes piece(bytes data, Py_ssize_t start, Py_ssize_t end):
+    """`data[start:end]` for positions that are not negative; no slice object is made."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    if end > size:
+        end = size
+    if start < 0 or start >= end:
+        return b""
+    if start == 0 and end == size:
+        return data
+    return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + start, end - start)
+
+
+cpdef bytes lower(bytes data, Py_ssize_t start, Py_ssize_t end):
+    """`data[start:end]` with ASCII capitals made small."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef Py_ssize_t i
+    cdef const char* source
+    cdef char* target
+    cdef char c
+    if end > size:
+        end = size
+    if start < 0 or start >= end:
+        return b""
+    cdef bytes made = PyBytes_FromStringAndSize(NULL, end - start)
+    source = PyBytes_AS_STRING(data) + start
+    target = PyBytes_AS_STRING(made)
+    for i in range(end - start):
+        c = source[i]
+        target[i] = c + 32 if 65 <= c <= 90 else c
+    return made
+
+
+cpdef bytes joined(list parts):
+    """The bytes objects of a list as one."""
+    cdef Py_ssize_t size = 0
+    cdef bytes part
+    cdef char* target
+    for part in parts:
+        if part is None:
+            raise TypeError("bytes, not None")
+        size += PyBytes_GET_SIZE(part)
+    cdef bytes made = PyBytes_FromStringAndSize(NULL, size)
+    target = PyBytes_AS_STRING(made)
+    for part in parts:
+        memcpy(target, PyBytes_AS_STRING(part), PyBytes_GET_SIZE(part))
+        target += PyBytes_GET_SIZE(part)
+    return made
+
+
+cpdef bytes decimal(long long number):
+    """A number that is not negative, in decimal digits."""
+    cdef char digits[24]
+    cdef int at = 24
+    if number < 0:
+        raise ValueError("negative")
+    while True:
+        at -= 1
+        digits[at] = 48 + number % 10
+        number //= 10
+        if number == 0:
+            break
+    return PyBytes_FromStringAndSize(digits + at, 24 - at)
+
+
+cpdef bytes hexadecimal(long long number):
+    """A number that is not negative, in hexadecimal digits."""
+    cdef char digits[24]
+    cdef int at = 24
+    cdef int low
+    if number < 0:
+        raise ValueError("negative")
+    while True:
+        at -= 1
+        low = number & 15
+        digits[at] = 48 + low if low < 10 else 87 + low
+        number >>= 4
+        if number == 0:
+            break
+    return PyBytes_FromStringAndSize(digits + at, 24 - at)
+
+
 cdef class Epoll:
     """One epoll instance. After `wait` the first n of `fds` and `events` are what is ready."""
 

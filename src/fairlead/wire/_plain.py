@@ -194,6 +194,29 @@ def find(data, what, start):
     return data.find(what, start)
 
 
+def piece(data, start, end):
+    return data[start:end]
+
+
+def lower(data, start, end):
+    return data[start:end].lower()
+
+
+joined = b"".join
+
+
+def decimal(number):
+    if number < 0:
+        raise ValueError("negative")
+    return b"%d" % number
+
+
+def hexadecimal(number):
+    if number < 0:
+        raise ValueError("negative")
+    return b"%x" % number
+
+
 class Epoll:
     def __init__(self):
         self.epoll = select.epoll()

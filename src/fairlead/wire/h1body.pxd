@@ -1,4 +1,5 @@
 cimport cython
+from fairlead.wire cimport _fast
 
 cdef bytes _HEX
 
@@ -14,5 +15,3 @@ cdef class Chunks:
     cdef Py_ssize_t read(self, bytes data, const unsigned char* v, Py_ssize_t at, Py_ssize_t end) except -1
     cdef size_over(self, unsigned char byte)
     cdef extend(self, unsigned char byte)
-
-cpdef bytes size_line(long long size)

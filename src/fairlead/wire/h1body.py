@@ -12,6 +12,11 @@ from __future__ import annotations
 
 from fairlead.wire.h1rules import broken
 
+try:
+    from fairlead.wire import _fast
+except ImportError:  # no compiler at install
+    from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
+
 # the value of a hexadecimal digit, or 255
 _HEX = bytes(int(chr(c), 16) if c in b"0123456789abcdefABCDEF" else 255 for c in range(256))
 
@@ -49,7 +54,7 @@ class Chunks:
                 take = end - at
                 if take > self.left:
                     take = self.left
-                self.pieces.append(data if take == len(data) else data[at : at + take])
+                self.pieces.append(_fast.piece(data, at, at + take))
                 self.left -= take
                 at += take
                 if self.left == 0:
@@ -112,8 +117,3 @@ class Chunks:
             self.fail("chunk-line-too-long")
         elif self.extra > self.max_extra:
             self.fail("chunk-ext-too-long")
-
-
-def size_line(size):
-    """The line that starts a chunk of `size` bytes."""
-    return b"%x\r\n" % size

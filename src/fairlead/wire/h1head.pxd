@@ -1,5 +1,6 @@
 cimport cython
 from fairlead.core.message cimport Request, Response
+from fairlead.wire cimport _fast
 from fairlead.wire.h1bytes cimport good_host, same
 
 cdef bytes _LOW

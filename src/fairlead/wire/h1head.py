@@ -19,6 +19,11 @@ from fairlead.core.message import Request, Response
 from fairlead.wire.h1bytes import KIND_OF, KINDS, LOW, METHODS, NAMES, TARGET, VALUE, good_host, same
 from fairlead.wire.h1rules import broken
 
+try:
+    from fairlead.wire import _fast
+except ImportError:  # no compiler at install
+    from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
+
 _LOW = LOW
 _VALUE = VALUE
 _TARGET = TARGET
@@ -156,7 +161,7 @@ class Head:
             self.method = "GET"
         else:
             self.method = _method(data[start:name_end])
-        self.target = data[first:last]
+        self.target = _fast.piece(data, first, last)
         self.begun = True
         return at
 
@@ -221,7 +226,7 @@ class Head:
         if at - start > self.max_line:
             self.fail("line-too-long")
         self.status = status
-        self.reason = data[first:last]
+        self.reason = _fast.piece(data, first, last)
         self.begun = True
         return at
 
@@ -268,9 +273,9 @@ class Head:
                 self.fail("name-too-long" if size > self.max_name else "field-too-long")
             slot = (size + low[v[start]] + low[v[start + size - 1]] * 21 + low[v[start + (size >> 1)]] * 23) & 1023
             name = names[slot]
-            value = data[first:last]
+            value = _fast.piece(data, first, last)
             if name is None or not same(name, data, start, size):
-                name = data[start : start + size].lower()
+                name = _fast.lower(data, start, start + size)
             elif kinds[slot]:
                 self.note(kinds[slot], value)
             headers.append((name, value))

@@ -1,4 +1,5 @@
 cimport cython
+from fairlead.wire cimport _fast
 from fairlead.wire.h1bytes cimport clean, kind_of
 
 cdef dict _LINES

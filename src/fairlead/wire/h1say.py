@@ -12,6 +12,11 @@ from fairlead.core.errors import AppError
 from fairlead.core.message import REASONS
 from fairlead.wire.h1bytes import clean, kind_of
 
+try:
+    from fairlead.wire import _fast
+except ImportError:  # no compiler at install
+    from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
+
 _LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, phrase) for status, phrase in REASONS.items()}
 
 
@@ -88,4 +93,4 @@ def last_chunk(trailers):
         if kind == 0 or kind == 7 or kind == 8:
             parts += [name, b": ", value, b"\r\n"]
     parts.append(b"\r\n")
-    return b"".join(parts)
+    return _fast.joined(parts)
