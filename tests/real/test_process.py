@@ -1,6 +1,7 @@
 """The process with real processes: start, replace, reload, drain, and what happens when something is missing."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -358,3 +359,87 @@ def cpu_ticks(pid: int) -> int:
     """utime + stime of a process."""
     part = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(part[11]) + int(part[12])
+
+
+# ---- commands for a running server
+
+
+def test_reload_and_drain_by_command_say_what_they_did(real):
+    server = started(real, config=CONFIG)
+    before = sorted(worker_pids(server.pid))
+    file = server.home / "fairlead.toml"
+    file.write_text(file.read_text().replace('"before"', '"after"'))
+    swapped = real.command("reload", home=server.home)
+    assert swapped.returncode == 0 and "living workers (routes)" in swapped.stdout, swapped
+    assert real.curl(server.url + "/fixed").text == "after"
+    assert sorted(worker_pids(server.pid)) == before
+    (server.home / "shop.py").write_text(APP.replace("one ", "two "))
+    code = real.command("reload", home=server.home)
+    assert code.returncode == 0 and "new workers serve" in code.stdout and "code" in code.stdout, code
+    assert real.curl(server.url + "/").text.startswith("two")
+    file.write_text("[server")
+    wrong = real.command("reload", home=server.home)
+    assert wrong.returncode == 1 and "fairlead.toml:1" in wrong.stderr and "nothing was changed" in wrong.stderr
+    drained = real.command("drain", home=server.home)
+    assert drained.returncode == 0 and "every request was finished" in drained.stdout, drained
+    assert server.wait() == 0
+
+
+def test_a_swap_under_load_loses_no_request(real):
+    server = started(real, config=CONFIG)
+    file = server.home / "fairlead.toml"
+    with under_load(server.port, path="/fixed") as load:
+        for number in range(5):
+            file.write_text(re.sub(r'respond = ".*"', f'respond = "{number}"', file.read_text()))
+            assert real.command("reload", home=server.home).returncode == 0
+        load.answered(20)
+    assert not load.failures, load.failures
+    assert load.bodies == {b"before", b"0", b"1", b"2", b"3", b"4"}
+
+
+def test_status_finds_the_server_and_why_finds_the_request(real):
+    server = started(real, config=CONFIG.replace('access = "off"', 'access = "access.log"'))
+    assert real.curl(server.url + "/slow").status == 200
+    shown = real.command("status", home=server.home)
+    assert shown.returncode == 0 and f"pid {server.pid}, ready" in shown.stdout, shown
+    assert json.loads(real.command("status", "--json", home=server.home).stdout)["workers"]
+    log = server.home / "access.log"
+    eventually(lambda: log.exists() and "/slow" in log.read_text(), what="the access log")
+    ident = re.search(r"/slow.* id=(\S+)", log.read_text())[1]
+    why = real.command("why", ident, home=server.home)
+    assert why.returncode == 0 and "process" in why.stdout, why
+    assert real.command("why", "no-such-request", home=server.home).returncode == 1
+
+
+def test_a_worker_is_replaced_after_its_requests(real):
+    server = started(real, config=CONFIG.replace('grace = "5s"', 'grace = "5s"\nmax_requests = 50'))
+    before = set(worker_pids(server.pid))
+    with under_load(server.port) as load:
+        eventually(lambda: not before & set(worker_pids(server.pid)), what="both workers are new")
+    assert not load.failures, load.failures
+
+
+def test_probes_are_answered_and_the_page_changes_nothing_without_its_token(real):
+    port = free_port()
+    server = started(real, config=f'[admin]\npage = "127.0.0.1:{port}"\n' + CONFIG)
+    page = f"http://127.0.0.1:{port}"
+    assert real.curl(page + "/readyz").status == real.curl(page + "/livez").status == 200
+    assert real.curl(page + "/api/drain", "-X", "POST").status == 403
+    assert server.running
+    token = server.says(r"token (\S+)\)")[1]
+    assert real.curl(page + "/api/drain", "-X", "POST", "-H", f"Authorization: Bearer {token}").status == 200
+    assert server.wait() == 0
+
+
+def test_the_demo_serves_everything_it_names_and_stops_by_itself(real):
+    home = real.home()
+    demo = real.run(sys.executable, "-m", "fairlead", "demo", "--seconds", "20", home=home, env=surroundings(home))
+    shop = demo.says(r"https://localhost:(\d+)/ ")[1]
+    for path in ("/items", "/hello", "/report"):
+        assert real.curl(f"https://localhost:{shop}{path}", "-k").status == 200
+    eventually(
+        lambda: real.curl(f"https://localhost:{shop}/stock/1", "-k").status == 200, what="the proxied application"
+    )
+    assert "sql;dur=" in real.curl(f"https://localhost:{shop}/items", "-k").header("server-timing")
+    assert real.curl(demo.says(r"(http://127\.0\.0\.1:\d+/) ")[1] + "api/requests").status == 200
+    assert demo.wait(60) == 0

@@ -140,6 +140,7 @@ class Builder:
         self.ticket_keys = values["ticket_keys"]
         self.access = access_log(self.config.log)
         self.recorder = Recorder(region, (), self.access, self.poller, self.config.log.flush)
+        self.region, self.before = region, int(region.get("requests"))
         self.recorder.watch(self.admission)
         self.recorder.start()
         self.code: dict[str, int] = {}
@@ -289,6 +290,10 @@ class Builder:
         return made
 
     # ---- changing and ending
+
+    def answered(self) -> int:
+        """Requests that this worker answered."""
+        return int(self.region.get("requests")) - self.before
 
     def code_changed(self) -> bool:
         """Was a source file of the application written since it was imported?"""

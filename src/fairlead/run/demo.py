@@ -123,8 +123,7 @@ class Demo:
         """Serve until Ctrl-C, or for so many seconds."""
         from fairlead.run.master import Master
 
-        self.start("-m", "fairlead", "run", "fairlead.run.shop.stock:app", "--bind", f"unix:{self.stock}",
-                   "--pattern", "single", "--page", "off", "--access-log", "off", quiet=True)  # fmt: skip
+        self.start("stock", self.stock)
         try:
             return Master(self.config(), None, self.announce).run()
         finally:
@@ -135,12 +134,10 @@ class Demo:
                     child.wait(5)
                 child.kill()
 
-    def start(self, *words: str, quiet: bool = False) -> None:
-        """A child in a process group of its own, so that Ctrl-C reaches us alone."""
-        log = subprocess.DEVNULL if quiet else None
-        self.children.append(
-            subprocess.Popen([sys.executable, *words], stdin=subprocess.DEVNULL, stderr=log, process_group=0)
-        )
+    def start(self, *words: str) -> None:
+        """A child in a process group of its own, so that Ctrl-C reaches us alone; it ends when we do."""
+        command = [sys.executable, "-m", "fairlead.run.demo", *words]
+        self.children.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0))
 
     def announce(self, master: Any) -> None:
         """The URLs and things to try; then the traffic."""
@@ -156,14 +153,14 @@ class Demo:
   a second app       {base}/stock/1   (proxied over a unix socket)
 
 Try:
-  curl --cacert {ca} -i {base}/items        see Server-Timing
-  curl -k {base}/report                     slow: sql
-  curl -k {base}/stock/1                    pool, dial, upstream
-  fairlead status                           the same in the terminal
+  curl --cacert {ca} -i {base}/items
+  curl -k {base}/report         slow: sql
+  curl -k {base}/stock/1        pool, dial, upstream
+  fairlead status                               the same in the terminal
 
 Ctrl-C stops it.""", flush=True)  # fmt: skip
         if not self.args.quiet:
-            self.start("-m", "fairlead.run.demo", str(self.https), ca)
+            self.start("traffic", str(self.https), ca)
         if self.args.open:
             import webbrowser
 
@@ -233,14 +230,32 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: 
     await reader.readuntil(b"\r\n")
 
 
+def stock(path: str) -> None:
+    """The second application, quiet and without an admin socket of its own."""
+    from fairlead.run.serving import serve
+
+    os.environ["FAIRLEAD_ADMIN_BIND"] = "off"
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    serve(
+        "fairlead.run.shop.stock:app",
+        f"unix:{path}",
+        pattern="single",
+        page="off",
+        access_log="off",
+        server_timing="off",
+    )
+
+
 def main() -> None:
-    """The child that makes the traffic; it ends when its parent does."""
+    """The children of the demo."""
     from fairlead.run.worker import die_with_master
 
     die_with_master()
-    context = ssl.create_default_context(cafile=sys.argv[2])
     with suppress(KeyboardInterrupt):
-        asyncio.run(traffic(int(sys.argv[1]), context))
+        if sys.argv[1] == "stock":
+            stock(sys.argv[2])
+        else:
+            asyncio.run(traffic(int(sys.argv[2]), ssl.create_default_context(cafile=sys.argv[3])))
 
 
 if __name__ == "__main__":

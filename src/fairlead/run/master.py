@@ -200,7 +200,10 @@ class Master:
     def free_slot(self) -> int:
         """A slab region that no living worker writes to."""
         used = {role.slot for role in self.roles if role.state != GONE}
-        return next(slot for slot in range(self.slab.slots) if slot not in used)
+        free = next((slot for slot in range(self.slab.slots) if slot not in used), None)
+        if free is None:
+            raise FairleadError("the shared memory has no room for so many more workers", hint="restart the server")
+        return free
 
     def at(self, index: int) -> list[Role]:
         """The living roles of a place that are not on their way out."""
@@ -332,8 +335,10 @@ class Master:
             self.holder.forget(added)
             return failed(error)
         self.holder.settle(plan)
+        later = [name for name, old, new in plans.fixed(self.plan, plan) if old != new]
         self.plan = plan
         self.reloads += 1
+        logs.setup(plan.config.log)
         reason = f" ({', '.join(why)})" if why else ""
         if what == plans.WORKERS:
             message = f"new workers serve, the old ones drain{reason}"
@@ -341,6 +346,8 @@ class Master:
             message = "nothing changed; certificates were read again"
         else:
             message = f"the new plan is in the living workers{reason}"
+        if later:
+            message += f"; {', '.join(later)} will hold from the next start on"
         return {"did": what, "message": message, "why": why}
 
     async def swap(self, plan: plans.Plan, why: list[str]) -> str:

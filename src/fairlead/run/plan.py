@@ -30,6 +30,13 @@ NEXT = {
     "upload": "uploads",
     "signal": "signalling",
 }
+UNUSED = {
+    "server.limits.queue": "leave it out: above server.limits.requests the answer is 503 at once",
+    "server.limits.queue_wait": "leave it out: above server.limits.requests the answer is 503 at once",
+    "server.limits.idle": "leave it out; listener.limits.idle closes what says nothing",
+    "journey.sample": "leave it out",
+    "journey.slow": "leave it out: the slowest of ten minutes are always kept",
+}
 SWAP, WORKERS, SAME = "swap", "workers", "same"
 
 
@@ -80,6 +87,9 @@ def refusals(config: c.Config) -> Iterator[Problem]:
             yield problem(
                 written, f"{what} are not in this version" if what.endswith("s") else f"{what} is not in this version"
             )
+    for path, hint in UNUSED.items():
+        if path in config.sources:
+            yield problem(path, "is not in this version", hint)
     for index, listener in enumerate(config.listeners):
         yield from listener_refusals(f"listener[{index}]", listener, problem)
     for index, route in enumerate(config.routes):
@@ -128,6 +138,8 @@ def listener_refusals(path: str, listener: c.Listener, problem: Say) -> Iterator
         yield problem(
             f"{path}.socket.cork", "cork is not in this version", "leave it out: an answer leaves as one write anyway"
         )
+    if listener.limits.tunnel_idle is not None:
+        yield problem(f"{path}.limits.tunnel_idle", "is not in this version", "leave it out")
     if listener.limits.connections is not None:
         yield problem(
             f"{path}.limits.connections",
@@ -210,4 +222,9 @@ def shapes(old: Plan, new: Plan) -> Iterator[tuple[str, Any, Any]]:
         )
     yield "app", old.apps, new.apps
     yield "log", old.config.log, new.config.log
+
+
+def fixed(old: Plan, new: Plan) -> Iterator[tuple[str, Any, Any]]:
+    """(name, before, after) of what the master reads once: a change holds from the next start on."""
+    yield "admin", old.config.admin, new.config.admin
     yield "journey.keep", old.config.journey.keep, new.config.journey.keep

@@ -18,6 +18,7 @@ import asyncio
 import gc
 import logging
 import os
+import random
 import signal
 import socket
 import sys
@@ -74,9 +75,20 @@ class Worker:
         gc.collect()
         gc.freeze()
         self.channel.say("ready")
+        self.loop.call_later(1.0, self.grow_old, self.loop.time(), random.uniform(0.9, 1.1))
         grace, settle = await self.leave
         await self.drain(grace, settle)
         return 0
+
+    def grow_old(self, born: float, jitter: float) -> None:
+        """[server] max_requests and max_age: ask for a successor. The jitter keeps workers from going all at once."""
+        server = self.config.server
+        if server.max_requests and self.builder.answered() > server.max_requests * jitter:
+            self.channel.say("worn", why=f"{self.builder.answered()} requests")
+        elif server.max_age and self.loop.time() - born > server.max_age * jitter:
+            self.channel.say("worn", why=f"{self.loop.time() - born:.0f} s old")
+        else:
+            self.loop.call_later(1.0, self.grow_old, born, jitter)
 
     def failed(self, error: BaseException) -> None:
         """Tell the master why we cannot start."""
