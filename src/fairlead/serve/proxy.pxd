@@ -12,7 +12,7 @@ from fairlead.serve.upstream cimport Target, Upstream
 cdef class Proxy(Handler):
     cdef public Upstream upstream
     cdef public object options
-    cdef public bytes host, strip, via, id_name, id_stem
+    cdef public bytes host, strip, via, id_name, id_stem, id_head
     cdef public tuple via_field
     cdef public bint host_of_target, rewrites_request, rewrites_response
     cdef public dict fields
@@ -20,17 +20,19 @@ cdef class Proxy(Handler):
     cdef public int retries
     cdef public double budget, budget_gain
 
-    @cython.locals(request=Request)
+    @cython.locals(request=Request, pair=Pair)
     cpdef open(self, Exchange exchange)
     @cython.locals(given=Request, request=Request, conn=Connection, trusted=Trusted, hop=Hop, headers=list, field=tuple, fields=dict, host=bytes, via=tuple)
     cpdef Request outgoing(self, Exchange exchange, Target target)
     @cython.locals(target=bytes, raw=bytes, strip=bytes, rest=bytes)
     cpdef bytes path(self, Request given)
+    @cython.locals(low=int)
     cpdef bytes identify(self, Exchange exchange, given)
     @cython.locals(headers=list, field=tuple, fields=dict, via=tuple)
     cpdef returning(self, Response response)
     cpdef bint may_retry(self) except -1
 
+@cython.freelist(64)
 cdef class Pair(Answer):
     cdef public Proxy proxy
     cdef public Exchange left, leg
@@ -43,6 +45,7 @@ cdef class Pair(Answer):
     cdef public long long asked, limit, idle
     cdef public bint reused, heard, answered, tunnel
 
+    cpdef begin(self, Proxy proxy, Exchange left)
     @cython.locals(left=Exchange, conn=Connection, upstream=Upstream, now=cython.longlong, total=cython.longlong)
     cpdef start(self)
     @cython.locals(left=Exchange, target=Target, j=Journey, leg=Exchange)

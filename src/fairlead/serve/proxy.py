@@ -49,7 +49,8 @@ RESPONSE_FIELDS = {
     b"upgrade": DROP, b"te": DROP,
 }  # fmt: skip
 KEPT = frozenset((b"host", b"content-length"))  # `Connection` may name these, and is not obeyed
-NOTHING = frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close", b""))
+SPECIAL = frozenset(("CONNECT", "OPTIONS", "TRACE"))
+DIGITS = tuple([b"%02x" % i for i in range(256)])
 
 
 @dataclass(slots=True)
@@ -84,6 +85,7 @@ class Proxy(Handler):
         self.via_field = (b"via", b"1.1 " + self.via)
         self.id_name = options.request_id.lower().encode()
         self.id_stem = urandom(8).hex().encode()
+        self.id_head = b""
         self.id_count = 0
         self.fields = dict(REQUEST_FIELDS)
         if self.id_name:
@@ -96,14 +98,13 @@ class Proxy(Handler):
 
     def open(self, exchange):
         request = exchange.request
-        if request.method == "CONNECT":
-            raise Refused("a reverse proxy opens no tunnels", status=405, hint="CONNECT is for forward proxies")
-        if request.method == "OPTIONS" or request.method == "TRACE":
-            if last_stop(exchange):
-                return
+        if request.method in SPECIAL and last_stop(exchange):
+            return
         if self.budget < BUDGET_MOST:
             self.budget += self.budget_gain
-        Pair(self, exchange).start()
+        pair = Pair.__new__(Pair)  # a constructor's argument tuple costs more than what it does
+        pair.begin(self, exchange)
+        pair.start()
 
     # ---- the request's head
 
@@ -125,7 +126,7 @@ class Proxy(Handler):
             if kind is None:
                 headers.append(field)
             elif kind == CONNECTION:
-                if field[1] not in NOTHING:
+                if field[1] != b"keep-alive" and field[1] != b"close":
                     named = options_of(field[1], named)
             elif kind == CHAIN:
                 if hop.trusted:
@@ -185,8 +186,11 @@ class Proxy(Handler):
             if given is not None and len(given) <= 128:
                 exchange.tag = given
             else:
+                low = self.id_count & 255
+                if low == 0:
+                    self.id_head = self.id_stem + b"%06x" % (self.id_count >> 8)
                 self.id_count += 1
-                exchange.tag = b"%b%08x" % (self.id_stem, self.id_count)
+                exchange.tag = self.id_head + DIGITS[low]
         return exchange.tag
 
     # ---- the answer's head
@@ -202,7 +206,7 @@ class Proxy(Handler):
             if kind is None:
                 headers.append(field)
             elif kind == CONNECTION:
-                if field[1] not in NOTHING:
+                if field[1] != b"keep-alive" and field[1] != b"close":
                     named = options_of(field[1], named)
             elif kind == VIA:
                 via = (b"via", field[1] + b", " + via[1])
@@ -225,7 +229,8 @@ class Proxy(Handler):
 class Pair(Answer):
     """One proxied request. Hears the leg; `left` is the client's exchange."""
 
-    def __init__(self, proxy, left):
+    def begin(self, proxy, left):
+        """What a constructor would do."""
         self.proxy = proxy
         self.left = left
         self.upstream = proxy.upstream
@@ -671,7 +676,9 @@ def fewer(method, field):
 
 
 def last_stop(exchange):
-    """Answer here when Max-Forwards says that nobody behind us may see the request."""
+    """Answer here what must not go on: CONNECT, and what Max-Forwards says nobody behind us may see."""
+    if exchange.request.method == "CONNECT":
+        raise Refused("a reverse proxy opens no tunnels", status=405, hint="CONNECT is for forward proxies")
     value = exchange.request.get(b"max-forwards")
     if value is None or not value.isdigit() or int(value[:10]) != 0:
         return False
