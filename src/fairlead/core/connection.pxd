@@ -30,7 +30,7 @@ cdef class Connection(Channel):
     cdef public long long requests
     cdef public long long opened, connected, accepted, secured, last_seen
     cdef public long long woken, arrived, loop_ns, read_ns, read_done, decrypt_ns, decrypted, mark
-    cdef public long long said_now, blocked_since, unsent, outgoing, telling
+    cdef public long long said_now, blocked_since, unsent, outgoing, request_limit, telling
     cdef public int arrived_quality
 
     @cython.locals(j=Journey)
@@ -51,7 +51,7 @@ cdef class Connection(Channel):
     cdef unblocked(self, long long now)
     cpdef gone(self, object why)
 
-    @cython.locals(ex=Exchange, j=Journey, now=cython.longlong, service=Service, limit=cython.longlong)
+    @cython.locals(ex=Exchange, j=Journey, now=cython.longlong, service=Service)
     cpdef head(self, long long stream, object message, bint end)
     @cython.locals(ex=Exchange, count=Py_ssize_t, j=Journey, took=cython.bint)
     cpdef data(self, long long stream, bytes chunk, bint end)

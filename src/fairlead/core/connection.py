@@ -74,6 +74,7 @@ class Connection(Channel):
         self.waiting = self.told = False
         self.telling = -1
         self.outgoing = service.limits.outgoing
+        self.request_limit = service.limits.request
         self.forget_reads()
 
     # ---- the carrier's side
@@ -225,9 +226,8 @@ class Connection(Channel):
         else:
             self.current = ex
         service = self.service
-        limit = service.limits.request
-        if limit:
-            ex.deadline = now + limit
+        if self.request_limit:
+            ex.deadline = now + self.request_limit
         try:
             if service.admission.enter(ex):
                 j.routed = now  # journey

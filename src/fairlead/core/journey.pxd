@@ -20,8 +20,11 @@ cdef class Journey:
 
     cpdef add(self, name, long long start, long long duration)
     cpdef long long start_point(self)
+    @cython.locals(start=cython.longlong, last=cython.longlong)
     cpdef long long total(self)
+    @cython.locals(end=cython.longlong, own=cython.longlong)
     cpdef long long process_time(self)
+    @cython.locals(end=cython.longlong, took=cython.longlong)
     cpdef long long upstream_time(self)
     cpdef long long step_time(self, str name)
     cpdef int step_quality(self, str name)
