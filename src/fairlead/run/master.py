@@ -65,6 +65,7 @@ class Master:
         self.exit_code = 0
         self.ticket_keys = [secrets.token_bytes(80)]
         self.linger = 0.0
+        self.has_terminal = terminal()
         self.admin: Any = None
         self.slab: Slab
         self.loop: asyncio.AbstractEventLoop
@@ -124,12 +125,19 @@ class Master:
         handlers: dict[int, Callable[[], Any]] = {
             signal.SIGTERM: lambda: self.stop("SIGTERM"),
             signal.SIGINT: lambda: self.stop("SIGINT"),
-            signal.SIGHUP: lambda: self.spawn(self.reload_and_log(True)),
+            signal.SIGHUP: self.hang_up,
             signal.SIGUSR1: self.reopen,
             signal.SIGCHLD: self.reap,
         }
         for number, handler in handlers.items():
             self.loop.add_signal_handler(number, handler)
+
+    def hang_up(self) -> None:
+        """SIGHUP: reload; but a server whose terminal was closed ends with it."""
+        if self.has_terminal and not terminal():
+            self.stop("the terminal is gone")
+        else:
+            self.spawn(self.reload_and_log(True))
 
     async def close(self) -> None:
         """The end of everything: nobody is left behind."""
@@ -182,6 +190,8 @@ class Master:
         }
         self.roles.append(role)
         role.start(values, [self.slab.fd, *fds], **self.identity())
+        if role.state == GONE:
+            self.roles.remove(role)
         return role
 
     def identity(self) -> dict[str, Any]:
@@ -352,6 +362,7 @@ class Master:
 
     async def swap(self, plan: plans.Plan, why: list[str]) -> str:
         """Both halves of a swap: all prepare, then all commit; an error leaves every worker as it was."""
+        await asyncio.gather(*(role.became for role in self.roles if role.state == STARTING))
         serving = [role for role in self.roles if role.state == SERVING]
         answers = await asyncio.gather(*(self.prepare(role, plan) for role in serving))
         error = next((one for one in answers if one), "")
@@ -508,6 +519,15 @@ class Master:
             ],
             "listeners": self.holder.status(),
         }
+
+
+def terminal() -> bool:
+    """Is there a controlling terminal?"""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def start_error(role: Role) -> FairleadError:

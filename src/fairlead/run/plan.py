@@ -22,13 +22,13 @@ from fairlead.run import patterns
 
 SERVED = ("app", "proxy", "redirect", "respond")
 NEXT = {
-    "wsgi": "WSGI applications",
-    "grpc": "gRPC",
-    "files": "files",
-    "topic": "topics",
-    "job": "jobs",
-    "upload": "uploads",
-    "signal": "signalling",
+    "wsgi": "WSGI is",
+    "grpc": "gRPC is",
+    "files": "files are",
+    "topic": "topics are",
+    "job": "jobs are",
+    "upload": "uploads are",
+    "signal": "signalling is",
 }
 UNUSED = {
     "server.limits.queue": "leave it out: above server.limits.requests the answer is 503 at once",
@@ -153,7 +153,7 @@ def route_refusals(path: str, route: c.Route, problem: Say) -> Iterator[Problem]
     if route.answer in NEXT:
         yield problem(
             f"{path}.{route.answer}",
-            f"{NEXT[route.answer]} are not in this version",
+            f"{NEXT[route.answer]} not in this version",
             f"this version has {', '.join(SERVED)}",
         )
     if route.app is not None and route.app.interface == "wsgi":

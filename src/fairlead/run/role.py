@@ -57,6 +57,13 @@ class Role:
         try:
             command = [sys.executable, "-m", "fairlead.run.worker", str(theirs.fileno())]
             self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, **popen)
+        except OSError as error:
+            self.error = f"a process cannot be started: {error.strerror or error}"
+            self.state = GONE
+            self.channel.close()
+            self.settle(False)
+            self.gone.set_result(1)
+            return
         finally:
             theirs.close()
         self.channel.watch(asyncio.get_running_loop(), self.heard, self.cut)

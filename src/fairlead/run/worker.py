@@ -82,13 +82,14 @@ class Worker:
 
     def grow_old(self, born: float, jitter: float) -> None:
         """[server] max_requests and max_age: ask for a successor. The jitter keeps workers from going all at once."""
-        server = self.config.server
+        server, why = self.config.server, ""
         if server.max_requests and self.builder.answered() > server.max_requests * jitter:
-            self.channel.say("worn", why=f"{self.builder.answered()} requests")
+            why = f"{self.builder.answered()} requests"
         elif server.max_age and self.loop.time() - born > server.max_age * jitter:
-            self.channel.say("worn", why=f"{self.loop.time() - born:.0f} s old")
-        else:
-            self.loop.call_later(1.0, self.grow_old, born, jitter)
+            why = f"{self.loop.time() - born:.0f} s old"
+        if why:
+            self.channel.say("worn", why=why)
+        self.loop.call_later(10.0 if why else 1.0, self.grow_old, born, jitter)
 
     def failed(self, error: BaseException) -> None:
         """Tell the master why we cannot start."""
