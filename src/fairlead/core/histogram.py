@@ -18,6 +18,9 @@ def bucket(ns):
     if rest < 8:
         return rest if rest > 0 else 0
     octave = 1
+    while rest >= 256:
+        rest >>= 4
+        octave += 4
     while rest >= 16:
         rest >>= 1
         octave += 1

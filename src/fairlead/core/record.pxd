@@ -21,6 +21,8 @@ cdef class Recorder(Observer):
     cdef public list admissions, routes, route_numbers, route_names, slow_list
     cdef public dict known, methods, causes
     cdef public set open
+    cdef str last_text, other_text
+    cdef bytes last_bytes, other_bytes
     cdef public bint flushing, closed_down
     cdef public long long slow_floor, offset, number, due, lag_now, lag_before, ticks
     cdef public Py_ssize_t last_found, fresh
@@ -30,7 +32,7 @@ cdef class Recorder(Observer):
 
     @cython.locals(j=Journey, known=Known, response=Response, status=cython.int, end=bytes, peer=bytes, found=Py_ssize_t, keep=Py_ssize_t)
     cpdef done(self, Exchange exchange)
-    @cython.locals(start=cython.longlong)
+    @cython.locals(start=cython.longlong, end=cython.longlong, own=cython.longlong)
     cdef measure(self, Journey j)
     @cython.locals(kind=cython.int, number=Py_ssize_t, at=Py_ssize_t, base=Py_ssize_t, i=Py_ssize_t)
     cdef count(self, Journey j, int status, Py_ssize_t found, bint tunnel)
