@@ -5,11 +5,11 @@
 What is checked of every input, a made-up message that was then bent a little:
 
 1. Split: whole, byte by byte and at random places, the same words are heard and the same rule is broken.
-2. Framing: every message we hear to its end, llhttp hears with the same method (or status) and the same body, in the same
-   order; and so does h11 with the first one. We may refuse what they take, never the other way round.
+2. Framing: every message we hear to its end, llhttp hears with the same method (or status) and the same body, in the
+   same order; and so does h11 with the first one. We may refuse what they take, never the other way.
 3. Round trip: a message said by one role is heard by the other as it was meant.
 
-Where an oracle is stricter than we want to be, or means something else, is written in `llhttp_differs` and `h11_differs`.
+Where an oracle is stricter than we want to be, or means something else, is in `llhttp_differs` and `h11_differs`.
 An input that fails is printed and saved in fuzz/corpus/h1/, which later runs (and the tests) check first.
 """
 
@@ -38,20 +38,130 @@ KNOWN = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "P
 METHODS = [b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"FOO", b"get"]
 TARGETS = [b"/", b"/a?b=c", b"*", b"http://a/b", b"http://a", b"a:80", b"/a#b", b"//a", b"/%00", b"?", b"/\xe9", b"a"]
 VERSIONS = [b"HTTP/1.1"] * 8 + [b"HTTP/1.0"] * 2 + [b"HTTP/1.2", b"HTTP/2.0", b"HTTP/0.9", b"http/1.1", b"HTTP/1.1 "]
-STATUSES = [b"200 OK", b"200 ", b"200", b"204 No", b"304 Same", b"100 Go", b"103 Hint", b"101 Up", b"404 \xe9", b"99 x", b"500 A b"]
-LENGTHS = [b"3", b"0", b"03", b"+3", b"-1", b"3, 3", b"0x3", b"", b" 3 ", b"3 3", b"\t3", b"18446744073709551619", b"3\x0b", b"5", b"1_0"]
-CODINGS = [b"chunked"] * 6 + [b"Chunked", b"xchunked", b"chunked, identity", b"gzip, chunked", b"identity", b"", b"chunked\x0b", b",chunked"]
+STATUSES = [
+    b"200 OK",
+    b"200 ",
+    b"200",
+    b"204 No",
+    b"304 Same",
+    b"100 Go",
+    b"103 Hint",
+    b"101 Up",
+    b"404 \xe9",
+    b"99 x",
+    b"500 A b",
+]
+LENGTHS = [
+    b"3",
+    b"0",
+    b"03",
+    b"+3",
+    b"-1",
+    b"3, 3",
+    b"0x3",
+    b"",
+    b" 3 ",
+    b"3 3",
+    b"\t3",
+    b"18446744073709551619",
+    b"3\x0b",
+    b"5",
+    b"1_0",
+]
+CODINGS = [b"chunked"] * 6 + [
+    b"Chunked",
+    b"xchunked",
+    b"chunked, identity",
+    b"gzip, chunked",
+    b"identity",
+    b"",
+    b"chunked\x0b",
+    b",chunked",
+]
 FIELDS = [
-    b"Accept: */*", b"X: a", b"X:", b"X:  a  b \t", b"X : a", b" X: a", b"X: a\r\n b", b"X: a\rb", b"X: a\nY: b", b"X: \0", b"X\0: a", b": a",
-    b"Xfoo", b"X: \x7f", b"X: \xff", b"Connection: close", b"Connection: keep-alive", b"Connection: upgrade", b"Upgrade: x",
-    b"Expect: 100-continue", b"Expect: x", b"Host: a", b"Host: b", b"Host:", b"Host: a,b", b"Host: u@a", b"Host: [::1]:80",
-    b"Trailer: x", b"Cookie: a=b", b"X-\xc3\xa9: a", b"Content_Length: 5", b"Content-Length : 5", b"Transfer-Encoding : chunked",
-]  # fmt: skip
-SIZES = [b"3"] * 6 + [b"03", b"0x3", b"3 ", b" 3", b"+3", b"-3", b"", b"3;a=b", b'3;a="b"', b"3;\x01", b"3;a\r", b"10000000000000003", b"ffffffffffffffff", b"3_"]
+    b"Accept: */*",
+    b"X: a",
+    b"X:",
+    b"X:  a  b \t",
+    b"X : a",
+    b" X: a",
+    b"X: a\r\n b",
+    b"X: a\rb",
+    b"X: a\nY: b",
+    b"X: \0",
+    b"X\0: a",
+    b": a",
+    b"Xfoo",
+    b"X: \x7f",
+    b"X: \xff",
+    b"Connection: close",
+    b"Connection: keep-alive",
+    b"Connection: upgrade",
+    b"Upgrade: x",
+    b"Expect: 100-continue",
+    b"Expect: x",
+    b"Host: a",
+    b"Host: b",
+    b"Host:",
+    b"Host: a,b",
+    b"Host: u@a",
+    b"Host: [::1]:80",
+    b"Trailer: x",
+    b"Cookie: a=b",
+    b"X-\xc3\xa9: a",
+    b"Content_Length: 5",
+    b"Content-Length : 5",
+    b"Transfer-Encoding : chunked",
+]
+SIZES = [b"3"] * 6 + [
+    b"03",
+    b"0x3",
+    b"3 ",
+    b" 3",
+    b"+3",
+    b"-3",
+    b"",
+    b"3;a=b",
+    b'3;a="b"',
+    b"3;\x01",
+    b"3;a\r",
+    b"10000000000000003",
+    b"ffffffffffffffff",
+    b"3_",
+]
 ENDS = [b"\r\n"] * 12 + [b"\n", b"\r", b"", b"\r\r\n", b"\n\r"]
-TRAILERS = [b"", b"", b"", b"X: a\r\n", b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"X: a\n", b" X: a\r\n", b"Host: x\r\n"]
-BITS = [b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b";", b"0", b"\r\n\r\n", b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n",
-        b"\x0b", b"\x7f", b"\xff", b"0\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 200 OK\r\n"]  # fmt: skip
+TRAILERS = [
+    b"",
+    b"",
+    b"",
+    b"X: a\r\n",
+    b"Content-Length: 3\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"X: a\n",
+    b" X: a\r\n",
+    b"Host: x\r\n",
+]
+BITS = [
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b" ",
+    b"\t",
+    b":",
+    b",",
+    b";",
+    b"0",
+    b"\r\n\r\n",
+    b"Content-Length: 3\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"\x0b",
+    b"\x7f",
+    b"\xff",
+    b"0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n",
+]
 
 
 class Ear(Sink):
@@ -69,7 +179,9 @@ class Ear(Sink):
         if isinstance(message, Request):
             self.name = message.method
             self.special = bool(message.upgrade) or message.method == "CONNECT"
-            self.words.append((message.method, message.target, message.authority, tuple(message.headers), message.length))
+            self.words.append(
+                (message.method, message.target, message.authority, tuple(message.headers), message.length)
+            )
         else:
             self.name = message.status
             self.special = False
@@ -136,7 +248,11 @@ class Llhttp:
 
     def on_message_complete(self):
         parser = self.parser
-        name = parser.get_method().decode() if isinstance(parser, httptools.HttpRequestParser) else parser.get_status_code()
+        name = (
+            parser.get_method().decode()
+            if isinstance(parser, httptools.HttpRequestParser)
+            else parser.get_status_code()
+        )
         self.whole.append((name, self.body))
 
 
@@ -302,7 +418,9 @@ def round_trip(rng: random.Random) -> str:
         carry(rng, server, client)
         meant = b"" if method == "HEAD" or right.status in (204, 304) else right.answer
         if left.whole[-1][:2] != (right.status, meant):
-            return f"{right.status} with {len(meant)} bytes was heard as {left.whole[-1][0]} with {len(left.whole[-1][1])}"
+            return (
+                f"{right.status} with {len(meant)} bytes was heard as {left.whole[-1][0]} with {len(left.whole[-1][1])}"
+            )
     return ""
 
 

@@ -42,7 +42,7 @@ def test_a_body_of_known_length():
 
 
 def test_a_body_of_unknown_length_is_chunked():
-    sent, codec = answer(GET, [TYPE], b"hello", b"", b" world, how")
+    sent, _codec = answer(GET, [TYPE], b"hello", b"", b" world, how")
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n"
     assert sent == head + b"5\r\nhello\r\nb\r\n world, how\r\n0\r\n\r\n"
 
@@ -101,7 +101,7 @@ def test_connection_close_of_a_handler_is_honoured():
 
 
 def test_hop_by_hop_fields_of_a_handler_are_dropped():
-    sent, codec = answer(
+    sent, _codec = answer(
         GET,
         [(b"Transfer-Encoding", b"gzip"), (b"Connection", b"x-a"), (b"Keep-Alive", b"1"), (b"Proxy-Connection", b"x")],
         b"abc",
@@ -237,7 +237,7 @@ def test_a_small_answer_leaves_as_one_piece_and_a_large_body_is_not_copied():
     t = asked()
     t.codec.head(1, Response(200, [(b"content-length", b"20000")]), False)
     t.codec.data(1, body, True)
-    head, piece = t.codec.take()
+    _head, piece = t.codec.take()
     assert piece is body
 
 

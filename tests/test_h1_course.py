@@ -1,4 +1,4 @@
-"""The course of a server connection: pipelining, 100 Continue, unread bodies, tunnels, half-close, deadlines, goodbyes."""
+"""The course of a server connection: pipelining, 100 Continue, unread bodies, tunnels, half-close, deadlines."""
 
 import pytest
 
@@ -224,7 +224,8 @@ def test_bytes_behind_an_upgrade_wait_for_the_101(split):
     assert t.heard() == [("head", 1, "GET /"), ("end", 1, None)]
     t.codec.head(1, Response(101, [(b"upgrade", b"websocket"), (b"sec-websocket-accept", b"x")]), False)
     assert t.sent() == (
-        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\nconnection: upgrade\r\n\r\n"
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n"
+        b"sec-websocket-accept: x\r\nconnection: upgrade\r\n\r\n"
     )
     assert t.codec.tunnel and t.codec.more
     t.go_on()
@@ -288,7 +289,9 @@ def test_eof_between_requests_is_a_goodbye(before):
     assert t.error is None and t.codec.finished
 
 
-@pytest.mark.parametrize("before, rule", [(b"GET", "eof-in-head"), (get()[:-2], "eof-in-head"), (post(3), "eof-in-body")])
+@pytest.mark.parametrize(
+    "before, rule", [(b"GET", "eof-in-head"), (get()[:-2], "eof-in-head"), (post(3), "eof-in-body")]
+)
 def test_eof_inside_a_request_is_an_error(before, rule):
     t = talk().peer(before).eof()
     assert (t.rule, t.error.status) == (rule, 400)
@@ -339,7 +342,8 @@ def test_refuse_answers_what_could_not_be_parsed():
     t = talk().peer(b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n")
     t.codec.refuse(400, [(b"content-type", b"text/plain")], b"two-hosts")
     assert t.sent() == (
-        b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 9\r\nconnection: close\r\n\r\ntwo-hosts"
+        b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n"
+        b"content-length: 9\r\nconnection: close\r\n\r\ntwo-hosts"
     )
     assert t.codec.finished
 

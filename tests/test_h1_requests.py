@@ -16,7 +16,9 @@ def post(*fields: bytes, body: bytes = b"", version: bytes = b"1.1") -> bytes:
     return b"POST / HTTP/" + version + b"\r\n" + H + b"".join(f + b"\r\n" for f in fields) + b"\r\n" + body
 
 
-def get(*fields: bytes, target: bytes = b"/", method: bytes = b"GET", version: bytes = b"1.1", host: bytes = b"a") -> bytes:
+def get(
+    *fields: bytes, target: bytes = b"/", method: bytes = b"GET", version: bytes = b"1.1", host: bytes = b"a"
+) -> bytes:
     line = method + b" " + target + b" HTTP/" + version + b"\r\n"
     return line + b"Host: " + host + b"\r\n" + b"".join(f + b"\r\n" for f in fields) + b"\r\n"
 
@@ -280,7 +282,7 @@ def test_a_good_request_is_heard_as_it_is(name, split):
 @pytest.mark.parametrize("split", kit.SPLITS)
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_bytes_behind_a_request_are_not_touched_before_its_answer(name, split):
-    data, head, body, trailers = ACCEPTED[name]
+    data, _head, _body, trailers = ACCEPTED[name]
     t = kit.Transcript(server, split).peer(data + b"\0junk")
     assert t.error is None
     assert t.heard()[-1] == ("end", 1, trailers)
@@ -291,7 +293,7 @@ def test_bytes_behind_a_request_are_not_touched_before_its_answer(name, split):
 @pytest.mark.parametrize("split", kit.SPLITS)
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_a_good_request_is_followed_by_the_next_one(name, split):
-    data, head, body, trailers = ACCEPTED[name]
+    data, _head, _body, _trailers = ACCEPTED[name]
     t = kit.Transcript(server, split)
     t.peer(data)
     t.codec.head(1, Response(404, []), True)

@@ -1,4 +1,4 @@
-"""What a client accepts and refuses of an upstream: the same strictness as for requests, and a 502 from side upstream."""
+"""What a client accepts and refuses of an upstream: as strict as for requests, and a 502 from side upstream."""
 
 import pytest
 
@@ -120,7 +120,7 @@ def test_a_good_response_is_heard_and_the_connection_used_again(name, split):
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_bytes_behind_a_response_are_never_the_next_answer(name):
-    data, status, body, trailers = ACCEPTED[name]
+    data, _status, _body, trailers = ACCEPTED[name]
     t = asked().peer(data + OK + b"Content-Length: 4\r\n\r\nevil")
     assert t.heard()[-1] == ("end", 1, trailers)
     assert not t.codec.reusable and t.codec.finished
@@ -177,7 +177,9 @@ def test_head_has_no_body_whatever_it_says(split):
 @pytest.mark.parametrize("split", kit.SPLITS)
 def test_interim_answers_come_before_the_final_one(split):
     t = asked(split).peer(
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nhi"
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+        + OK
+        + b"Content-Length: 2\r\n\r\nhi"
     )
     assert t.heard() == [("inform", 1, 100), ("inform", 1, 103), ("head", 1, 200), ("body", 1, b"hi"), ("end", 1, None)]
     assert t.codec.reusable

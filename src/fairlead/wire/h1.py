@@ -1,6 +1,6 @@
 """HTTP/1.1 and 1.0, server and client role: one connection's messages said, on top of `h1hear`, which hears them.
 
-    saying    IDLE -> WAIT -> LENGTH | CHUNKED | UNTIL_CLOSE | SWALLOW -> SAID      TUNNEL: raw bytes after 101 or CONNECT
+    saying    IDLE -> WAIT -> LENGTH | CHUNKED | UNTIL_CLOSE | SWALLOW -> SAID    TUNNEL: raw bytes after 101 or CONNECT
 
 An exchange is over when hearing is at HEARD and saying at SAID; then the next may come, or the connection is finished.
 
@@ -84,7 +84,9 @@ class H1(Hearing):
         """A final response head. Nothing is written, and no state changed, when it may not be said."""
         status = message.status
         if status < 101 or 101 < status < 200 or status > 999 or (status == 101 and not self.upgrading):
-            raise AppError(f"{status} is not a final status" if status != 101 else "101 answers only a request to upgrade")
+            raise AppError(
+                f"{status} is not a final status" if status != 101 else "101 answers only a request to upgrade"
+            )
         parts = [status_line(status, message.reason)]
         tunnel = status == 101 or (self.method == "CONNECT" and 200 <= status < 300)
         given = self.given
@@ -102,12 +104,18 @@ class H1(Hearing):
             keep = True
         elif bodyless:
             if status != 204 and length >= 0:
-                parts += [b"content-length: ", _fast.decimal(length), b"\r\n"]
+                parts.append(b"content-length: ")
+                parts.append(_fast.decimal(length))
+                parts.append(b"\r\n")
         elif length >= 0 or end:
             if end and length > 0:
-                raise AppError(f"the answer promises {length} bytes and has no body", hint="drop content-length or send the body")
+                raise AppError(
+                    f"the answer promises {length} bytes and has no body", hint="drop content-length or send the body"
+                )
             saying = _SAY_LENGTH
-            parts += [b"content-length: ", _fast.decimal(length if length > 0 else 0), b"\r\n"]
+            parts.append(b"content-length: ")
+            parts.append(_fast.decimal(length if length > 0 else 0))
+            parts.append(b"\r\n")
         elif self.minor:
             saying = _SAY_CHUNKED
             parts.append(b"transfer-encoding: chunked\r\n")
@@ -116,9 +124,13 @@ class H1(Hearing):
             keep = False
         if self.common is not None:
             if not given.date:
-                parts += [b"date: ", self.common.date, b"\r\n"]
+                parts.append(b"date: ")
+                parts.append(self.common.date)
+                parts.append(b"\r\n")
             if not given.server and self.common.server:
-                parts += [b"server: ", self.common.server, b"\r\n"]
+                parts.append(b"server: ")
+                parts.append(self.common.server)
+                parts.append(b"\r\n")
         if given.upgrade or status == 101:
             parts.append(b"connection: upgrade\r\n" if keep else b"connection: upgrade, close\r\n")
         elif not keep:
@@ -159,14 +171,16 @@ class H1(Hearing):
         if not token(method) or not clean_target(message.target):
             raise AppError(f"{message.method!r} {message.target!r} is no request line")
         parts = [method, b" ", message.target, b" HTTP/1.1\r\n"]
-        rest = []
+        rest: list[bytes] = []
         given = self.given
         given.put(rest, message.headers)
         length = given.length
         if not given.host:
             if not clean(message.authority):
                 raise AppError("the authority has a control byte")
-            parts += [b"host: ", message.authority, b"\r\n"]
+            parts.append(b"host: ")
+            parts.append(message.authority)
+            parts.append(b"\r\n")
         parts += rest
         wanted = message.length
         if end:
@@ -177,7 +191,9 @@ class H1(Hearing):
             raise AppError(f"the request promises {length} bytes and has no body")
         if wanted > 0:
             self.saying = _SAY_LENGTH
-            parts += [b"content-length: ", _fast.decimal(wanted), b"\r\n"]
+            parts.append(b"content-length: ")
+            parts.append(_fast.decimal(wanted))
+            parts.append(b"\r\n")
         elif wanted < 0:
             self.saying = _SAY_CHUNKED
             parts.append(b"transfer-encoding: chunked\r\n")
@@ -225,7 +241,7 @@ class H1(Hearing):
             if size:
                 self.out += [_fast.hexadecimal(size), b"\r\n", chunk, b"\r\n"]
                 self.out_size += size + 20
-        elif saying == _SAY_UNTIL_CLOSE or saying == _SAY_TUNNEL:
+        elif saying in (_SAY_UNTIL_CLOSE, _SAY_TUNNEL):
             if size:
                 self.write(chunk)
         elif saying != _SWALLOW:
@@ -309,7 +325,11 @@ class H1(Hearing):
             parts = [status_line(status, b"")]
             self.given.put(parts, headers)
             if self.common is not None:
-                parts += [b"date: ", self.common.date, b"\r\nserver: ", self.common.server, b"\r\n"]
+                parts.append(b"date: ")
+                parts.append(self.common.date)
+                parts.append(b"\r\nserver: ")
+                parts.append(self.common.server)
+                parts.append(b"\r\n")
             parts.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body))
             if self.method != "HEAD" or self.saying == _IDLE:
                 parts.append(body)

@@ -1,10 +1,10 @@
 """The chunked transfer coding (RFC 9112 section 7), read byte by byte, and written.
 
-`Chunks.read` takes bytes at any split and keeps no bytes of its own: a size line is understood as it comes, data is given
-out in `pieces`. It stops behind the last chunk's size line, where the trailer section starts.
+`Chunks.read` takes bytes at any split and keeps no bytes of its own: a size line is understood as it comes, data is
+given out in `pieces`. It stops behind the last chunk's size line, where the trailer section starts.
 
 Rules
-1. A size is 1 to 16 hexadecimal digits; then CRLF, or ";" and an extension that has no control bytes. Lines end in CRLF.
+1. A size is 1 to 16 hexadecimal digits; then CRLF, or ";" and an extension without control bytes. Lines end in CRLF.
 2. Data ends in CRLF. Extensions are dropped; what they may cost is limited per line and per body.
 """
 

@@ -1,4 +1,4 @@
-"""The bytes of HTTP/1.x heads: which byte may stand where, and the field names we know (RFC 9110 section 5, 9112, 3986).
+"""The bytes of HTTP/1.x heads: which byte may stand where, and the field names we know (RFC 9110, 9112, 3986).
 
 Known names are found without making an object: their length, first, middle and last byte give a slot in a table. A hit
 gives the name as one shared object, and its kind: whether it decides something. Other names cost a new object.
@@ -122,6 +122,24 @@ def _clean(v, size):
             return False
         i += 1
     return True
+
+
+def number(value):
+    """The number that 1 to 18 decimal digits say, or -1 for anything else (18 digits cannot overflow)."""
+    return _number(value, len(value))
+
+
+def _number(v, size):
+    if size == 0 or size > 18:
+        return -1
+    total = 0
+    i = 0
+    while i < size:
+        if v[i] < 48 or v[i] > 57:
+            return -1
+        total = total * 10 + (v[i] - 48)
+        i += 1
+    return total
 
 
 def clean_target(value):

@@ -1,7 +1,7 @@
 cimport cython
 from fairlead.core.message cimport Request, Response
 from fairlead.wire cimport _fast
-from fairlead.wire.h1bytes cimport good_host, same
+from fairlead.wire.h1bytes cimport good_host, number, same
 
 cdef bytes _LOW
 cdef bytes _VALUE

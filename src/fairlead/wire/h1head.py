@@ -1,8 +1,8 @@
-"""Heads of HTTP/1.x messages: one strict parser for requests, responses and trailers (RFC 9112 sections 2 to 5, 9110 5).
+"""Heads of HTTP/1.x messages: one strict parser for requests, responses and trailers (RFC 9112 2 to 5, 9110 5).
 
-`Head` is fed positions in bytes and goes line by line. What it has understood is never read again: when bytes end inside
-a line it says where that line starts, and goes on from there when more came. It keeps what the fields say about framing
-and routing; that they agree with each other is checked once, at the end of the head, by `request` and `response`.
+`Head` is fed positions in bytes and goes line by line. What it has understood is never read again: when bytes end
+inside a line it says where that line starts, and goes on from there when more came. It keeps what the fields say about
+framing and routing; that they agree with each other is checked at the end of the head, by `request` and `response`.
 
 Rules
 1. A line ends in CRLF. A field line is name ":" value, its name a token with nothing before and nothing behind it.
@@ -16,7 +16,7 @@ Names of rules are in `h1rules`. Compiled, `v` is a pointer to the bytes of `dat
 from __future__ import annotations
 
 from fairlead.core.message import Request, Response
-from fairlead.wire.h1bytes import KIND_OF, KINDS, LOW, METHODS, NAMES, TARGET, VALUE, good_host, same
+from fairlead.wire.h1bytes import KIND_OF, KINDS, LOW, METHODS, NAMES, TARGET, VALUE, good_host, number, same
 from fairlead.wire.h1rules import broken
 
 try:
@@ -169,7 +169,11 @@ class Head:
         """Behind "HTTP/1.x" at `at`, or -1 while it is not whole."""
         if end - at < 8:
             part = data[at:end]
-            if b"HTTP/".startswith(part[:5]) and (len(part) < 6 or 48 <= part[5] <= 57) and (len(part) < 7 or part[6] == 46):
+            if (
+                b"HTTP/".startswith(part[:5])
+                and (len(part) < 6 or 48 <= part[5] <= 57)
+                and (len(part) < 7 or part[6] == 46)
+            ):
                 return -1
             self.fail("bad-version")
         if v[at] != 72 or v[at + 1] != 84 or v[at + 2] != 84 or v[at + 3] != 80 or v[at + 4] != 47 or v[at + 6] != 46:
@@ -372,9 +376,9 @@ class Head:
     def note_length(self, value):
         if self.length >= 0:
             self.fail("two-cl")
-        if not 0 < len(value) <= 18 or not value.isdigit():
+        self.length = number(value)
+        if self.length < 0:
             self.fail("bad-cl")
-        self.length = int(value)
 
     def note_connection(self, value):
         if value == b"keep-alive":

@@ -47,7 +47,7 @@ _SECOND = 1_000_000_000
 
 
 class Hearing(Codec):
-    """The ear of `h1.H1`, and all of its state. `scheme`: what the requests of this connection are ("http", "https")."""
+    """The ear of `h1.H1`, and all of its state. `scheme`: of this connection's requests: "http" or "https"."""
 
     def __init__(self, sink, limits, client=False, common=None):
         self.sink = sink
@@ -59,9 +59,9 @@ class Hearing(Codec):
         self.now = 0
         self.common = common
         self.scheme = "http"
-        self._lenient = frozenset()
+        self._lenient: frozenset[str] = frozenset()
         self.parser = Head(limits, client)
-        self.chunks = None
+        self.chunks: Chunks = None  # type: ignore[assignment]
         self.buffer = b""
         self.at = 0
         self.out = []
@@ -146,11 +146,11 @@ class Hearing(Codec):
                 at = self.hear_trailer(data, at, end)
                 if self.hearing == _TRAILER:
                     break
-            elif phase == _UNTIL_CLOSE or phase == _TUNNEL:
+            elif phase in (_UNTIL_CLOSE, _TUNNEL):
                 at = self.hear_raw(data, at, end)
             else:
                 break
-            if self.hearing == _HEARD or self.hearing == _HEAD and heads:
+            if self.hearing == _HEARD or (self.hearing == _HEAD and heads):
                 break
         self.store(data, at, end)
         self.more = bool(heads) and self.hearing == _HEAD and bool(self.buffer)
@@ -160,7 +160,7 @@ class Hearing(Codec):
         if at >= end or self.finished or (self.hearing == _HEARD and not self.keep and not self.upgrading):
             self.buffer = b""
             self.at = 0
-        elif at > _KEEP and self.hearing == _HEAD or end - at < 64:
+        elif (at > _KEEP and self.hearing == _HEAD) or end - at < 64:
             self.buffer = _fast.piece(data, at, end)
             self.at = 0
         else:
@@ -211,6 +211,8 @@ class Hearing(Codec):
         self.minor = head.minor
         self.keep = not head.close and (head.minor == 1 or head.keep) and not self.closing
         self.upgrading = message.upgrade != b"" or message.method == "CONNECT"
+        if self.upgrading and message.method == "CONNECT":
+            self.keep = False  # what follows a refused CONNECT was meant for the tunnel: nobody may read it as a request
         self.expecting = message.expect
         self.saying = _WAIT
         self.pending = self.received = 0

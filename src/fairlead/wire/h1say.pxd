@@ -1,6 +1,6 @@
 cimport cython
 from fairlead.wire cimport _fast
-from fairlead.wire.h1bytes cimport clean, kind_of
+from fairlead.wire.h1bytes cimport clean, kind_of, number
 
 cdef dict _LINES
 
@@ -10,6 +10,7 @@ cdef class Given:
 
     @cython.locals(protocols=cython.bint, field=tuple, name=bytes, value=bytes, kind=cython.int)
     cpdef put(self, list parts, list headers)
+    @cython.locals(length=cython.longlong)
     cdef note_length(self, bytes value)
     cdef note_connection(self, bytes value)
 

@@ -1,8 +1,8 @@
-"""The words of HTTP/1.x heads we say: start lines, and fields that a handler gave, made safe (RFC 9112 sections 3 to 5).
+"""The words of HTTP/1.x heads we say: start lines, and a handler's fields made safe (RFC 9112 sections 3 to 5).
 
 Rules
-1. A name is a token and a value has no control byte but HTAB, or nothing is said at all (AppError): no handler, and nobody
-   who feeds one, can end a head early or add a field to it.
+1. A name is a token and a value has no control byte but HTAB, or nothing is said at all (AppError): no handler, and
+   nobody who feeds one, can end a head early or add a field to it.
 2. What frames the message or belongs to this one connection is not copied but noted: its writer decides what to say.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from fairlead.core.errors import AppError
 from fairlead.core.message import REASONS
-from fairlead.wire.h1bytes import clean, kind_of
+from fairlead.wire.h1bytes import clean, kind_of, number
 
 try:
     from fairlead.wire import _fast
@@ -59,9 +59,10 @@ class Given:
 
     def note_length(self, value):
         """A Content-Length."""
-        if not 0 < len(value) <= 18 or not value.isdigit() or (self.length >= 0 and self.length != int(value)):
+        length = number(value)
+        if length < 0 or (self.length >= 0 and self.length != length):
             raise AppError(f"content-length {value!r} is not one number")
-        self.length = int(value)
+        self.length = length
 
     def note_connection(self, value):
         """A Connection field: only `close` and `upgrade` count."""
