@@ -92,6 +92,19 @@ def test_a_pipe_that_nobody_reads_neither_blocks_nor_grows_for_ever() -> None:
     os.close(writer)
 
 
+def test_what_a_full_pipe_left_is_written_when_it_is_read_again() -> None:
+    reader, writer = os.pipe()
+    log = AccessLog(Sink("-", writer))
+    log.sink.write(b"x" * 999 + b"\n" * 200)
+    while not log.sink.pending:
+        log.sink.write(b"x" * 999 + b"\n")
+    os.read(reader, 1 << 20)
+    log.retry()
+    assert not log.sink.pending
+    os.close(reader)
+    os.close(writer)
+
+
 def test_standard_output_shared_with_others_stays_blocking_for_them() -> None:
     reader, writer = os.pipe()
     Sink("-", writer).write(b"line\n")

@@ -4,8 +4,9 @@
 Rules
 1. One request is one line. What a peer sent (target, host, id) is escaped: control characters, quotes, backslashes
    and bytes from 0x80 on become `\\xHH` (in JSON `\\u00HH`), so nobody can forge a line or move a terminal's cursor.
-2. Text: time, client, "METHOD target HTTP/version", status, bytes in, bytes out, total ms, `name=ms` for each step that
-   took 1 us or more, `T=Th/Ti/TR/Tw/Tc/Tr/Td/Ta`, `id=`, `end=` (`-` when all went well), `route=`.
+2. Text: time (of the request's first byte), client, "METHOD target HTTP/version", status, bytes in, bytes out, total
+   ms, `name=ms` for each step that took 1 us or more, `T=Th/Ti/TR/Tw/Tc/Tr/Td/Ta`, `id=`, `end=` (`-` when all went
+   well), `route=`.
 3. The T block is HAProxy's (configuration manual, 8.4 "Timing events"), in whole milliseconds, -1 for what never
    happened: Th TLS handshake, Ti idle before the request, TR request head, Tw queue, Tc dial, Tr wait for the
    answer's head, Td data, Ta active time. Our steps stand beside it; the JSON form names each.

@@ -463,6 +463,8 @@ class Recorder(Observer):
         if self.log is not None:
             region.set("log_lines", self.log.lines)
             region.set("log_lost", getattr(self.log, "lost", 0))
+            if hasattr(self.log, "retry"):
+                self.log.retry()
         self.forget_slow(now)
         self.note_running(now)
 

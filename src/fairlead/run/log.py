@@ -136,6 +136,11 @@ class AccessLog(Lines):
         self.flush()
         self.sink.reopen()
 
+    def retry(self) -> None:
+        """Write what a full pipe or disk left waiting; the recorder calls this once a second."""
+        if self.sink.pending:
+            self.sink.write(b"")
+
     @property
     def lost(self) -> int:
         """Lines that could not be written."""

@@ -121,7 +121,6 @@ class Observation:
         self.history: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self.framed: dict[str, Any] | None = None
         self.framed_at = 0
-        self.timer: Any = None
         self.sample()
 
     # ---- samples and windows
@@ -133,21 +132,6 @@ class Observation:
             self.history.append(moment(self.samples[-1], new))
         self.samples.append(new)
         return new
-
-    def start(self, loop: Any, every: float = 1.0) -> None:
-        """Take a sample every second on this loop, until `close`."""
-        self.timer = loop.call_later(every, self.again, loop, every)
-
-    def again(self, loop: Any, every: float) -> None:
-        """See `start`."""
-        self.sample()
-        self.start(loop, every)
-
-    def close(self) -> None:
-        """Take no more samples."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
 
     def now(self) -> Sample:
         """The counters, at most a second and a half old."""
