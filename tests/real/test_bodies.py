@@ -36,7 +36,7 @@ def server(request: pytest.FixtureRequest, real: Real, app: Process) -> Process:
     return real.fairlead("--workers", "1", config=PROXY.format(port=app.port))
 
 
-@pytest.mark.parametrize("size", [1, 65_535, 65_536, 65_537, 131_072, 3_000_000])
+@pytest.mark.parametrize("size", [1, 65_535, 65_536, 65_537, 131_072, 3_000_000, 48_000_000])
 def test_an_answer_of_any_size_arrives_whole(real: Real, server: Process, size: int) -> None:
     answer = real.curl(f"{server.url}/big/{size}", seconds=10)
     assert (answer.status, len(answer.body), answer.exit_code) == (200, size, 0), answer.stderr

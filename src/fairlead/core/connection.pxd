@@ -27,6 +27,7 @@ cdef class Connection(Channel):
     cdef public bint client, in_feed, draining, closed, linger, waiting, told
     cdef public Exchange current
     cdef public dict exchanges
+    cdef public list held
     cdef public long long requests
     cdef public long long opened, connected, accepted, secured, last_seen
     cdef public long long woken, arrived, loop_ns, read_ns, read_done, decrypt_ns, decrypted, mark
@@ -45,7 +46,7 @@ cdef class Connection(Channel):
     cpdef tick(self, long long now)
     @cython.locals(ex=Exchange, j=Journey)
     cpdef flushed(self, long long begin, long long encrypted, long long sent)
-    @cython.locals(ex=Exchange)
+    @cython.locals(ex=Exchange, held=list)
     cpdef drained(self, long long now)
     @cython.locals(ex=Exchange)
     cdef unblocked(self, long long now)

@@ -73,6 +73,7 @@ class Connection(Channel):
         self.said_now = self.blocked_since = self.unsent = 0
         self.waiting = self.told = False
         self.telling = -1
+        self.held = []
         self.outgoing = service.limits.outgoing
         self.request_limit = service.limits.request
         self.forget_reads()
@@ -184,6 +185,11 @@ class Connection(Channel):
         self.in_feed = True
         try:
             self.codec.drained(now)
+            if self.held:
+                held = self.held
+                self.held = []
+                for stream in held:
+                    self.room(stream)
         finally:
             self.in_feed = False
 
@@ -214,9 +220,11 @@ class Connection(Channel):
         if self.client:
             self.leg_head(stream, message, end, now)
             return
-        j = Journey()
+        j = Journey.__new__(Journey)
+        j.begin()
         self.stamp(j, now)
-        ex = Exchange(self, stream, 0, message, j)
+        ex = Exchange.__new__(Exchange)
+        ex.begin(self, stream, 0, message, j)
         ex.heard_end = end
         self.requests += 1
         if self.codec.multiplexed:
@@ -377,6 +385,8 @@ class Connection(Channel):
         if room and not self.carrier.blocked and self.unsent <= self.outgoing:
             return True
         self.waiting = True
+        if room and ex.stream not in self.held:  # the codec had room, so it is we who tell when there is some again
+            self.held.append(ex.stream)
         return False
 
     def say_end(self, ex, trailers):
@@ -389,8 +399,8 @@ class Connection(Channel):
         self.ended(ex)
 
     def say_reset(self, ex, why, side):
-        if ex.over:
-            return
+        if ex.over or (ex.role and side == "read"):
+            return  # the client of a leg closed its side after a whole request: it still wants the answer
         self.codec.now = self.clock.now()
         if ex.error is None:
             ex.error = why
@@ -417,7 +427,8 @@ class Connection(Channel):
         stream = self.codec.open_stream()
         if stream == 0 or self.closed:
             return None
-        ex = Exchange(self, stream, 1, request, journey)
+        ex = Exchange.__new__(Exchange)
+        ex.begin(self, stream, 1, request, journey)
         if self.codec.multiplexed:
             if self.exchanges is None:
                 self.exchanges = {}
