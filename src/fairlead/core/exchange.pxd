@@ -32,6 +32,7 @@ cdef class Exchange(Answer):
     cdef public bytes tag
     cdef public Answer answer
     cdef public bint heard_end, said_head, said_end, over, tunnel
+    cdef begin(self, Channel conn, long long stream, int role, Request request, Journey journey)
     cpdef credit(self, long long count)
     cpdef whole(self, Response response, bytes body)
     cpdef fail(self, object why)

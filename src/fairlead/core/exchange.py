@@ -84,12 +84,16 @@ class Exchange(Answer):
     """
 
     def __init__(self, conn, stream, role, request, journey):
+        self.begin(conn, stream, role, request, journey if journey is not None else Journey())
+
+    def begin(self, conn, stream, role, request, journey):
+        """In place of a constructor on the hot path: `Exchange.__new__(Exchange)`, then this."""
         self.conn = conn
         self.stream = stream
         self.role = role
         self.request = request
         self.response = None
-        self.journey = journey if journey is not None else Journey()
+        self.journey = journey
         self.route = None
         self.params = None
         self.answer = None

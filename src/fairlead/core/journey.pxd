@@ -18,6 +18,7 @@ cdef class Journey:
     cdef public list custom
     cdef public str end
 
+    cpdef begin(self)
     cpdef add(self, name, long long start, long long duration)
     cpdef long long start_point(self)
     @cython.locals(start=cython.longlong, last=cython.longlong)
