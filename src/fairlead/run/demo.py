@@ -20,11 +20,13 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
 from fairlead.core.errors import FairleadError
 from fairlead.run import config as c
+from fairlead.run.units import Address
 
 EXAMPLES = """examples:
   fairlead demo
@@ -34,14 +36,13 @@ CONFIG = """
 [server]
 workers = 2
 grace = "3s"
-[admin]
-page = "127.0.0.1:{page}"
 [log]
 access = "{access}"
 [[listener]]
 name = "shop"
 bind = "127.0.0.1:{https}"
 tls = "dev"
+socket = {{ sndbuf = "64KiB" }}  # small, so that a slow reader shows as `client`, not as the kernel's patience
 [[listener]]
 name = "plain"
 bind = "127.0.0.1:{http}"
@@ -108,16 +109,15 @@ class Demo:
         self.folder = folder
         self.stock = os.path.join(folder, "stock.sock")
         self.children: list[subprocess.Popen[bytes]] = []
-        self.https, self.http, self.page = free(8443), free(8080), free(9900)
+        self.https, self.http = free(8443), free(8080)
 
     def config(self) -> c.Config:
         """What the demo serves; the same text is shown by `--help` readers in docs/guide/running.md."""
         from fairlead.run.load import loads
 
-        text = CONFIG.format(
-            page=self.page, https=self.https, http=self.http, stock=self.stock, access=self.args.access_log
-        )
-        return loads(text, "the demo")
+        text = CONFIG.format(https=self.https, http=self.http, stock=self.stock, access=self.args.access_log)
+        config = loads(text, "the demo")
+        return replace(config, admin=replace(config.admin, page=Address("127.0.0.1", 9900)))
 
     def run(self) -> int:
         """Serve until Ctrl-C, or for so many seconds."""
@@ -209,12 +209,16 @@ async def slow_reader(port: int, context: ssl.SSLContext) -> None:
     while True:
         await asyncio.sleep(7)
         with suppress(OSError, asyncio.IncompleteReadError, ssl.SSLError):
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
             reader, writer = await asyncio.open_connection(
-                "localhost", port, ssl=context, family=socket.AF_INET, limit=4096
+                sock=sock, ssl=context, server_hostname="localhost", limit=4096
             )
             writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             while await reader.read(65536):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.02)
             writer.close()
 
 
