@@ -93,12 +93,11 @@ def blocked(seen: Any) -> Finding | None:
         return None
     guilty = busiest(seen)
     who = f" Most time is spent in route {guilty['name']}." if guilty else ""
-    text = f"The event loop is blocked: it comes {human(p50)} late (median), {human(worst)} (worst).{who}"
-    advice = "move blocking work to a thread, or run the app as WSGI"
-    level = (
-        "bad" if p50 >= TURN_MEDIAN or p90 >= TURN_WORST else "watch"
-    )  # once in ten seconds is worth a look, no more
-    return finding(level, "loop-blocked", text, advice, p50_ns=p50, worst_ns=worst)
+    blocked_often = p50 >= TURN_MEDIAN or p90 >= TURN_WORST  # once in ten seconds is worth a look, no more
+    how = "is blocked" if blocked_often else "was late"
+    text = f"The event loop {how}: {human(p50)} late in the median, {human(worst)} at worst.{who}"
+    advice = "move blocking work to a thread, or run the app as WSGI; or the machine is short of CPU"
+    return finding("bad" if blocked_often else "watch", "loop-blocked", text, advice, p50_ns=p50, worst_ns=worst)
 
 
 def failing(seen: Any) -> Finding | None:

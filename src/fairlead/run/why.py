@@ -35,7 +35,7 @@ MEANING = {
     "process": "the application",
     "pool": "waiting for a connection to the upstream",
     "dial": "connecting to the upstream",
-    "upstream": "the upstream",
+    "upstream": "waiting for the upstream's answer",
     "encode": "encoding the answer",
     "encrypt": "encrypting the answer",
     "send": "handing the answer to the kernel",
