@@ -263,6 +263,12 @@ def test_a_connect_that_succeeds_opens_a_tunnel_without_framing(split):
     assert t.heard()[-1] == ("body", 1, b"hello")
 
 
+def test_bytes_behind_a_refused_connect_are_never_a_request():
+    t = talk().peer(b"CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\n\r\n" + get(b"/evil"))
+    t.codec.head(1, Response(403, []), True)
+    assert t.codec.finished and len(t.sink.messages) == 1
+
+
 def test_a_tunnel_has_back_pressure():
     t = talk(credit=False, window=5).peer(UPGRADE)
     t.codec.head(1, Response(101, [(b"upgrade", b"websocket")]), False)
@@ -437,6 +443,15 @@ def test_a_reader_that_holds_back_does_not_make_the_peer_slow():
     assert tick(t, 0) == ""
     assert due(t) > 0
     assert tick(t, 29) == "" or due(t) is not None
+
+
+def test_a_peer_that_waits_for_100_continue_is_not_slow():
+    t = talk().peer(post(3, b"Expect: 100-continue"))
+    assert due(t) is None
+    assert tick(t, 100) == ""
+    t.codec.consumed(1, 0)
+    assert tick(t, 0) == "" and due(t) == 5
+    assert tick(t, 5) == ("slow-rate", 408)
 
 
 def test_limits_of_0_mean_never():

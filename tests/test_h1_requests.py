@@ -297,7 +297,7 @@ def test_a_good_request_is_followed_by_the_next_one(name, split):
     t = kit.Transcript(server, split)
     t.peer(data)
     t.codec.head(1, Response(404, []), True)
-    if t.sink.messages[0].version == "1.0":
+    if t.sink.messages[0].version == "1.0" or name == "CONNECT":
         assert t.codec.finished
         return
     t.heard()

@@ -1,2 +1,2 @@
 # For type checkers: the leaves are what their plain twins are.
-from fairlead.wire._plain import *
+from fairlead.wire._plain import *  # noqa: F403

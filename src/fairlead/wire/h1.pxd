@@ -30,6 +30,8 @@ cdef class H1(Hearing):
     cpdef end(self, long long stream, list trailers)
     cdef lied(self, str what)
     cdef said(self)
+    cdef drop_rest(self)
+    cdef go_on(self)
     cpdef consumed(self, long long stream, long long count)
     cpdef reset(self, long long stream, object why, str side)
     cpdef goaway(self, long long last)

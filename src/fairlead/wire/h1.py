@@ -222,8 +222,8 @@ class H1(Hearing):
         parts = [status_line(status, b"")]
         self.given.put(parts, headers)
         parts.append(b"\r\n")
-        if status == 100:
-            self.expecting = False
+        if status == 100 and self.expecting:
+            self.go_on()
         self.write(_fast.joined(parts))
 
     def data(self, stream, chunk, end):
@@ -287,16 +287,27 @@ class H1(Hearing):
         if self.expecting or not self.keep or (limit and self.hearing == _LENGTH and self.left > limit):
             self.finished = True
             return
-        self.dropping = True
         self.dropped = 0
-        self.wants_read = True
+        self.drop_rest()
+
+    def drop_rest(self):
+        """Nobody wants the rest of the body."""
+        self.dropping = True
+        if not self.wants_read:
+            self.wants_read = self.resumed = True
+
+    def go_on(self):
+        """The peer, which waited for 100 Continue, may send its body: its time counts from now."""
+        self.expecting = False
+        self.paused_at = self.body_began
+        self.resumed = True
 
     def consumed(self, stream, count):
         if stream != self.stream:
             return
         self.pending -= count
         if self.expecting and self.saying == _WAIT and not self.client:
-            self.expecting = False
+            self.go_on()
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not self.wants_read:
             self.look()
@@ -306,8 +317,7 @@ class H1(Hearing):
             return
         if side == "read" and not self.client:
             if self.hearing != _HEARD and self.hearing != _TUNNEL:
-                self.dropping = True
-                self.wants_read = True
+                self.drop_rest()
             return
         self.reusable = False
         self.finished = True

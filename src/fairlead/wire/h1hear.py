@@ -211,8 +211,8 @@ class Hearing(Codec):
         self.minor = head.minor
         self.keep = not head.close and (head.minor == 1 or head.keep) and not self.closing
         self.upgrading = message.upgrade != b"" or message.method == "CONNECT"
-        if self.upgrading and message.method == "CONNECT":
-            self.keep = False  # what follows a refused CONNECT was meant for the tunnel: nobody may read it as a request
+        if message.method == "CONNECT":
+            self.keep = False  # what follows a refused CONNECT was meant for the tunnel, never a request
         self.expecting = message.expect
         self.saying = _WAIT
         self.pending = self.received = 0
@@ -451,7 +451,7 @@ class Hearing(Codec):
                 self.idle_since = self.now
             limit = self.idle_time if self.client or self.stream else self.head_time
             return self.idle_since + limit if limit else 0
-        if self.client or not self.wants_read:
+        if self.client or not self.wants_read or self.expecting:
             return 0
         return self.body_deadline()
 
