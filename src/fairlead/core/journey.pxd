@@ -21,7 +21,7 @@ cdef class Journey:
     cpdef begin(self)
     cpdef add(self, name, long long start, long long duration)
     cpdef long long start_point(self)
-    @cython.locals(start=cython.longlong, last=cython.longlong)
+    @cython.locals(start=cython.longlong, last=cython.longlong, took=cython.longlong)
     cpdef long long total(self)
     @cython.locals(end=cython.longlong, own=cython.longlong)
     cpdef long long process_time(self)

@@ -72,17 +72,20 @@ class Journey:
 
     def start_point(self):
         """The first moment known of this request itself: its bytes in the kernel, else our wake-up, else our read."""
-        if self.connected:
-            return self.connected
-        if self.arrived:
-            return self.arrived
-        return self.woken or self.read or self.parsed
+        return self.arrived or self.woken or self.read or self.parsed
 
     def total(self):
-        """Nanoseconds from the start point to the latest point known."""
+        """Nanoseconds from the start point to the latest point known, and its connection's accept and TLS if it was first."""
         start = self.start_point()
         last = self.done or self.sent or self.finished or self.answered or self.started or self.parsed
-        return last - start if start and last > start else 0
+        if not start or last < start:
+            return 0
+        took = last - start
+        if self.connected and self.accepted > self.connected:
+            took += self.accepted - self.connected
+        if self.secured and self.accepted:
+            took += self.secured - self.accepted
+        return took
 
     def process_time(self):
         """Nanoseconds the application had, less what it waited on our encoding, our socket and the client."""
