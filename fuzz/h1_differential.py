@@ -294,9 +294,9 @@ def first_of_h11(data: bytes, client: bool) -> tuple | None:
 
 
 def llhttp_differs(message: tuple, client: bool, data: bytes) -> bool:
-    """llhttp knows only its own methods, stops at upgrades, and joins interim answers to what follows."""
+    """llhttp knows only its own methods, stops at upgrades, and refuses `chunked` with a tab behind it (RFC: OWS)."""
     name, _, special = message
-    if special:
+    if special or b"ked\t" in data.lower():
         return True
     if client:
         return b"pgrade" in data
@@ -304,8 +304,12 @@ def llhttp_differs(message: tuple, client: bool, data: bytes) -> bool:
 
 
 def h11_differs(message: tuple, client: bool, data: bytes) -> bool:
-    """h11 takes no status without three digits from 100 to 599, and no reason line without a space."""
-    return message[2] or (client and (b"HTTP/1.1 200\r" in data or b"pgrade" in data))
+    """h11 refuses an empty line before a request (RFC 9112 2.2: ignore it), and minds what follows `200` alone."""
+    return (
+        message[2]
+        or (not client and data.startswith(b"\r\n"))
+        or (client and (b"HTTP/1.1 200\r" in data or b"pgrade" in data))
+    )
 
 
 def check(data: bytes, client: bool, rng: random.Random) -> str:

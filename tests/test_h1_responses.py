@@ -62,6 +62,7 @@ REFUSED = {
     "a control byte in the reason": (b"HTTP/1.1 200 O\x01K\r\n\r\n", "bad-status-line"),
     "a bare CR in the reason": (b"HTTP/1.1 200 O\rK\r\n\r\n", "bare-cr"),
     "a 101 nobody asked for": (b"HTTP/1.1 101 Go\r\nUpgrade: x\r\n\r\n", "unasked-upgrade"),
+    "an interim answer in 1.0": (b"HTTP/1.0 100 Go\r\n\r\n", "interim-in-1.0"),
     "an endless row of 1xx": (b"HTTP/1.1 100 Go\r\n\r\n" * 4, "too-many-interim"),
     "a size ended by LF": (TE + b"3\nabc\r\n0\r\n\r\n", "bare-lf"),
     "no CRLF behind chunk data": (TE + b"3\r\nabcXX0\r\n\r\n", "chunk-end"),

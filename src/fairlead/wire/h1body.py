@@ -108,6 +108,8 @@ class Chunks:
         self.line += 1
         self.extra += 1
         if byte == 13:
+            if self.line == 1:
+                self.fail("bad-chunk-ext")
             self.state = 2
         elif byte == 10:
             self.fail("bare-lf")

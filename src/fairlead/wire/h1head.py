@@ -483,6 +483,8 @@ class Head:
         message.version = "1.1" if self.minor else "1.0"
         message.upgrade = self.upgrade
         message.length = -1
+        if status < 200 and self.minor == 0:
+            self.fail("interim-in-1.0")
         if self.chunked:
             if self.length >= 0:
                 self.fail("te-and-cl")
