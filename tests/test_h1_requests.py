@@ -154,6 +154,7 @@ REFUSED = {
     "an extension with a CR": (TE + b"3;a\rX\r\nabc\r\n0\r\n\r\n", "bare-cr"),
     "an extension with a control byte": (TE + b"3;a\x01\r\nabc\r\n0\r\n\r\n", "bad-chunk-ext"),
     "an extension without a name": (TE + b"3;\r\nabc\r\n0\r\n\r\n", "bad-chunk-ext"),
+    "an extension that is white space": (TE + b"3; \r\nabc\r\n0\r\n\r\n", "bad-chunk-ext"),
     "an extension with NUL": (TE + b"3;\0\r\nabc\r\n0\r\n\r\n", "bad-chunk-ext"),
     "a size ended by LF": (TE + b"3\nabc\r\n0\r\n\r\n", "bare-lf"),
     "the last size ended by LF": (TE + b"3\r\nabc\r\n0\n\r\n", "bare-lf"),

@@ -4,7 +4,7 @@
 given out in `pieces`. It stops behind the last chunk's size line, where the trailer section starts.
 
 Rules
-1. A size is 1 to 16 hexadecimal digits; then CRLF, or ";" and an extension without control bytes. Lines end in CRLF.
+1. A size is 1 to 16 hexadecimal digits; then CRLF, or ";" and an extension: a name first, no control bytes.
 2. Data ends in CRLF. Extensions are dropped; what they may cost is limited per line and per body.
 """
 
@@ -107,9 +107,9 @@ class Chunks:
         """A byte of a chunk extension, or its end."""
         self.line += 1
         self.extra += 1
+        if self.line == 1 and byte in (9, 13, 32, 59, 61):
+            self.fail("bad-chunk-ext")
         if byte == 13:
-            if self.line == 1:
-                self.fail("bad-chunk-ext")
             self.state = 2
         elif byte == 10:
             self.fail("bare-lf")
