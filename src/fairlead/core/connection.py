@@ -399,8 +399,12 @@ class Connection(Channel):
         self.ended(ex)
 
     def say_reset(self, ex, why, side):
-        if ex.over or (ex.role and side == "read"):
-            return  # the client of a leg closed its side after a whole request: it still wants the answer
+        if ex.over:
+            return
+        if ex.role and side == "read":  # a client that closed its side after a whole request may still want the answer
+            if ex.answer is not None:
+                ex.answer.reset(why, side)
+            return
         self.codec.now = self.clock.now()
         if ex.error is None:
             ex.error = why

@@ -69,6 +69,7 @@ cdef class Pair(Answer):
     @cython.locals(leg=Exchange)
     cpdef finished(self)
     cpdef bint repeatable(self) except -1
+    cpdef half_closed(self, why)
     cpdef abandoned(self, why)
 
 cdef class Uplink(Answer):
@@ -86,6 +87,10 @@ cdef class Uplink(Answer):
 
 cdef class Tunnel(Answer):
     cdef public Exchange own, other
+
+cdef class HalfClosed(Watcher):
+    cdef public Pair pair
+    cdef public object why
 
 cdef class Patience(Watcher):
     cdef public Uplink uplink

@@ -34,6 +34,7 @@ from fairlead.net.poll import Watcher
 from fairlead.serve.forwarded import NOBODY, added
 
 PATIENCE = 1_000_000_000  # ns to wait for an upstream's 100 (RFC 9110 section 10.1.1: not for ever)
+HALF_CLOSED = 2_000_000_000  # ns a client that closed its side is waited for
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "QUERY"))
 BUDGET_MOST = 10.0  # retries saved up at most
 
@@ -468,8 +469,9 @@ class Pair(Answer):
         self.left.room()
 
     def reset(self, why, side):
-        """The leg ended early."""
+        """The leg ended early; "read" is the client's word, passed on by the leg it speaks to."""
         if side != "both":
+            self.half_closed(why)
             return
         left = self.left
         if left.over:
@@ -500,6 +502,12 @@ class Pair(Answer):
             and request.method in IDEMPOTENT
             and not self.tunnel
         )
+
+    def half_closed(self, why):
+        """The client asked all it had to ask and closed its side: it may wait for the answer, or have left for good."""
+        if not self.answered:
+            poller = self.upstream.poller
+            poller.wheel.add(poller.now() + HALF_CLOSED, HalfClosed(self, why))
 
     def abandoned(self, why):
         """The client left, or its request ran out of time."""
@@ -572,7 +580,10 @@ class Uplink(Answer):
         self.pair.sent()
 
     def reset(self, why, side):
-        self.pair.abandoned(why)
+        if side == "both":
+            self.pair.abandoned(why)
+        else:
+            self.pair.half_closed(why)
 
     def room(self):
         pair = self.pair
@@ -606,6 +617,22 @@ class Tunnel(Answer):
 
     def room(self):
         self.other.room()
+
+
+class HalfClosed(Watcher):
+    """A client that closed its side most often is gone: the upstream does not go on working for it for long."""
+
+    def __init__(self, pair, why):
+        self.blocked = False
+        self.slot = 0
+        self.pair = pair
+        self.why = why
+
+    def due(self, now):
+        pair = self.pair
+        if not pair.left.over and not pair.answered:
+            pair.abandoned(self.why)
+            pair.left.fail(self.why)
 
 
 class Patience(Watcher):
