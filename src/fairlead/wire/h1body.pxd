@@ -2,10 +2,13 @@ cimport cython
 from fairlead.wire cimport _fast
 
 cdef bytes _HEX
+cdef bytes _LOW
+cdef bytes _VALUE
 
 cdef class Chunks:
     cdef public bint client, over
-    cdef public int state, digits
+    cdef public int state, digits, before, quoted
+    cdef public bint valued
     cdef public long long left, line, extra, max_line, max_extra
     cdef public list pieces
 
@@ -15,3 +18,4 @@ cdef class Chunks:
     cdef Py_ssize_t read(self, bytes data, const unsigned char* v, Py_ssize_t at, Py_ssize_t end) except -1
     cdef size_over(self, unsigned char byte)
     cdef extend(self, unsigned char byte)
+    cdef quote(self, unsigned char byte)

@@ -4,12 +4,14 @@
 given out in `pieces`. It stops behind the last chunk's size line, where the trailer section starts.
 
 Rules
-1. A size is 1 to 16 hexadecimal digits; then CRLF, or ";" and an extension: a name first, no control bytes.
+1. A size is 1 to 16 hexadecimal digits; then CRLF, or ";" and well-formed extensions without white space. Lines end in
+   CRLF.
 2. Data ends in CRLF. Extensions are dropped; what they may cost is limited per line and per body.
 """
 
 from __future__ import annotations
 
+from fairlead.wire.h1bytes import LOW, VALUE
 from fairlead.wire.h1rules import broken
 
 try:
@@ -17,6 +19,8 @@ try:
 except ImportError:  # no compiler at install
     from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
+_LOW = LOW
+_VALUE = VALUE
 # the value of a hexadecimal digit, or 255
 _HEX = bytes(int(chr(c), 16) if c in b"0123456789abcdefABCDEF" else 255 for c in range(256))
 
@@ -41,6 +45,9 @@ class Chunks:
         self.left = 0
         self.line = 0
         self.extra = 0
+        self.before = 59
+        self.quoted = 0
+        self.valued = False
 
     def fail(self, rule):
         """Raise the error of a broken rule."""
@@ -98,24 +105,53 @@ class Chunks:
             self.state = 2
         elif byte == 59:
             self.state = 1
+            self.before = 59
+            self.quoted = 0
+            self.valued = False
         elif byte == 10:
             self.fail("bare-lf")
         else:
             self.fail("bad-chunk-size")
 
     def extend(self, byte):
-        """A byte of a chunk extension, or its end."""
+        """A byte of the chunk extensions, or their end: *( ";" token [ "=" ( token | quoted-string ) ] )."""
         self.line += 1
         self.extra += 1
-        if self.line == 1 and byte in (9, 13, 32, 59, 61):
-            self.fail("bad-chunk-ext")
-        if byte == 13:
+        if self.line > self.max_line:
+            self.fail("chunk-line-too-long")
+        if self.extra > self.max_extra:
+            self.fail("chunk-ext-too-long")
+        if self.quoted:
+            self.quote(byte)
+        elif byte == 13:
+            if self.before == 59 or self.before == 61:
+                self.fail("bad-chunk-ext")
             self.state = 2
         elif byte == 10:
             self.fail("bare-lf")
-        elif (byte < 32 and byte != 9) or byte == 127:
+        elif byte == 59:
+            if self.before == 59 or self.before == 61:
+                self.fail("bad-chunk-ext")
+            self.valued = False
+        elif byte == 61:
+            if self.valued or self.before == 59:
+                self.fail("bad-chunk-ext")
+            self.valued = True
+        elif byte == 34 and self.before == 61:
+            self.quoted = 1
+        elif self.before == 34 or not _LOW[byte]:
             self.fail("bad-chunk-ext")
-        elif self.line > self.max_line:
-            self.fail("chunk-line-too-long")
-        elif self.extra > self.max_extra:
-            self.fail("chunk-ext-too-long")
+        self.before = byte
+
+    def quote(self, byte):
+        """A byte inside a quoted string (RFC 9110 section 5.6.4)."""
+        if byte == 10:
+            self.fail("bare-lf")
+        if byte == 13 or not _VALUE[byte]:
+            self.fail("bad-chunk-ext")
+        if self.quoted == 2:
+            self.quoted = 1
+        elif byte == 92:
+            self.quoted = 2
+        elif byte == 34:
+            self.quoted = 0

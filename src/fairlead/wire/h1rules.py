@@ -58,7 +58,7 @@ RULES: dict[str, tuple[int, str]] = {
     "cl-without-body": (400, "Content-Length is in a 1xx or 204 answer [9110 8.6]"),
     "body-too-long": (413, "the body is longer than the limit `body`"),
     "bad-chunk-size": (400, "a chunk size is not 1 to 16 hexadecimal digits [7.1]"),
-    "bad-chunk-ext": (400, "a chunk extension has no name or has a control byte [7.1.1]"),
+    "bad-chunk-ext": (400, "a chunk extension is not ;name or ;name=value [7.1.1]"),
     "chunk-line-too-long": (400, "a chunk-size line is longer than the limit `chunk_line`"),
     "chunk-ext-too-long": (400, "the chunk extensions of a body are longer than the limit `chunk_ext`"),
     "chunk-end": (400, "chunk data does not end in CRLF [7.1]"),
