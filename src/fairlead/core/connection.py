@@ -160,6 +160,7 @@ class Connection(Channel):
         ex = self.current
         if self.blocked_since:
             self.unblocked(sent)
+            self.said_now = 0  # since then it was the client's time, not ours
         if self.exchanges is not None:
             self.flushed_many(sent)
         elif ex is not None:
