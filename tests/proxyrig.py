@@ -98,7 +98,7 @@ class Origin:
     async def stop(self):
         self.server.close()
         for writer in self.writers:
-            if writer.transport is not None:
+            if writer.transport is not None and not writer.is_closing():
                 writer.transport.abort()
 
 

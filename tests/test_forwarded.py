@@ -1,4 +1,5 @@
 """Who the client is behind trusted proxies, and what the next server is told."""
+# ruff: noqa: E501
 
 import pytest
 

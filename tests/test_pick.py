@@ -1,4 +1,5 @@
 """Balancing policies, by table: candidates and draws in, a choice out."""
+# ruff: noqa: E501
 
 from collections import Counter
 from random import Random

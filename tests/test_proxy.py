@@ -1,14 +1,16 @@
 """The reverse proxy against hand-written origins on real sockets: heads, bodies, faults, tunnels."""
+# ruff: noqa: E501
 
 import asyncio
 import re
 
 import pytest
-from proxyrig import DEADLINE, closed_port, rig, until
 
 from fairlead.core.limits import SECOND, Limits
-from fairlead.serve.proxy import Options, Proxy, Split, options_of
+from fairlead.serve.heads import options_of
+from fairlead.serve.proxy import Options, Proxy, Split
 from fairlead.serve.upstream import Server, Settings
+from proxyrig import DEADLINE, closed_port, rig, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 GET = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n"
@@ -619,7 +621,7 @@ async def test_the_budget_stops_a_storm_of_retries():
 @run
 async def test_a_client_that_leaves_closes_the_leg():
     async with rig(silent) as r:
-        reader, writer = await r.connect()
+        _, writer = await r.connect()
         writer.write(GET)
         await until(lambda: r.origins[0].heads)
         writer.transport.abort()
@@ -677,7 +679,7 @@ async def test_a_full_pool_serves_the_queue_in_order_and_refuses_above_it():
 @run
 async def test_waiting_for_a_connection_ends_with_503():
     async with rig(silent, settings=Settings(balance="first", most=1, queue_wait=SECOND // 5)) as r:
-        reader, writer = await r.connect()
+        _, writer = await r.connect()
         writer.write(GET)
         await until(lambda: r.origins[0].heads)
         assert (await r.ask(LAST)).startswith(b"HTTP/1.1 503")

@@ -9,7 +9,8 @@ Rules
 2. An exchange of role SERVER is over when its answer's last byte was handed to the kernel (`flushed`), a leg when both of
    its directions ended. Then `Observer.done` or `Owner.released` is told, references are dropped, and words are ignored.
 3. The marks of a read belong to the head that it completes; while an exchange is open, to that exchange.
-4. A head alone is not flushed: it waits for the first body bytes, the end, or `flush()`, so small answers leave as one.
+4. Whoever hears a word may be let go inside it, so it is held in a local while it is called: compiled code holds no other.
+5. A head alone is not flushed: it waits for the first body bytes, the end, or `flush()`, so small answers leave as one.
 """
 
 from __future__ import annotations
@@ -248,9 +249,10 @@ class Connection(Channel):
 
     def inform(self, stream, status, headers):
         ex = self.find(stream)
-        if ex is not None and ex.answer is not None:
+        answer = ex.answer if ex is not None else None
+        if answer is not None:
             try:
-                ex.answer.inform(status, headers)
+                answer.inform(status, headers)
             except Exception as error:
                 self.raised(ex, error)
 
@@ -269,9 +271,10 @@ class Connection(Channel):
             ex.heard_end = True
         ex.withheld += count
         took = True
-        if ex.answer is not None:
+        answer = ex.answer
+        if answer is not None:
             try:
-                took = ex.answer.data(chunk, end)
+                took = answer.data(chunk, end)
             except Exception as error:
                 self.raised(ex, error)
         if took and not ex.over and ex.withheld >= count:
@@ -292,9 +295,10 @@ class Connection(Channel):
             ex.request.trailers = trailers
         elif ex.response is not None:
             ex.response.trailers = trailers
-        if ex.answer is not None:
+        answer = ex.answer
+        if answer is not None:
             try:
-                ex.answer.end(trailers)
+                answer.end(trailers)
             except Exception as error:
                 self.raised(ex, error)
         if ex.role and ex.said_end and not ex.over:
@@ -312,9 +316,10 @@ class Connection(Channel):
             self.told = True
             return
         ex = self.find(stream)
-        if ex is not None and ex.answer is not None:
+        answer = ex.answer if ex is not None else None
+        if answer is not None:
             try:
-                ex.answer.room()
+                answer.room()
             except Exception as error:
                 self.raised(ex, error)
 
@@ -403,8 +408,9 @@ class Connection(Channel):
         if ex.over:
             return
         if ex.role and side == "read":  # a client that closed its side after a whole request may still want the answer
-            if ex.answer is not None:
-                ex.answer.reset(why, side)
+            answer = ex.answer
+            if answer is not None:
+                answer.reset(why, side)
             return
         self.codec.now = self.clock.now()
         if ex.error is None:
@@ -555,9 +561,10 @@ class Connection(Channel):
         ex.heard_end = end
         if self.codec.tunnel:
             ex.tunnel = True
-        if ex.answer is not None:
+        answer = ex.answer
+        if answer is not None:
             try:
-                ex.answer.head(message, end)
+                answer.head(message, end)
             except Exception as error:
                 self.raised(ex, error)
         if end and ex.said_end and not ex.over:
@@ -584,9 +591,10 @@ class Connection(Channel):
     def tell_reset(self, ex, why, side):
         if ex.error is None:
             ex.error = why
-        if ex.answer is not None:
+        answer = ex.answer
+        if answer is not None:
             try:
-                ex.answer.reset(why, side)
+                answer.reset(why, side)
             except Exception as error:
                 self.service.observer.broke(ex, error)
 

@@ -1,4 +1,4 @@
-"""Dialing: a name or an address becomes a connected socket, or an error that says which part failed. Callbacks, no tasks.
+"""Dialing: a name or an address becomes a connected socket, or an error that says what failed. Callbacks, no tasks.
 
 Rules
 1. Happy eyeballs (RFC 8305): the addresses of a name are tried IPv6 and IPv4 in turn, the next one `STAGGER` after the
@@ -31,7 +31,7 @@ Address = Any  # (host, port), or a path for a unix socket
 
 
 class Options:
-    """How sockets to an upstream are set up. Times in seconds, None for off; sizes in bytes, None for the kernel's choice."""
+    """How sockets to an upstream are set up. Seconds or None for off; bytes or None for the kernel's choice."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Attempt(Watcher):
             self.close()
             self.dial.failed(self, errno.EIO)
 
-    def close(self) -> None:
+    def close(self, why: object = None) -> None:
         """Give up."""
         if self.sock is not None:
             self.dial.dialer.poller.unwatch(self.sock.fileno())

@@ -16,6 +16,7 @@ Rules
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 from fairlead.core.connection import Owner
 from fairlead.core.errors import NetError, Refused
@@ -120,7 +121,7 @@ class Pool(Owner):
         self.dial_timeout = 5.0
         self.stack = []
         self.slots = set()
-        self.waiting = deque()
+        self.waiting = deque[Any]()
         self.openings = set()
         self.handshaking = set()
         self.busy = 0
@@ -152,7 +153,7 @@ class Pool(Owner):
         return None
 
     def ask(self, client):
-        """Wait for a slot, dialing if that is allowed. Returns the Asker, or None when `client.denied` was called already."""
+        """Wait for a slot, dialing if that is allowed. The Asker, or None when `client.denied` was called."""
         total = len(self.slots) + len(self.openings)
         may_dial = total < self.most
         if not may_dial and len(self.waiting) >= self.queue:
@@ -200,7 +201,7 @@ class Pool(Owner):
         self.openings.add(Opening(self))
 
     def top_up(self):
-        """Dial until `keep_warm` connections are open or on their way; on the first call also start the clock for it."""
+        """Dial until `keep_warm` connections are open or on their way; the first call starts the clock for it."""
         if self.keep_warm and self.topping is None:
             self.topping = TopUp(self)
             self.poller.wheel.add(self.poller.now() + SECOND, self.topping)

@@ -3,12 +3,12 @@
 In: `effective(headers, peer, trusted)`. Out: `outgoing(...)`, the `X-Forwarded-*` and `Forwarded` (RFC 7239) fields.
 
 Rules
-1. Only what a trusted peer sent is believed, and of a list only the part trusted hops wrote: it is read from the right, and
-   the first address that is not trusted is the client. Everything left of it may be forged.
+1. Only what a trusted peer sent is believed, and of a list only the part trusted hops wrote: it is read from the right,
+   and the first address that is not trusted is the client. Everything left of it may be forged.
 2. An untrusted peer's fields are dropped and written anew. A trusted peer's are kept and added to.
-3. `X-Forwarded-*` wins over `Forwarded`: most proxies write only the former and pass the latter through unread, so a client
-   behind them could forge it. A proxy that writes `Forwarded` alone has to remove `X-Forwarded-*`.
-4. What does not parse is not believed: reading stops there. Nodes may be "unknown" or obfuscated ("_x"), RFC 7239 section 6.
+3. `X-Forwarded-*` wins over `Forwarded`: most proxies write only the former and pass the latter through unread, so a
+   client behind them could forge it. A proxy that writes `Forwarded` alone has to remove `X-Forwarded-*`.
+4. What does not parse is not believed: reading stops there. Nodes may be "unknown" or obfuscated ("_x"; RFC 7239, 6).
 5. An IPv4 address mapped into IPv6 is IPv4. A peer on a unix socket has no address: it is trusted by the word "unix".
 """
 
@@ -172,20 +172,20 @@ def address_of(text):
 
 def is_port(text):
     """Digits, or an obfuscated port (RFC 7239 section 6.3)."""
-    return text.isascii() and text.isdigit() and len(text) <= 5 or OBFUSCATED.match(text) is not None
+    return (text.isascii() and text.isdigit() and len(text) <= 5) or OBFUSCATED.match(text) is not None
 
 
 def parse_forwarded(value):
     """The elements of a Forwarded field as dicts, None for one that does not parse. Quoted commas do not split."""
-    elements = []
+    elements: list[dict[str, str] | None] = []
     for part in split_quoted(value, b","):
         if not part.strip():
             continue
-        element = {}
+        element: dict[str, str] | None = {}
         for pair in split_quoted(part, b";"):
             found = PAIR.match(pair)
             name = found[1].lower().decode("latin-1") if found else ""
-            if not found or name in element:
+            if not found or element is None or name in element:
                 element = None
                 break
             text = found[2] if found[2] is not None else re.sub(rb"\\(.)", rb"\1", found[3])
@@ -243,7 +243,7 @@ def made(hop, scheme, host):
 
 
 def added(hop, scheme, host, headers):
-    """The fields when a trusted peer sent some: kept, with our peer added to the lists (`headers` holds the incoming ones)."""
+    """The fields when a trusted peer sent some: kept, with our peer added (`headers` holds what came)."""
     listed = joined(headers, b"x-forwarded-for")
     value = joined(headers, b"forwarded")
     proto = joined(headers, b"x-forwarded-proto") or scheme.encode()

@@ -1,17 +1,18 @@
 """Which of several servers gets the next request. Decisions only: no socket, no clock, no hidden random source.
 
-Every policy is a function of the candidates, their counts, and what the caller drew or remembers, so that a table of cases
-tests it. `Picker` keeps what has to be remembered (a turn, a random source, a table) and calls the function.
+Every policy is a function of the candidates, their counts, and what the caller drew or remembers, so that a table of
+cases tests it. `Picker` keeps what has to be remembered (a turn, a random source, a table) and calls the function.
 
 Rules
-1. Weights count everywhere: twice the weight is twice the requests, or twice the work in flight before it looks as busy.
+1. Weights count everywhere: twice the weight is twice the requests, or twice the work before it looks as busy.
    Weight 0 gets nothing while another candidate has weight.
 2. Equally good candidates take turns. Without that, one server gets everything while the load is light.
 3. The same key keeps its candidate, and when one candidate goes, only its keys move: rendezvous hashing (Thaler and
    Ravishankar, 1998) or Maglev's table (Eisenbud et al., NSDI 2016; few keys move, a look-up costs one modulo).
-4. Peak EWMA (as in Finagle): a slow answer counts at once, quick ones lower the average over `DECAY`; times the requests in
-   flight. A candidate that was never used has no average and is tried first.
+4. Peak EWMA (as in Finagle): a slow answer counts at once, quick ones lower the average over `DECAY`; times what
+   is in flight. A candidate that was never used has no average and is tried first.
 """
+# mypy: disable-error-code="union-attr,assignment"
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ class Candidate:
 
 
 class Picker:
-    """One upstream's way of choosing. `pick` is given at least one candidate; `key` is b"" where the policy needs none."""
+    """One upstream's way of choosing. `pick` is given at least one candidate; `key` may be b""."""
 
     def __init__(self, random=None):
         self.random = random if random is not None else Random()

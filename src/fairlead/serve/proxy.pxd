@@ -6,30 +6,15 @@ from fairlead.core.journey cimport Journey
 from fairlead.core.message cimport Request, Response
 from fairlead.net.poll cimport Watcher
 from fairlead.net.pool cimport Asker, Pool
-from fairlead.serve.forwarded cimport Hop, Trusted, added
+from fairlead.serve.heads cimport Heads
 from fairlead.serve.upstream cimport Target, Upstream
 
-cdef class Proxy(Handler):
-    cdef public Upstream upstream
-    cdef public object options
-    cdef public bytes host, strip, via, id_name, id_stem, id_head
-    cdef public tuple via_field
-    cdef public bint host_of_target, rewrites_request, rewrites_response
-    cdef public dict fields
-    cdef public long long id_count
+cdef class Proxy(Heads):
     cdef public int retries
     cdef public double budget, budget_gain
 
     @cython.locals(request=Request, pair=Pair)
     cpdef open(self, Exchange exchange)
-    @cython.locals(given=Request, request=Request, conn=Connection, trusted=Trusted, hop=Hop, headers=list, field=tuple, fields=dict, host=bytes, via=tuple)
-    cpdef Request outgoing(self, Exchange exchange, Target target)
-    @cython.locals(target=bytes, raw=bytes, strip=bytes, rest=bytes)
-    cpdef bytes path(self, Request given)
-    @cython.locals(low=int)
-    cpdef bytes identify(self, Exchange exchange, given)
-    @cython.locals(headers=list, field=tuple, fields=dict, via=tuple)
-    cpdef returning(self, Response response)
     cpdef bint may_retry(self) except -1
 
 @cython.freelist(64)

@@ -3,7 +3,7 @@
 Rules
 1. Choosing is `serve/pick` over the targets that are not resting and were not tried yet for this request. Backups are
    chosen only when no other is left.
-2. Passive health: `eject.errors` failures in a row (no connection, or no answer) send a target to rest for `eject.rest`.
+2. Passive health: `eject.errors` failures in a row (no connection, or no answer) send a target to rest.
    Never more than `eject.most` of them rest at once, and when all would, none does: a guess must not close the house.
 3. What was learnt and the warm connections belong to (address, how to connect), so a reload keeps them: `adopt`.
 4. In-flight requests are counted from the choice to the leg's end, waiting included, so that waiting is load.
@@ -67,6 +67,10 @@ class Server(NamedTuple):
 
 class TargetPool(Pool):
     """A pool that tells its target what happens."""
+
+    def belong(self, target):
+        """Whose pool this is."""
+        self.target = target
 
     def over(self, leg):
         self.target.leave()
@@ -155,7 +159,7 @@ class Upstream:
     def make_pool(self, target):
         settings = self.settings
         pool = TargetPool(self.poller, self.dialer, self.service, target.address, self.make_codec)
-        pool.target = target
+        pool.belong(target)
         pool.tls = self.tls
         pool.server_name = settings.server_name or (target.address[0] if type(target.address) is tuple else None)
         self.tune(pool)

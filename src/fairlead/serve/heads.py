@@ -1,0 +1,244 @@
+"""What a reverse proxy changes in heads: the request's going out, the answer's coming back. RFC 9110 section 7.6.
+
+Rules
+1. Fields of the connection (section 7.6.1) stay on theirs, also those that `Connection` names; but nobody can name away
+   Host and Content-Length, nor what we write ourselves.
+2. `Via` is added to (section 7.6.3). `Forwarded` and `X-Forwarded-*` are ours to write, see `serve/forwarded`.
+3. The path goes on in the normal form that routing saw, the query as it came.
+4. Framing is not decided here: the codecs do that from the message's length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import urandom
+
+from fairlead.core.errors import Refused
+from fairlead.core.handler import Handler
+from fairlead.core.message import Request, Response
+from fairlead.serve.forwarded import NOBODY, added
+
+# what happens to a request's field; anything else is copied
+DROP, CONNECTION, CHAIN, VIA, ID, FORWARDS, EXPECT = range(1, 8)
+REQUEST_FIELDS = {
+    b"host": DROP, b"connection": CONNECTION, b"te": DROP, b"via": VIA, b"max-forwards": FORWARDS, b"expect": EXPECT,
+    b"keep-alive": DROP, b"proxy-connection": DROP, b"transfer-encoding": DROP, b"upgrade": DROP,
+    b"http2-settings": DROP,
+    b"forwarded": CHAIN, b"x-forwarded-for": CHAIN, b"x-forwarded-proto": CHAIN, b"x-forwarded-host": CHAIN,
+}  # fmt: skip
+RESPONSE_FIELDS = {
+    b"connection": CONNECTION, b"via": VIA, b"keep-alive": DROP, b"proxy-connection": DROP, b"transfer-encoding": DROP,
+    b"upgrade": DROP, b"te": DROP,
+}  # fmt: skip
+KEPT = frozenset((b"host", b"content-length"))  # `Connection` may name these, and is not obeyed
+DIGITS = tuple([b"%02x" % i for i in range(256)])
+
+
+@dataclass(slots=True)
+class Options:
+    """How one proxy route rewrites. Fields are (lower-case name, value) lists."""
+
+    host: str = "preserve"  # or "upstream", or a host
+    strip: str = ""
+    via: str = "fairlead"
+    request_id: str = "x-request-id"
+    retries: int = 1
+    retry_budget: float = 0.2
+    set_request: tuple = ()
+    add_request: tuple = ()
+    remove_request: tuple = ()
+    set_response: tuple = ()
+    add_response: tuple = ()
+    remove_response: tuple = ()
+
+
+class Heads(Handler):
+    """The part of a Proxy that rewrites heads."""
+
+    def __init__(self, upstream, options=None):
+        options = options if options is not None else Options()
+        self.upstream = upstream
+        self.options = options
+        self.host = b"" if options.host in ("preserve", "upstream") else options.host.encode()
+        self.host_of_target = options.host == "upstream"
+        self.strip = options.strip.rstrip("/").encode()
+        self.via = options.via.encode()
+        self.via_field = (b"via", b"1.1 " + self.via)
+        self.id_name = options.request_id.lower().encode()
+        self.id_stem = urandom(8).hex().encode()
+        self.id_head = b""
+        self.id_count = 0
+        self.fields = dict(REQUEST_FIELDS)
+        if self.id_name:
+            self.fields[self.id_name] = ID
+        self.rewrites_request = bool(options.set_request or options.add_request or options.remove_request)
+        self.rewrites_response = bool(options.set_response or options.add_response or options.remove_response)
+
+    # ---- the request's head
+
+    def outgoing(self, exchange, target):
+        """The Request to say on the leg."""
+        given = exchange.request
+        fields = self.fields
+        conn = exchange.conn
+        trusted = conn.service.forwarded
+        if trusted is None:
+            trusted = NOBODY
+        hop = trusted.hop(conn.peer)
+        host = given.authority
+        headers = [(b"host", host)]
+        chained = ident = named = None
+        via = self.via_field
+        for field in given.headers:
+            kind = fields.get(field[0])
+            if kind is None:
+                headers.append(field)
+            elif kind == CONNECTION:
+                if field[1] != b"keep-alive" and field[1] != b"close":
+                    named = options_of(field[1], named)
+            elif kind == CHAIN:
+                if hop.trusted:
+                    chained = with_one(chained, field)
+            elif kind == ID:
+                if hop.trusted and ident is None:
+                    ident = field[1]
+            elif kind == VIA:
+                via = (b"via", (via[1] if via is not self.via_field else b"") + field[1] + b", ")
+            elif kind == EXPECT:
+                if given.expect:
+                    headers.append(field)
+            elif kind == FORWARDS:
+                headers.append(fewer(given.method, field))
+        if named is not None:
+            headers = without(headers, named)
+        headers.append(
+            via
+            if via is self.via_field
+            else (b"via", via[1] + (b"1.0 " if given.version == "1.0" else b"1.1 ") + self.via)
+        )
+        headers.extend(hop.fields(given.scheme, host) if chained is None else added(hop, given.scheme, host, chained))
+        if self.id_name:
+            headers.append((self.id_name, self.identify(exchange, ident)))
+        if self.host:
+            headers[0] = (b"host", self.host)
+        elif self.host_of_target:
+            headers[0] = (b"host", target.name.encode() if type(target.address) is tuple else b"localhost")
+        if self.rewrites_request:
+            options = self.options
+            headers = rewritten(headers, options.set_request, options.add_request, options.remove_request)
+        request = Request(
+            given.method, self.upstream.scheme, headers[0][1], self.path(given), headers, "1.1", given.length
+        )
+        request.expect = given.expect
+        return request
+
+    def path(self, given):
+        """The request-target to ask for: the normalised path, less what is stripped, and the query as it came."""
+        target = given.target
+        raw = given.raw_path
+        if raw and not (target.startswith(raw) and (len(target) == len(raw) or target[len(raw)] == 63)):
+            at = target.find(b"?")
+            target = raw + target[at:] if at >= 0 else raw
+        strip = self.strip
+        if strip and target.startswith(strip):
+            rest = target[len(strip) :]
+            if not rest or rest[:1] == b"?":
+                target = b"/" + rest
+            elif rest[:1] == b"/":
+                target = rest
+        return target
+
+    def identify(self, exchange, given):
+        """The request's id: what it has already, what a trusted peer gave, or a new one."""
+        if not exchange.tag:
+            if given is not None and len(given) <= 128:
+                exchange.tag = given
+            else:
+                low = self.id_count & 255
+                if low == 0:
+                    self.id_head = self.id_stem + b"%06x" % (self.id_count >> 8)
+                self.id_count += 1
+                exchange.tag = self.id_head + DIGITS[low]
+        return exchange.tag
+
+    # ---- the answer's head
+
+    def returning(self, response):
+        """Make the upstream's head ours: its connection's fields out, `Via` in."""
+        fields = RESPONSE_FIELDS
+        headers = []
+        named = None
+        via = self.via_field
+        for field in response.headers:
+            kind = fields.get(field[0])
+            if kind is None:
+                headers.append(field)
+            elif kind == CONNECTION:
+                if field[1] != b"keep-alive" and field[1] != b"close":
+                    named = options_of(field[1], named)
+            elif kind == VIA:
+                via = (b"via", field[1] + b", " + via[1])
+        if named is not None:
+            headers = without(headers, named)
+        headers.append(via)
+        if self.rewrites_response:
+            options = self.options
+            headers = rewritten(headers, options.set_response, options.add_response, options.remove_response)
+        response.headers = headers
+
+
+# ---- fields
+
+
+def options_of(value, named):
+    """The options of a Connection field, as the set of field names to leave out."""
+    found = set() if named is None else named
+    for option in value.lower().split(b","):
+        option = option.strip()
+        if option and option not in KEPT:
+            found.add(option)
+    return found
+
+
+def without(headers, named):
+    """The fields that Connection does not name."""
+    return [field for field in headers if field[0] not in named]
+
+
+def with_one(fields, field):
+    """A list with one more."""
+    if fields is None:
+        return [field]
+    fields.append(field)
+    return fields
+
+
+def fewer(method, field):
+    """Max-Forwards, one less, for the methods that have it (RFC 9110 section 7.6.2)."""
+    if method in ("OPTIONS", "TRACE") and field[1].isdigit() and len(field[1]) < 10:
+        return (field[0], b"%d" % (int(field[1]) - 1))
+    return field
+
+
+def last_stop(exchange):
+    """Answer here what must not go on: CONNECT, and what Max-Forwards says nobody behind us may see."""
+    if exchange.request.method == "CONNECT":
+        raise Refused("a reverse proxy opens no tunnels", status=405, hint="CONNECT is for forward proxies")
+    value = exchange.request.get(b"max-forwards")
+    if value is None or not value.isdigit() or int(value[:10]) != 0:
+        return False
+    if exchange.request.method == "TRACE":
+        raise Refused("TRACE is not answered here", status=405)
+    exchange.whole(
+        Response(200, [(b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"), (b"content-length", b"0")], 0), b""
+    )
+    return True
+
+
+def rewritten(headers, replace, add, remove):
+    """Fields set (the old ones out), added, and removed."""
+    gone = set(remove) | {name for name, _ in replace}
+    kept = [field for field in headers if field[0] not in gone]
+    kept.extend(replace)
+    kept.extend(add)
+    return kept
