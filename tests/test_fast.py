@@ -178,6 +178,32 @@ def test_find_is_an_offset_or_minus_one(leaf):
     assert leaf.find(b"abc", b"a", 9) == -1
 
 
+def test_fields_become_one_block_and_bad_bytes_none_at_all(leaf):
+    names = bytes(1 if 32 < c < 127 and c != 58 else 0 for c in range(256))
+    values = bytes(1 if c == 9 or (c >= 32 and c != 127) else 0 for c in range(256))
+    join = lambda fields: leaf.fields_joined(fields, names, values)  # noqa: E731
+    assert join([]) == b""
+    assert join([(b"a", b""), (b"bc", b"d\te \xff")]) == b"a: \r\nbc: d\te \xff\r\n"
+    assert join([(b"", b"x")]) is None
+    assert join([(b"a b", b"x")]) is None
+    for size in range(1, 20):
+        for at in range(size):
+            for bad in (0, 10, 13, 31, 127):
+                value = bytearray(b"x" * size)
+                value[at] = bad
+                assert join([(b"a", bytes(value))]) is None, (size, at, bad)
+            for good in (9, 32, 126, 128, 255):
+                value[at] = good
+                assert join([(b"a", bytes(value))]) == b"a: " + value + b"\r\n"
+
+
+def test_only_asks_a_table(leaf):
+    table = bytes(1 if c in b"abc" else 0 for c in range(256))
+    assert leaf.only(b"abcabc", table)
+    assert leaf.only(b"", table)
+    assert not leaf.only(b"abxc", table)
+
+
 def test_clocks_go_forward(leaf):
     assert 0 < leaf.monotonic_ns() <= leaf.monotonic_ns()
     assert leaf.realtime_ns() > 1_700_000_000_000_000_000

@@ -111,7 +111,7 @@ def test_hop_by_hop_fields_of_a_handler_are_dropped():
 
 def test_date_and_server_are_added_unless_given():
     common = Common(b"srv")
-    common.date = b"today"
+    common.set(b"today")
     make = lambda sink: H1(sink, Limits(), False, common)  # noqa: E731
     t = asked(GET, make)
     t.codec.head(1, Response(200, []), True)

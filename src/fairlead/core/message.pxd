@@ -19,8 +19,9 @@ cdef class Response:
     cpdef get(self, bytes name)
 
 cdef class Common:
-    cdef public bytes server, date
+    cdef public bytes server, date, lines
     cpdef refresh(self)
+    cpdef set(self, bytes date)
 
 cpdef find(list headers, bytes name)
 cpdef bytes reason(int status)

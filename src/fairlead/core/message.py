@@ -76,16 +76,26 @@ class Response:
 
 
 class Common:
-    """The fields every answer of a listener gets unless it has its own: `date` (refreshed once a second) and `server`."""
+    """The fields every answer of a listener gets unless it has its own: `date` (refreshed once a second) and `server`.
+
+    `lines` is both as HTTP/1 writes them.
+    """
 
     def __init__(self, server=b"fairlead"):
         self.server = server
         self.date = b""
+        self.lines = b""
         self.refresh()
 
     def refresh(self):
         """Set `date` to now, as an IMF-fixdate (RFC 9110 section 5.6.7)."""
-        self.date = formatdate(time(), usegmt=True).encode()
+        self.set(formatdate(time(), usegmt=True).encode())
+
+    def set(self, date):
+        """Set `date`, and `lines` with it."""
+        self.date = date
+        server = b"server: %b\r\n" % self.server if self.server else b""
+        self.lines = b"date: %b\r\n%b" % (date, server)
 
 
 def find(headers, name):

@@ -5,6 +5,8 @@ from fairlead.core.handler cimport Handler, Service
 from fairlead.core.message cimport Request, Response
 from fairlead.serve.table cimport Match, Table
 
+cdef list DIGITS
+
 cdef class Route:
     cdef public Handler handler
     cdef public tuple listeners, host, methods, filters
@@ -13,8 +15,9 @@ cdef class Route:
 
 cdef class Router(Handler):
     cdef public Table table
-    cdef bytearray counter
-    @cython.locals(request=Request, conn=Connection, service=Service, match=Match, route=Route)
+    cdef bytes prefix, stem
+    cdef long long count
+    @cython.locals(request=Request, conn=Connection, service=Service, match=Match, route=Route, low=cython.longlong)
     cpdef open(self, Exchange exchange)
     cdef believe(self, Exchange exchange, Connection conn, object forwarded)
     cdef special(self, Exchange exchange)
@@ -22,5 +25,3 @@ cdef class Router(Handler):
 
 @cython.locals(c=cython.uchar)
 cdef int header_kind(bytes name, const unsigned char* v) except -1
-@cython.locals(i=Py_ssize_t)
-cdef int advance(bytearray counter, unsigned char* v) except -1

@@ -22,6 +22,7 @@ from fairlead.core.message import Response
 from fairlead.serve.forwarded import effective
 
 TAG = re.compile(rb"[A-Za-z0-9_.:/+=@,-]{1,128}\Z")
+DIGITS = [b"%02x" % n for n in range(256)]
 ANY_METHOD = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
@@ -47,7 +48,8 @@ class Router(Handler):
 
     def __init__(self, table):
         self.table = table
-        self.counter = bytearray(os.urandom(5).hex().encode() + b"00000000")
+        self.prefix = self.stem = os.urandom(4).hex().encode()
+        self.count = 1
 
     def open(self, exchange):
         request = exchange.request
@@ -56,8 +58,11 @@ class Router(Handler):
         if service.forwarded is not None:
             self.believe(exchange, conn, service.forwarded)
         if not exchange.tag:
-            advance(self.counter, self.counter)
-            exchange.tag = bytes(self.counter)
+            low = self.count & 255
+            if low == 0 or self.count == 1:
+                self.stem = self.prefix + b"%08x" % (self.count >> 8)
+            self.count += 1
+            exchange.tag = self.stem + DIGITS[low]
         if request.target == b"*" or request.method == "CONNECT":
             self.special(exchange)
             return
@@ -146,18 +151,3 @@ def header_kind(name, v):
     if name == b"x-request-id":
         return 2
     return 1 if name.startswith(b"x-forwarded-") else 0
-
-
-def advance(counter, v):
-    """Count up the hexadecimal digits at the end of a bytearray, in place."""
-    i = len(counter) - 1
-    while i >= 0:
-        if v[i] == 0x39:
-            v[i] = 0x61
-            return 0
-        if v[i] != 0x66:
-            v[i] += 1
-            return 0
-        v[i] = 0x30
-        i -= 1
-    return 0

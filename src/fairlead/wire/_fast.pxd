@@ -18,6 +18,8 @@ cpdef bytes lower(bytes data, Py_ssize_t start, Py_ssize_t end)
 cpdef bytes joined(list parts)
 cpdef bytes decimal(long long number)
 cpdef bytes hexadecimal(long long number)
+cpdef bytes fields_joined(list fields, bytes names, bytes values)
+cpdef bint only(bytes data, bytes allowed)
 
 cdef class Epoll:
     cdef int fd

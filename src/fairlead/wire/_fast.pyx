@@ -457,3 +457,83 @@ cdef class Epoll:
             self.fds[i] = ready[i].data.fd
             self.events[i] = ready[i].events
         return n
+
+
+cdef inline bint plain_value(const unsigned char* v, Py_ssize_t size, const unsigned char* allowed) noexcept nogil:
+    """Whether every byte is allowed: eight at a time while all are 0x20 to 0x7e (which is always allowed), else by table."""
+    cdef unsigned long long word, low, del_
+    cdef Py_ssize_t i = 0
+    while i + 8 <= size:
+        memcpy(&word, v + i, 8)
+        low = (word - <unsigned long long>0x2020202020202020) & ~word
+        del_ = word ^ <unsigned long long>0x7f7f7f7f7f7f7f7f
+        del_ = (del_ - <unsigned long long>0x0101010101010101) & ~del_
+        if (low | del_ | word) & <unsigned long long>0x8080808080808080:
+            break
+        i += 8
+    while i < size:
+        if not allowed[v[i]]:
+            return False
+        i += 1
+    return True
+
+
+cpdef bytes fields_joined(list fields, bytes names, bytes values):
+    """`name: value` and CRLF of each (bytes, bytes) pair as one bytes object, or None when a byte is not allowed where it stands.
+
+    `names` and `values` are tables of 256 bytes, zero for what may not be in a name or a value; an empty name is not
+    allowed either. The values' table must allow 0x20 to 0x7e.
+    """
+    cdef const unsigned char* good = <const unsigned char*>PyBytes_AS_STRING(names)
+    cdef const unsigned char* allowed = <const unsigned char*>PyBytes_AS_STRING(values)
+    cdef const unsigned char* v
+    cdef Py_ssize_t size = 0, i, n
+    cdef tuple field
+    cdef bytes name, value, made
+    cdef char* target
+    if PyBytes_GET_SIZE(names) < 256 or PyBytes_GET_SIZE(values) < 256:
+        raise ValueError("tables of 256 bytes")
+    for field in fields:
+        name, value = field
+        if name is None or value is None:
+            raise TypeError("bytes, not None")
+        size += PyBytes_GET_SIZE(name) + PyBytes_GET_SIZE(value) + 4
+    made = PyBytes_FromStringAndSize(NULL, size)
+    target = PyBytes_AS_STRING(made)
+    for field in fields:
+        name = <bytes>field[0]
+        n = PyBytes_GET_SIZE(name)
+        v = <const unsigned char*>PyBytes_AS_STRING(name)
+        if n == 0:
+            return None
+        for i in range(n):
+            if not good[v[i]]:
+                return None
+            target[i] = v[i]
+        target += n
+        target[0] = 58
+        target[1] = 32
+        value = <bytes>field[1]
+        n = PyBytes_GET_SIZE(value)
+        v = <const unsigned char*>PyBytes_AS_STRING(value)
+        if not plain_value(v, n, allowed):
+            return None
+        memcpy(target + 2, v, n)
+        target += n + 2
+        target[0] = 13
+        target[1] = 10
+        target += 2
+    return made
+
+
+cpdef bint only(bytes data, bytes allowed):
+    """Whether every byte of data is non-zero in the table `allowed` of 256 bytes."""
+    cdef const unsigned char* v = <const unsigned char*>PyBytes_AS_STRING(data)
+    cdef const unsigned char* t = <const unsigned char*>PyBytes_AS_STRING(allowed)
+    cdef Py_ssize_t i
+    if PyBytes_GET_SIZE(allowed) < 256:
+        raise ValueError("a table of 256 bytes")
+    for i in range(PyBytes_GET_SIZE(data)):
+        if not t[v[i]]:
+            return False
+    return True

@@ -217,6 +217,19 @@ def hexadecimal(number):
     return b"%x" % number
 
 
+def fields_joined(fields, names, values):
+    made = []
+    for name, value in fields:
+        if not name or not only(name, names) or not only(value, values):
+            return None
+        made += (name, b": ", value, b"\r\n")
+    return b"".join(made)
+
+
+def only(data, allowed):
+    return all(allowed[byte] for byte in data)
+
+
 class Epoll:
     def __init__(self):
         self.epoll = select.epoll()

@@ -5,6 +5,7 @@ from fairlead.wire.h1bytes cimport clean, clean_target, token
 from fairlead.wire.h1hear cimport Hearing
 from fairlead.wire.h1say cimport Given, last_chunk, status_line
 
+cdef dict _METHOD_BYTES
 cdef int _IDLE, _WAIT, _SAY_LENGTH, _SAY_CHUNKED, _SAY_UNTIL_CLOSE, _SWALLOW, _SAID, _SAY_TUNNEL
 cdef int _HEAD, _LENGTH, _HEARD, _TUNNEL
 cdef int _SMALL
@@ -20,7 +21,7 @@ cdef class H1(Hearing):
     cdef say_response(self, Response message, bint end)
     cdef open_tunnel(self)
     cpdef long long open_stream(self)
-    @cython.locals(method=bytes, parts=list, rest=list, length=cython.longlong, wanted=cython.longlong, given=Given)
+    @cython.locals(method=bytes, parts=list, length=cython.longlong, wanted=cython.longlong, given=Given)
     cdef say_request(self, Request message, bint end)
     @cython.locals(parts=list)
     cpdef inform(self, long long stream, int status, list headers)

@@ -16,7 +16,7 @@ Rules
 from __future__ import annotations
 
 from fairlead.core.errors import AppError
-from fairlead.wire.h1bytes import clean, clean_target, token
+from fairlead.wire.h1bytes import METHODS, clean, clean_target, token
 from fairlead.wire.h1hear import Hearing
 from fairlead.wire.h1say import last_chunk, status_line
 
@@ -40,6 +40,7 @@ _LENGTH = 1
 _HEARD = 5
 _TUNNEL = 6
 
+_METHOD_BYTES = {name: raw for raw, name in METHODS.items()}
 _SMALL = 16384  # answers below this leave as one piece of bytes
 
 
@@ -123,14 +124,12 @@ class H1(Hearing):
             saying = _SAY_UNTIL_CLOSE
             keep = False
         if self.common is not None:
-            if not given.date:
-                parts.append(b"date: ")
-                parts.append(self.common.date)
-                parts.append(b"\r\n")
-            if not given.server and self.common.server:
-                parts.append(b"server: ")
-                parts.append(self.common.server)
-                parts.append(b"\r\n")
+            if not given.date and not given.server:
+                parts.append(self.common.lines)
+            elif not given.date:
+                parts.append(b"date: %b\r\n" % self.common.date)
+            elif not given.server and self.common.server:
+                parts.append(b"server: %b\r\n" % self.common.server)
         if given.upgrade or status == 101:
             parts.append(b"connection: upgrade\r\n" if keep else b"connection: upgrade, close\r\n")
         elif not keep:
@@ -167,21 +166,21 @@ class H1(Hearing):
 
     def say_request(self, message, end):
         """A request head."""
-        method = message.method.encode("ascii")
-        if not token(method) or not clean_target(message.target):
-            raise AppError(f"{message.method!r} {message.target!r} is no request line")
+        method = _METHOD_BYTES.get(message.method)
+        if method is None:
+            method = message.method.encode("latin-1", "replace")
+            if not token(method):
+                raise AppError(f"{message.method!r} is no method")
+        if not clean_target(message.target):
+            raise AppError(f"{message.target!r} is no request-target")
         parts = [method, b" ", message.target, b" HTTP/1.1\r\n"]
-        rest: list[bytes] = []
         given = self.given
-        given.put(rest, message.headers)
+        given.put(parts, message.headers)
         length = given.length
         if not given.host:
             if not clean(message.authority):
                 raise AppError("the authority has a control byte")
-            parts.append(b"host: ")
-            parts.append(message.authority)
-            parts.append(b"\r\n")
-        parts += rest
+            parts.insert(4, b"host: %b\r\n" % message.authority)
         wanted = message.length
         if end:
             wanted = 0

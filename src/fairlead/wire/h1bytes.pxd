@@ -1,4 +1,5 @@
 cimport cython
+from fairlead.wire cimport _fast
 
 cdef bytes _LOW
 cdef bytes _VALUE
@@ -12,6 +13,9 @@ cdef bint _equal(const unsigned char* n, const unsigned char* v, Py_ssize_t star
 cpdef int kind_of(bytes name) except -2
 @cython.locals(low=cython.p_const_uchar, kinds=cython.p_const_uchar, i=Py_ssize_t, slot=cython.int, known=bytes)
 cdef int _kind(bytes name, const unsigned char* v, Py_ssize_t size) except -2
+cpdef int special(bytes name) except -2
+@cython.locals(low=cython.p_const_uchar, kinds=cython.p_const_uchar, slot=cython.int)
+cdef int _special(bytes name, const unsigned char* v, Py_ssize_t size) except -2
 cpdef bint clean(bytes value)
 @cython.locals(allowed=cython.p_const_uchar, i=Py_ssize_t)
 cdef bint _clean(const unsigned char* v, Py_ssize_t size) noexcept

@@ -6,6 +6,11 @@ gives the name as one shared object, and its kind: whether it decides something.
 
 from __future__ import annotations
 
+try:
+    from fairlead.wire import _fast
+except ImportError:  # no compiler at install
+    from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
+
 TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 HOST_BYTES = b"!$&'()*+;=-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -14,8 +19,6 @@ LOW = bytes(ord(chr(c).lower()) if c in TOKEN else 0 for c in range(256))
 VALUE = bytes(1 if c == 9 or (c >= 32 and c != 127) else 0 for c in range(256))
 TARGET = bytes(1 if 32 < c < 127 and c != 35 else 0 for c in range(256))
 HOST = bytes(1 if c in HOST_BYTES else 0 for c in range(256))
-
-_TARGET_BYTES = bytes(c for c in range(256) if TARGET[c])
 
 # what a field is for us, its kind; 0 is "nothing special". 1 to 6: framing, routing, course. 7, 8: an answer has them
 # once. 9: hop by hop, dropped when we speak. 10: never in a trailer.
@@ -109,6 +112,22 @@ def _kind(name, v, size):
     return kinds[slot]
 
 
+def special(name):
+    """The kind of a field name in any case, like `kind_of`, for a name that somebody else checks to be a token."""
+    return _special(name, name, len(name))
+
+
+def _special(name, v, size):
+    low = _LOW
+    kinds = _KINDS
+    if size == 0:
+        return 0
+    slot = (size + low[v[0]] + low[v[size - 1]] * 21 + low[v[size >> 1]] * 23) & 1023
+    if not kinds[slot] or not same(_NAMES[slot], name, 0, size):
+        return 0
+    return kinds[slot]
+
+
 def clean(value):
     """Whether bytes may stand as a field value: no control byte but HTAB."""
     return _clean(value, len(value))
@@ -144,9 +163,7 @@ def _number(v, size):
 
 def clean_target(value):
     """Whether bytes may be a request-target."""
-    if not value:
-        return False
-    return not value.translate(None, _TARGET_BYTES)
+    return value != b"" and _fast.only(value, TARGET)
 
 
 def token(value):

@@ -1,15 +1,16 @@
 cimport cython
 from fairlead.wire cimport _fast
-from fairlead.wire.h1bytes cimport clean, kind_of, number
+from fairlead.wire.h1bytes cimport clean, kind_of, number, special
 
 cdef dict _LINES
 
 cdef class Given:
     cdef public long long length
-    cdef public bint close, upgrade, date, server, host
+    cdef public bint close, upgrade, date, server, host, protocols
 
-    @cython.locals(protocols=cython.bint, field=tuple, name=bytes, value=bytes, kind=cython.int)
+    @cython.locals(field=tuple, kind=cython.int, kept=list, at=Py_ssize_t, block=bytes)
     cpdef put(self, list parts, list headers)
+    cdef bint ours(self, int kind, bytes value) except -1
     @cython.locals(length=cython.longlong)
     cdef note_length(self, bytes value)
     cdef note_connection(self, bytes value)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from fairlead.core.errors import AppError
 from fairlead.core.message import REASONS
-from fairlead.wire.h1bytes import clean, kind_of, number
+from fairlead.wire.h1bytes import LOW, VALUE, clean, kind_of, number, special
 
 try:
     from fairlead.wire import _fast
@@ -24,38 +24,43 @@ class Given:
     """What a handler's fields said that is for us: `put` sets it anew for each head."""
 
     def put(self, parts, headers):
-        """Put the fields that are for the peer into `parts`, and note the ones that are for us."""
+        """Put the fields that are for the peer into `parts` as one block, and note the ones that are for us."""
         self.length = -1
         self.close = self.upgrade = self.date = self.server = self.host = False
-        protocols = False
+        self.protocols = False
+        kept = headers
+        at = 0
         for field in headers:
-            name = field[0]
-            value = field[1]
-            kind = kind_of(name)
-            if kind < 0 or not clean(value):
-                raise AppError(f"the field {name!r} has a byte that would break the head", hint="no control bytes")
-            if kind:
-                if kind == 2:
-                    self.note_length(value)
-                    continue
-                elif kind == 3 or kind == 9:
-                    continue
-                elif kind == 4:
-                    self.note_connection(value)
-                    continue
-                elif kind == 1:
-                    self.host = True
-                elif kind == 6:
-                    protocols = True
-                elif kind == 7:
-                    self.date = True
-                elif kind == 8:
-                    self.server = True
-            parts.append(name)
-            parts.append(b": ")
-            parts.append(value)
-            parts.append(b"\r\n")
-        self.upgrade = self.upgrade and protocols
+            kind = special(field[0])
+            if kind and self.ours(kind, field[1]):
+                if kept is headers:
+                    kept = headers[:at]
+            elif kept is not headers:
+                kept.append(field)
+            at += 1
+        self.upgrade = self.upgrade and self.protocols
+        block = _fast.fields_joined(kept, LOW, VALUE)
+        if block is None:
+            blame(kept)
+        parts.append(block)
+
+    def ours(self, kind, value):
+        """Note a field that means something here; True when it is not to be copied."""
+        if kind == 2:
+            self.note_length(value)
+        elif kind == 4:
+            self.note_connection(value)
+        elif kind != 3 and kind != 9:
+            if kind == 1:
+                self.host = True
+            elif kind == 6:
+                self.protocols = True
+            elif kind == 7:
+                self.date = True
+            elif kind == 8:
+                self.server = True
+            return False
+        return True
 
     def note_length(self, value):
         """A Content-Length."""
@@ -66,12 +71,21 @@ class Given:
 
     def note_connection(self, value):
         """A Connection field: only `close` and `upgrade` count."""
+        if not clean(value):
+            raise AppError(f"the field connection: {value!r} has a control byte")
         for option in value.lower().split(b","):
             option = option.strip(b" \t")
             if option == b"close":
                 self.close = True
             elif option == b"upgrade":
                 self.upgrade = True
+
+
+def blame(fields):
+    """Say which of the fields has a byte that may not be there."""
+    for name, value in fields:
+        if kind_of(name) < 0 or not clean(value):
+            raise AppError(f"the field {name!r} has a byte that would break the head", hint="no control bytes")
 
 
 def status_line(status, phrase):
