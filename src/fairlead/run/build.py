@@ -228,6 +228,8 @@ class Builder:
         headers = [(name.lower().encode(), value.encode()) for name, value in given.headers.items()]
         if given.body and not any(name == b"content-type" for name, _ in headers):
             headers.append((b"content-type", given.content_type.encode()))
+        if not any(name == b"cache-control" for name, _ in headers):
+            headers.append((b"cache-control", b"no-cache"))  # else caches guess how long it stays as it is
         return Respond(given.status, headers, given.body.encode())
 
     def proxy(self, settings: c.Route) -> Handler:
