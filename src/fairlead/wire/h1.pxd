@@ -19,6 +19,7 @@ cdef class H1(Hearing):
     @cython.locals(status=cython.int, parts=list, tunnel=cython.bint, bodyless=cython.bint, keep=cython.bint,
                    length=cython.longlong, saying=cython.int, given=Given)
     cdef say_response(self, Response message, bint end)
+    cdef put_own(self, list parts, Given given, bint keep, bint switching)
     cdef open_tunnel(self)
     cpdef long long open_stream(self)
     @cython.locals(method=bytes, parts=list, length=cython.longlong, wanted=cython.longlong, given=Given)

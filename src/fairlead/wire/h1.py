@@ -123,19 +123,7 @@ class H1(Hearing):
         else:
             saying = _SAY_UNTIL_CLOSE
             keep = False
-        if self.common is not None:
-            if not given.date and not given.server:
-                parts.append(self.common.lines)
-            elif not given.date:
-                parts.append(b"date: %b\r\n" % self.common.date)
-            elif not given.server and self.common.server:
-                parts.append(b"server: %b\r\n" % self.common.server)
-        if given.upgrade or status == 101:
-            parts.append(b"connection: upgrade\r\n" if keep else b"connection: upgrade, close\r\n")
-        elif not keep:
-            parts.append(b"connection: close\r\n")
-        elif self.minor == 0:
-            parts.append(b"connection: keep-alive\r\n")
+        self.put_own(parts, given, keep, status == 101)
         parts.append(b"\r\n")
         self.write(_fast.joined(parts))
         self.keep = keep
@@ -145,6 +133,22 @@ class H1(Hearing):
             self.open_tunnel()
         elif end:
             self.said()
+
+    def put_own(self, parts, given, keep, switching):
+        """The fields of an answer that are ours to say: date, server, and what becomes of the connection."""
+        if self.common is not None:
+            if not given.date and not given.server:
+                parts.append(self.common.lines)
+            elif not given.date:
+                parts.append(b"date: %b\r\n" % self.common.date)
+            elif not given.server and self.common.server:
+                parts.append(b"server: %b\r\n" % self.common.server)
+        if given.upgrade or switching:
+            parts.append(b"connection: upgrade\r\n" if keep else b"connection: upgrade, close\r\n")
+        elif not keep:
+            parts.append(b"connection: close\r\n")
+        elif self.minor == 0:
+            parts.append(b"connection: keep-alive\r\n")
 
     def open_tunnel(self):
         """Both directions are raw bytes from now on."""
