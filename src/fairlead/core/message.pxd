@@ -7,6 +7,7 @@ cdef class Request:
     cdef public list headers, trailers
     cdef public long long length
     cdef public bint expect
+    cdef begin(self, str method, str scheme, bytes authority, bytes target, list headers, str version, long long length)
     cpdef get(self, bytes name)
 
 @cython.freelist(64)
@@ -16,6 +17,7 @@ cdef class Response:
     cdef public long long length
     cdef public bytes reason, upgrade
     cdef public str version
+    cdef begin(self, int status, list headers, long long length, bytes reason, str version)
     cpdef get(self, bytes name)
 
 cdef class Common:

@@ -32,6 +32,10 @@ class Request:
     """
 
     def __init__(self, method, scheme, authority, target, headers, version="1.1", length=0):
+        self.begin(method, scheme, authority, target, headers, version, length)
+
+    def begin(self, method, scheme, authority, target, headers, version, length):
+        """In place of a constructor on the hot path: `Request.__new__(Request)`, then this."""
         self.method = method
         self.scheme = scheme
         self.authority = authority
@@ -59,6 +63,10 @@ class Response:
     """One response head. `headers` is ours to extend: give a list nobody else keeps. `reason` may be b""."""
 
     def __init__(self, status, headers, length=-1, reason=b"", version="1.1"):
+        self.begin(status, headers, length, reason, version)
+
+    def begin(self, status, headers, length, reason, version):
+        """In place of a constructor on the hot path: `Response.__new__(Response)`, then this."""
         self.status = status
         self.headers = headers
         self.length = length

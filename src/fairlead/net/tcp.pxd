@@ -49,7 +49,7 @@ cdef class Tcp(Watcher):
     cdef long long encrypt_out(self) except -1
     @cython.locals(size=Py_ssize_t, taken=Py_ssize_t, chunk=bytes, first=bytes)
     cdef bytes next_batch(self)
-    @cython.locals(out=list, sent=Py_ssize_t)
+    @cython.locals(out=list, sent=Py_ssize_t, chunk=bytes)
     cdef bint send_out(self) except -1
     @cython.locals(out=list, chunk=bytes, gone=Py_ssize_t)
     cdef advance(self, Py_ssize_t sent)

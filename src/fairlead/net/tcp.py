@@ -379,7 +379,12 @@ class Tcp(Watcher):
         while out:
             try:
                 if len(out) == 1:
-                    sent = _fast.send(self.fd, out[0], self.start_at)
+                    chunk = out[0]
+                    sent = _fast.send(self.fd, chunk, self.start_at)
+                    if sent + self.start_at == len(chunk):
+                        self.start_at = 0
+                        out.clear()
+                        return True
                 else:
                     sent = _fast.send_many(self.fd, out, self.start_at)
             except OSError as error:

@@ -126,7 +126,8 @@ class Heads(Handler):
         if self.rewrites_request:
             options = self.options
             headers = rewritten(headers, options.set_request, options.add_request, options.remove_request)
-        request = Request(
+        request = Request.__new__(Request)
+        request.begin(
             given.method, self.upstream.scheme, headers[0][1], self.path(given), headers, "1.1", given.length
         )
         request.expect = given.expect
