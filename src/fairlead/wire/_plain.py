@@ -227,7 +227,7 @@ def fields_joined(fields, names, values):
 
 
 def only(data, allowed):
-    return all(allowed[byte] for byte in data)
+    return 0 not in data.translate(allowed[:256])
 
 
 class Epoll:
