@@ -18,7 +18,7 @@ from fairlead.serve.proxy import Options, Proxy
 from fairlead.serve.respond import Respond
 from fairlead.serve.route import Route, Router
 from fairlead.serve.table import Table
-from fairlead.serve.upstream import Settings, Server, Upstream
+from fairlead.serve.upstream import Server, Settings, Upstream
 from fairlead.wire.h1 import H1
 
 pytestmark = pytest.mark.skipif(not source.endswith(".py"), reason="compiled code makes no Python-level calls")

@@ -88,7 +88,7 @@ def test_sending_to_a_closed_peer_raises_and_no_signal_kills_us(leaf, pair):
 
 
 def test_more_than_sixty_four_chunks_go_in_several_calls(leaf, pair):
-    left, right = pair
+    left, _ = pair
     assert leaf.send_many(left.fileno(), [b"x"] * 100, 0) == 64
 
 

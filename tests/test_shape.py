@@ -88,6 +88,11 @@ def test_wire_knows_no_socket_no_await_and_no_clock():
 
 def test_each_core_module_imports_alone():
     names = [f"fairlead.{p.parent.name}.{p.stem}" for d in ("core", "wire", "net") for p in (SOURCE / d).glob("*.py")]
-    script = "import sys, importlib, subprocess\nfor n in sys.argv[1:]:\n  importlib.import_module(n)\n  [sys.modules.pop(m) for m in list(sys.modules) if m.startswith('fairlead')]"
+    script = (
+        "import sys, importlib\n"
+        "for n in sys.argv[1:]:\n"
+        "  importlib.import_module(n)\n"
+        "  [sys.modules.pop(m) for m in list(sys.modules) if m.startswith('fairlead')]"
+    )
     done = subprocess.run([sys.executable, "-c", script, *names], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -27,6 +27,7 @@ class FairleadError(Exception):
         self.retry = retry
         self.hint = hint
         self.status = status
+        self.after = 0  # seconds for Retry-After, 0 for none
 
 
 @dataclass(frozen=True)

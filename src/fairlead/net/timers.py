@@ -63,7 +63,7 @@ class Wheel:
         if last - self.cursor > 10 * len(self.slots) + 1000:
             passed = sorted([tick for tick in self.slots if tick <= last])
         else:
-            passed = range(self.cursor + 1, last + 1)
+            passed = list(range(self.cursor + 1, last + 1))
         for tick in passed:
             self.cursor = tick
             held = self.slots.pop(tick, None)

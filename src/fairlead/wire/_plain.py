@@ -166,7 +166,10 @@ def unacked(fd):
 def raw_info(fd, size):
     if not hasattr(socket, "TCP_INFO"):
         return None
-    sock = borrow(fd)
+    try:
+        sock = borrow(fd)
+    except OSError:
+        return None
     try:
         return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
     except OSError:
@@ -218,7 +221,7 @@ def hexadecimal(number):
 
 
 def fields_joined(fields, names, values):
-    made = []
+    made: list[bytes] = []
     for name, value in fields:
         if not name or not only(name, names) or not only(value, values):
             return None

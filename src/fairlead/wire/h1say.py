@@ -37,7 +37,7 @@ class Given:
                     kept = headers[:at]
             elif kept is not headers:
                 kept.append(field)
-            at += 1
+            at += 1  # noqa: SIM113 (enumerate costs a tuple)
         self.upgrade = self.upgrade and self.protocols
         block = _fast.fields_joined(kept, LOW, VALUE)
         if block is None:
