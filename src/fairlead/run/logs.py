@@ -85,3 +85,18 @@ def reopen() -> None:
     for handler in log.handlers:
         if isinstance(handler, Reopening):
             handler.reopen()
+
+
+def reclaim() -> None:
+    """Have our loggers speak again after an application's own logging setup (`disable_existing_loggers`) silenced them."""
+    for name, logger in logging.Logger.manager.loggerDict.items():
+        if name.split(".", 1)[0] == "fairlead" and isinstance(logger, logging.Logger):
+            logger.disabled = False
+
+
+def unraisable(what: Any) -> None:
+    """A `sys.unraisablehook`: a TLS server name that is none (peers send anything) is one quiet line, not a traceback."""
+    if type(what.object).__name__ == "SSLContext":
+        log.debug("a client sent a TLS server name that is none: %s", what.exc_value)
+    else:
+        sys.__unraisablehook__(what)

@@ -74,6 +74,8 @@ class Worker:
             return 1
         gc.collect()
         gc.freeze()
+        logs.reclaim()
+        sys.unraisablehook = logs.unraisable
         self.channel.say("ready")
         self.loop.call_later(1.0, self.grow_old, self.loop.time(), random.uniform(0.9, 1.1))
         grace, settle = await self.leave
