@@ -255,3 +255,28 @@ def web_sockets() -> Any:
         return runner.addresses[0][1], runner.cleanup
 
     return serving(start)
+
+
+SECURE = """
+server {
+  listen 127.0.0.1:@PORT@ ssl;
+  ssl_certificate @CERT@;
+  ssl_certificate_key @KEY@;
+  location / { return 200 "$ssl_protocol $ssl_server_name\\n"; }
+}
+"""
+
+
+def test_an_upstream_over_tls_is_verified_and_asked_by_name(real: Real) -> None:
+    origin = real.nginx(SECURE, tls=True)
+    trusted = f'[upstream.tls]\nca = "{origin.home}/cert.pem"\nname = "localhost"\n'
+    server = real.fairlead("--workers", "1", config=FILE.format(servers=f'"127.0.0.1:{origin.port}"', options="") + trusted)
+    answers = {real.curl(f"{server.url}/").text for _ in range(3)}
+    assert answers == {"TLSv1.3 localhost\n"}
+
+
+def test_an_upstream_whose_certificate_nobody_vouches_for_is_a_502(real: Real) -> None:
+    origin = real.nginx(SECURE, tls=True)
+    untrusting = '[upstream.tls]\nname = "localhost"\n'
+    server = real.fairlead("--workers", "1", config=FILE.format(servers=f'"127.0.0.1:{origin.port}"', options="") + untrusting)
+    assert real.curl(f"{server.url}/").status == 502
