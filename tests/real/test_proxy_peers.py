@@ -262,6 +262,7 @@ server {
   listen 127.0.0.1:@PORT@ ssl;
   ssl_certificate @CERT@;
   ssl_certificate_key @KEY@;
+  ssl_protocols TLSv1.2 TLSv1.3;
   location / { return 200 "$ssl_protocol $ssl_server_name\\n"; }
 }
 """
