@@ -6,6 +6,8 @@ import ssl
 import sys
 from types import SimpleNamespace
 
+import pytest
+
 from fairlead.run import logs
 
 
@@ -19,13 +21,27 @@ def test_an_application_that_disables_existing_loggers_does_not_silence_ours():
     theirs.disabled = False
 
 
-def test_a_tls_name_that_is_none_is_one_quiet_line(caplog, capsys):
+def hello(name):
+    """A ClientHello that asks for `name` (bytes that no client of ours would send)."""
+    came, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+    plain = "x" * len(name)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(came, said, server_hostname=plain)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return said.read().replace(plain.encode(), name)
+
+
+def test_a_tls_name_that_is_none_is_one_quiet_line(caplog, capsys, monkeypatch):
     logs.reclaim()
-    what = SimpleNamespace(object=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), exc_value=ValueError("no name"))
-    logging.getLogger("fairlead").propagate = True
-    with caplog.at_level(logging.DEBUG, logger="fairlead"):
-        logs.unraisable(what)
-    assert "server name" in caplog.text
+    monkeypatch.setattr(sys, "unraisablehook", logs.unraisable)
+    monkeypatch.setattr(logging.getLogger("fairlead"), "propagate", True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sni_callback = lambda *_: None
+    came = ssl.MemoryBIO()
+    came.write(hello(b"ex\xe9mple.test"))
+    with caplog.at_level(logging.DEBUG, logger="fairlead"), pytest.raises(ssl.SSLError):
+        context.wrap_bio(came, ssl.MemoryBIO(), server_side=True).do_handshake()
+    assert [record.levelname for record in caplog.records if "server name" in record.getMessage()] == ["DEBUG"]
     assert capsys.readouterr().err == ""
 
 

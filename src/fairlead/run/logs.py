@@ -95,8 +95,11 @@ def reclaim() -> None:
 
 
 def unraisable(what: Any) -> None:
-    """A `sys.unraisablehook`: a TLS server name that is none (peers send anything) is one quiet line, not a traceback."""
-    if type(what.object).__name__ == "SSLContext":
+    """A `sys.unraisablehook`: a TLS server name that is none (peers send anything) is one quiet line, not a traceback.
+
+    The ssl module reports the name's bytes when they are not ASCII, before our own callback could see them.
+    """
+    if type(what.object) is bytes and isinstance(what.exc_value, UnicodeDecodeError):
         log.debug("a client sent a TLS server name that is none: %s", what.exc_value)
     else:
         sys.__unraisablehook__(what)
