@@ -79,7 +79,6 @@ class Codec:
 
     def feed(self, data, now, stream=0, fin=False):
         """Bytes from the peer. `stream` and `fin` only for codecs over many byte streams (h3, hop)."""
-        raise NotImplementedError  # pragma: no cover
 
     def eof(self, now, stream=0):
         """The peer will send no more. Raises WireError when that cuts a message short."""

@@ -18,7 +18,6 @@ class Handler:
 
     def open(self, exchange):
         """Take the exchange. Sync, quick, and without awaiting; see the module for what may be raised."""
-        raise NotImplementedError  # pragma: no cover
 
 
 class Admission:

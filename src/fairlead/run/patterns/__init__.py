@@ -11,6 +11,7 @@ workers than sockets, the ones left take over the rest.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -25,18 +26,18 @@ LATER = {
 }
 
 
-class Pattern:
+class Pattern(ABC):
     """One way to spread connections over workers."""
 
     name = ""
 
+    @abstractmethod
     def sockets(self, workers: int) -> int:
         """Listening sockets per address."""
-        raise NotImplementedError  # pragma: no cover
 
+    @abstractmethod
     def share(self, sockets: Sequence[T], index: int, workers: int) -> list[T]:
         """The sockets that worker `index` accepts on."""
-        raise NotImplementedError  # pragma: no cover
 
 
 def find(name: str) -> Pattern:
