@@ -1,6 +1,6 @@
 cimport cython
 from fairlead.core.codec cimport Codec
-from fairlead.core.exchange cimport Answer, Channel, Exchange
+from fairlead.core.exchange cimport Answer, Channel, Exchange, Stage
 from fairlead.core.handler cimport Admission, Handler, Service
 from fairlead.core.journey cimport Clock, Journey
 from fairlead.core.message cimport Request, Response
@@ -65,6 +65,10 @@ cdef class Connection(Channel):
     cpdef say_head(self, Exchange ex, object message, bint end)
     @cython.locals(room=cython.bint, codec=Codec)
     cpdef bint say_data(self, Exchange ex, bytes chunk, bint end) except -1
+    @cython.locals(stage=Stage, room=cython.bint)
+    cdef bint staged(self, Exchange ex, bytes chunk, bint end) except -1
+    @cython.locals(stage=Stage)
+    cpdef say_end(self, Exchange ex, list trailers)
     @cython.locals(stream=cython.longlong, ex=Exchange)
     cpdef Exchange open_leg(self, Request request, Journey journey)
     cpdef drain(self)

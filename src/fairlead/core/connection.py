@@ -271,7 +271,7 @@ class Connection(Channel):
             ex.heard_end = True
         ex.withheld += count
         took = True
-        answer = ex.answer
+        answer = ex.answer if ex.intake is None else ex.intake
         if answer is not None:
             try:
                 took = answer.data(chunk, end)
@@ -295,7 +295,7 @@ class Connection(Channel):
             ex.request.trailers = trailers
         elif ex.response is not None:
             ex.response.trailers = trailers
-        answer = ex.answer
+        answer = ex.answer if ex.intake is None else ex.intake
         if answer is not None:
             try:
                 answer.end(trailers)
@@ -371,6 +371,8 @@ class Connection(Channel):
     def say_data(self, ex, chunk, end):
         if ex.over or ex.said_end:
             return True
+        if ex.stage is not None:
+            return self.staged(ex, chunk, end)
         if not self.said_now:
             self.said_now = self.clock.now()
         codec = self.codec
@@ -398,11 +400,25 @@ class Connection(Channel):
     def say_end(self, ex, trailers):
         if ex.over or ex.said_end:
             return
+        if ex.stage is not None:
+            stage = ex.stage
+            ex.stage = None
+            stage.end(ex, trailers)
+            return
         self.codec.now = self.clock.now()
         if not self.said_now:
             self.said_now = self.codec.now
         self.codec.end(ex.stream, trailers)
         self.ended(ex)
+
+    def staged(self, ex, chunk, end):
+        """What a body stage makes of `chunk` is said in its place."""
+        stage = ex.stage
+        ex.stage = None  # what it says goes on to the codec
+        room = stage.data(ex, chunk, end)
+        if not end:
+            ex.stage = stage
+        return room
 
     def say_reset(self, ex, why, side):
         if ex.over:
@@ -538,6 +554,8 @@ class Connection(Channel):
             service.observer.done(ex)
             service.admission.leave(ex)
         ex.answer = None
+        ex.intake = None
+        ex.stage = None
         ex.handle = None
 
     def drop(self, ex, why):

@@ -11,6 +11,14 @@ cdef class Answer:
     cpdef reset(self, object why, str side)
     cpdef room(self)
 
+cdef class Intake(Answer):
+    cpdef credit(self, long long count)
+    cpdef credit_all(self)
+
+cdef class Stage:
+    cpdef bint data(self, Exchange exchange, bytes chunk, bint end) except -1
+    cpdef end(self, Exchange exchange, list trailers)
+
 cdef class Channel(Sink):
     cpdef say_head(self, Exchange exchange, object message, bint end)
     cpdef say_inform(self, Exchange exchange, int status, list headers)
@@ -31,8 +39,11 @@ cdef class Exchange(Answer):
     cdef public tuple hooks
     cdef public bytes tag
     cdef public Answer answer
+    cdef public Intake intake
+    cdef public Stage stage
     cdef public bint heard_end, said_head, said_end, over, tunnel
     cdef begin(self, Channel conn, long long stream, int role, Request request, Journey journey)
     cpdef credit(self, long long count)
+    cpdef settle(self, long long count)
     cpdef whole(self, Response response, bytes body)
     cpdef fail(self, object why)

@@ -14,6 +14,8 @@ Rules
 3. `role` is SERVER for what a client asked of us, CLIENT for a leg to an upstream. `heard_end` and `said_end` say which
    directions are over; words after the end, or after `over`, are ignored, so late tasks do no harm.
 4. After 101 or a 2xx to CONNECT the exchange is a byte tunnel: `data` is raw both ways (`tunnel` is True).
+5. A filter may put a body stage on either side: `intake` hears the peer's body in place of the answer, `stage` is given
+   what we say in place of the codec. Each passes on what it makes of it; where there is none, nothing is paid.
 """
 
 from __future__ import annotations
@@ -46,6 +48,30 @@ class Answer:
 
     def room(self):
         """What was told to wait may go on."""
+
+
+class Intake(Answer):
+    """A stage between the peer's body and the answer (decompression). It is told `data` and `end` as an answer would be;
+    what the answer credits comes to `credit`, and the stage credits the connection for what it was given itself.
+    """
+
+    def credit(self, count):
+        """The answer took `count` bytes of what the stage gave it."""
+
+    def credit_all(self):
+        """The answer took all that it was given."""
+
+
+class Stage:
+    """A stage between what we say and the codec (compression). It speaks by `exchange.data` and `exchange.end`."""
+
+    def data(self, exchange, chunk, end):
+        """Body bytes that were said; True when there is room for more."""
+        return exchange.data(chunk, end)
+
+    def end(self, exchange, trailers):
+        """The end that was said."""
+        exchange.end(trailers)
 
 
 class Channel(Sink):
@@ -101,6 +127,8 @@ class Exchange(Answer):
         self.handle = None
         self.client = None
         self.hooks = None
+        self.intake = None
+        self.stage = None
         self.tag = b""
         self.deadline = 0
         self.withheld = 0
@@ -132,12 +160,22 @@ class Exchange(Answer):
 
     def room(self):
         """Credit everything that was withheld: the reader has room again."""
+        if self.intake is not None:
+            self.intake.credit_all()
+            return
         count = self.withheld
         self.withheld = 0
         self.conn.credit(self, count)
 
     def credit(self, count):
         """Credit `count` bytes of what was withheld (0 is fine: it says "I am reading", and sends a 100 Continue)."""
+        if self.intake is not None:
+            self.intake.credit(count)
+            return
+        self.settle(count)
+
+    def settle(self, count):
+        """Credit `count` bytes as the connection counts them, past an intake."""
         self.withheld -= count
         self.conn.credit(self, count)
 

@@ -1,6 +1,6 @@
 cimport cython
 from fairlead.core.connection cimport Connection
-from fairlead.core.exchange cimport Exchange
+from fairlead.core.exchange cimport Answer, Exchange
 from fairlead.core.handler cimport Handler, Service
 from fairlead.core.message cimport Request, Response
 from fairlead.serve.table cimport Match, Table
@@ -21,7 +21,19 @@ cdef class Router(Handler):
     cpdef open(self, Exchange exchange)
     cdef believe(self, Exchange exchange, Connection conn, object forwarded)
     cdef special(self, Exchange exchange)
-    cdef bint filtered(self, Exchange exchange, tuple filters) except -1
+    @cython.locals(filters=tuple)
+    cpdef bint filtered(self, Exchange exchange, Route route, int place) except -1
+
+cdef class Waiting(Answer):
+    cdef public Router router
+    cdef public Exchange exchange
+    cdef public Route route
+    cdef public int place
+    cdef public object task
+    cdef public list held, trailers
+    cdef public bint held_end
+    @cython.locals(exchange=Exchange, answer=Answer)
+    cpdef go_on(self)
 
 @cython.locals(c=cython.uchar)
 cdef int header_kind(bytes name, const unsigned char* v) except -1

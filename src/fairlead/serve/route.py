@@ -7,16 +7,19 @@ Rules
    process and a counter. It goes to logs and upstreams, never back into a decision.
 3. No route: 404. A path that has routes but none for the method: 405 with Allow (RFC 9110 section 15.5.6). `OPTIONS *`
    asks about the server (section 9.3.7) and is answered here. CONNECT is not for an origin server: 501 (section 9.3.6).
-4. Filters run in order before the handler. The first whose `before` gives an answer ends it. Those that were reached
-   see the answer in `after`, innermost first, whoever made it.
+4. Filters run in order before the handler (`serve/filters`). The first whose `before` gives an answer ends it. Those
+   that were reached see the answer in `after`, innermost first, whoever made it. A `before` that has to wait gives an
+   awaitable: `Waiting` then holds the request, its body unread but for one window, and goes on when it is done.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 
 from fairlead.core.errors import AppError, Refused
+from fairlead.core.exchange import Answer
 from fairlead.core.handler import Handler, error_response
 from fairlead.core.message import Response
 from fairlead.serve.forwarded import effective
@@ -75,7 +78,7 @@ class Router(Handler):
         route = match.route
         exchange.route = route
         exchange.params = match.params
-        if route.filters and self.filtered(exchange, route.filters):
+        if route.filters and self.filtered(exchange, route, 0):
             return
         route.handler.open(exchange)
 
@@ -111,9 +114,12 @@ class Router(Handler):
         else:
             raise Refused("only OPTIONS has the target *", status=400)
 
-    def filtered(self, exchange, filters):
-        """Run the filters; True when one of them answered."""
-        for step in filters:
+    def filtered(self, exchange, route, place):
+        """Run the filters from `place` on; True when one of them answered, or has to wait."""
+        filters = route.filters
+        while place < len(filters):
+            step = filters[place]
+            place += 1
             if hasattr(step, "after"):
                 exchange.hooks = (step,) if exchange.hooks is None else (step, *exchange.hooks)
             answer = step.before(exchange) if hasattr(step, "before") else None
@@ -123,11 +129,78 @@ class Router(Handler):
                 exchange.whole(answer, b"")
             elif isinstance(answer, tuple):
                 exchange.whole(answer[0], answer[1])
+            elif hasattr(answer, "__await__"):
+                Waiting(self, exchange, route, place).start(answer)
             elif answer is not None:
-                hint = "None, a Response, or (Response, body)"
+                hint = "None, a Response, (Response, body), or an awaitable of these"
                 raise AppError(f"the filter {type(step).__name__} gave {answer!r}", hint=hint)
             return True
         return False
+
+
+class Waiting(Answer):
+    """A request whose filter has to wait. Its body is held, and never more than one window of it: nothing is credited."""
+
+    def __init__(self, router, exchange, route, place):
+        self.router = router
+        self.exchange = exchange
+        self.route = route
+        self.place = place
+        self.task = None
+        self.held = []
+        self.held_end = exchange.heard_end
+        self.trailers = None
+
+    def start(self, awaitable):
+        """Wait for the filter's word in a task of its own."""
+        self.exchange.answer = self
+        self.task = asyncio.get_running_loop().create_task(self.wait(awaitable))
+
+    async def wait(self, awaitable):
+        """The filter's answer, or the next step."""
+        exchange = self.exchange
+        try:
+            answer = await awaitable
+            if exchange.over:
+                return
+            if isinstance(answer, Response):
+                exchange.whole(answer, b"")
+            elif isinstance(answer, tuple):
+                exchange.whole(answer[0], answer[1])
+            elif not self.router.filtered(exchange, self.route, self.place):
+                self.go_on()
+                return
+            exchange.answer = None  # what is still to come of the body is of no use
+            exchange.settle(exchange.withheld)
+        except Exception as error:
+            exchange.conn.raised(exchange, error)
+
+    def go_on(self):
+        """The handler's turn: it opens the exchange as it was, then hears the body that came meanwhile."""
+        exchange = self.exchange
+        exchange.heard_end = self.held_end and not self.held and self.trailers is None
+        exchange.answer = None
+        self.route.handler.open(exchange)
+        exchange.heard_end = self.held_end
+        answer = exchange.answer if exchange.intake is None else exchange.intake
+        for place, (chunk, end) in enumerate(self.held):
+            if answer is None or answer.data(chunk, end):
+                exchange.settle(len(chunk))
+        if self.trailers is not None and answer is not None:
+            answer.end(self.trailers)
+
+    def data(self, chunk, end):
+        self.held.append((chunk, end))
+        self.held_end = end
+        return False
+
+    def end(self, trailers):
+        self.held_end = True
+        self.trailers = trailers if trailers is not None else []
+
+    def reset(self, why, side):
+        if side == "both" and self.task is not None:
+            self.task.cancel()
 
 
 def refuse_method(exchange, allow):
