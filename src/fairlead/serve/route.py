@@ -183,7 +183,7 @@ class Waiting(Answer):
         self.route.handler.open(exchange)
         exchange.heard_end = self.held_end
         answer = exchange.answer if exchange.intake is None else exchange.intake
-        for place, (chunk, end) in enumerate(self.held):
+        for chunk, end in self.held:
             if answer is None or answer.data(chunk, end):
                 exchange.settle(len(chunk))
         if self.trailers is not None and answer is not None:
