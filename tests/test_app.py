@@ -83,7 +83,12 @@ def test_the_scope_has_what_the_specification_asks_for():
             "client": ("192.0.2.7", 4711),
             "server": ("192.0.2.1", 80),
             "state": {"pool": 1},
-            "extensions": {"http.response.trailers": {}, "http.response.early_hint": {}},
+            "extensions": {
+                "http.response.trailers": {},
+                "http.response.early_hint": {},
+                "http.response.pathsend": {},
+                "http.response.zerocopysend": {},
+            },
         }
         assert seen["state"] is not peer.app.state
 

@@ -4,7 +4,7 @@ cdef class Engine:
     cdef public bint done, closed_by_peer
     cdef public str alpn
     cdef public str server_name
-    cdef public object failed
+    cdef public object failed, scope
     cdef object home
     cdef object ssl_object
     cdef object facts

@@ -180,6 +180,7 @@ class Engine:
         self.alpn: str | None = None
         self.server_name: str | None = None
         self.failed: Any = None
+        self.scope: Any = None  # what ASGI says of it, made when first asked for
         self.home: Any = home
         self.ssl_object: Any = None
         self.facts: Any = None

@@ -11,7 +11,7 @@ cdef class Done:
     cpdef close(self)
 
 cdef class App(Handler):
-    cdef public object target, loop, state
+    cdef public object target, loop, state, debug
     cdef public str name, root_path, strip
     cdef public set cycles
     cdef object spawn, factory
@@ -52,7 +52,8 @@ cdef class Cycle(Answer):
     @cython.locals(response=Response, count=cython.longlong)
     cdef all_at_once(self, bytes body)
     cdef last(self, dict message)
-    cdef other(self, object kind, dict message)
+    cdef object other(self, object kind, dict message)
+    cdef unsent(self, str rule)
     cdef finished(self)
     cdef failed(self, object error)
     cdef returned(self)

@@ -27,6 +27,7 @@ from fairlead.core.exchange import Answer
 from fairlead.core.handler import Handler
 from fairlead.core.message import Response
 from fairlead.serve.errorpage import debug_page
+from fairlead.serve.extensions import send_path, send_zero_copy, tls_extension
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 SPEC = {"version": "3.0", "spec_version": "2.5"}
@@ -70,7 +71,8 @@ DONE = Done()
 class App(Handler):
     """One ASGI application on one event loop. `state` is what its lifespan left; each request gets a shallow copy.
 
-    `strip` is a path prefix that becomes `root_path` (the application still sees the full path, as ASGI says).
+    `strip` is a path prefix that becomes `root_path` (the application still sees the full path, as ASGI says). `debug`,
+    None unless a test sets it, is called with (exchange, info) of each `http.response.debug`.
     """
 
     def __init__(self, target, loop, *, name="app", state=None, root_path="", strip=""):
@@ -83,7 +85,11 @@ class App(Handler):
         self.cycles = set()
         self.factory = loop.get_task_factory() if hasattr(loop, "get_task_factory") else None
         self.spawn = loop.create_task if self.factory is not None else asyncio.Task
-        self.extensions: Any = {"http.response.trailers": {}, "http.response.early_hint": {}, "fairlead.journey": None}
+        self.debug: Any = None
+        self.extensions: Any = {
+            "http.response.trailers": {}, "http.response.early_hint": {}, "http.response.pathsend": {},
+            "http.response.zerocopysend": {}, "fairlead.journey": None,
+        }  # fmt: skip
         self.base = {
             "type": "http", "asgi": SPEC, "http_version": "1.1", "method": "GET", "scheme": "http", "path": "",
             "raw_path": b"", "query_string": b"", "root_path": root_path, "headers": None, "client": None,
@@ -117,6 +123,10 @@ class App(Handler):
         scope["server"] = conn.local
         scope["state"] = self.state.copy()
         scope["extensions"] = extensions
+        if conn.tls is not None:
+            extensions["tls"] = tls_of(conn.tls)
+        if self.debug is not None:
+            extensions["http.response.debug"] = {}
         if self.strip or exchange.client is not None or method not in METHODS or type(conn.local) is not tuple:
             self.unusual(exchange, scope)
         cycle = Cycle.__new__(Cycle)
@@ -276,7 +286,7 @@ class Cycle(Answer):
         if kind == "http.response.start":
             self.start(said)
         else:
-            self.other(kind, said)
+            return self.other(kind, said)
         return DONE
 
     def start(self, message):
@@ -415,17 +425,40 @@ class Cycle(Answer):
         self.finished()
 
     def other(self, kind, message):
-        """Every message that is not part of a plain answer."""
+        """Every message that is not part of a plain answer; an awaitable."""
         if kind == "http.response.trailers":
             self.last(message)
         elif kind == "http.response.early_hint":
             if not self.sent and self.exchange.request.version != "1.0":
                 self.exchange.inform(103, [(b"link", bytes(link)) for link in message.get("links", ())])
+        elif kind == "http.response.pathsend":
+            self.unsent("http.response.pathsend is the whole body")
+            return send_path(self, message.get("path"))
+        elif kind == "http.response.zerocopysend":
+            return send_zero_copy(self, message)
+        elif kind == "http.response.debug" and self.app.debug is not None:
+            self.unsent("http.response.debug comes before the body")
+            self.app.debug(self.exchange, message.get("info"))
         else:
             raise AppError(
                 f"the app sent a message of type {kind!r}",
                 hint="in an http scope: http.response.start, then http.response.body",
             )
+        return DONE
+
+    def unsent(self, rule):
+        """Nothing of the body is out yet, or the application broke `rule`."""
+        if self.sent:
+            raise AppError("the app sent body bytes already", hint=rule)
+
+    def promise(self, size):
+        """The body will have `size` bytes; said in content-length unless the application said another number itself."""
+        if self.response is not None and self.response.length < 0:
+            self.response.length = self.left = size
+
+    def wants_no_body(self):
+        """Is this an answer whose body is not sent (HEAD, 204, 304)?"""
+        return self.bodiless
 
     # ---- how it ends
 
@@ -538,6 +571,13 @@ def whole_number(status):
     if isinstance(status, int):
         return int(status)
     raise AppError(f"the app sent status {status!r}"[:100], hint="it is a number, as in 200")
+
+
+def tls_of(engine):
+    """The `tls` extension of a connection."""
+    if engine.scope is None:
+        engine.scope = tls_extension(engine)
+    return engine.scope
 
 
 def is_disconnect(error):
