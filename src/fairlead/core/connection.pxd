@@ -72,6 +72,8 @@ cdef class Connection(Channel):
     @cython.locals(stream=cython.longlong, ex=Exchange)
     cpdef Exchange open_leg(self, Request request, Journey journey)
     cpdef drain(self)
+    @cython.locals(ex=Exchange)
+    cpdef farewell(self)
     cpdef bint idle(self)
     cpdef Exchange find(self, long long stream)
     cpdef list open_exchanges(self)

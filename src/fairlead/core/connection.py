@@ -475,6 +475,16 @@ class Connection(Channel):
         else:
             self.carrier.touch()
 
+    def farewell(self):
+        """The grace of a drain is over: each answer that is still open may end politely."""
+        for ex in self.open_exchanges():
+            answer = ex.answer
+            if answer is not None and ex.role == 0:
+                try:
+                    answer.farewell()
+                except Exception as error:
+                    self.raised(ex, error)
+
     def idle(self):
         """True when no exchange is open."""
         return self.current is None and not self.exchanges

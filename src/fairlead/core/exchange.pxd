@@ -10,6 +10,7 @@ cdef class Answer:
     cpdef end(self, list trailers)
     cpdef reset(self, object why, str side)
     cpdef room(self)
+    cpdef farewell(self)
 
 cdef class Intake(Answer):
     cpdef credit(self, long long count)

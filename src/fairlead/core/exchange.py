@@ -49,6 +49,11 @@ class Answer:
     def room(self):
         """What was told to wait may go on."""
 
+    def farewell(self):
+        """The server drains and its grace is over: end this answer in the way that has the client come again (an event
+        stream ends cleanly, a WebSocket closes with 1012), if there is one. What does not end now is cut shortly after.
+        """
+
 
 class Intake(Answer):
     """A stage between the peer's body and the answer (decompression). It is told `data` and `end` as an answer would be;
@@ -166,6 +171,11 @@ class Exchange(Answer):
         count = self.withheld
         self.withheld = 0
         self.conn.credit(self, count)
+
+    def farewell(self):
+        """A leg of a proxied answer: whoever hears it knows how to end the other side."""
+        if self.answer is not None:
+            self.answer.farewell()
 
     def credit(self, count):
         """Credit `count` bytes of what was withheld (0 is fine: it says "I am reading", and sends a 100 Continue)."""

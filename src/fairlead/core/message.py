@@ -117,3 +117,11 @@ def find(headers, name):
 def reason(status):
     """The standard reason phrase of a status, as bytes; b"" when it has none."""
     return REASONS.get(status, b"")
+
+
+def is_event_stream(response):
+    """Is this an answer of server-sent events, whose end means "connect again" (HTML, section 9.2)?"""
+    if response is None or response.length >= 0:
+        return False
+    kind = response.get(b"content-type")
+    return kind is not None and kind.lower().startswith(b"text/event-stream")

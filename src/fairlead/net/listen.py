@@ -24,6 +24,7 @@ except ImportError:  # no compiler at install
     from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
 BURST = 64
+FAREWELL = 1.0  # seconds for streams that were told to end, once the grace is over
 PAUSE = 0.2  # seconds without accepting when descriptors or memory ran out
 SO_TIMESTAMPNS = 35
 log = logging.getLogger("fairlead.error")
@@ -128,13 +129,23 @@ class Listener(Watcher):
                 tcp.conn.drain()
 
     async def drain(self, grace):
-        """Stop accepting, finish what is open within `grace` seconds, then abort the rest; how many were aborted."""
+        """Stop accepting, finish what is open within `grace` seconds, bid the rest farewell, then abort what is left after
+        `FAREWELL`; how many were aborted.
+        """
         self.stop()
         self.begin_drain()
-        end = self.poller.loop.time() + grace
-        while self.tcps and self.poller.loop.time() < end:
-            await asyncio.sleep(0.02)
+        await self.ended(grace)
+        for tcp in list(self.tcps):
+            if tcp.codec is not None:
+                tcp.conn.farewell()
+        await self.ended(FAREWELL)
         left = list(self.tcps)
         for tcp in left:
             tcp.abort(FairleadError("the server is shutting down", status=503))
         return len(left)
+
+    async def ended(self, seconds):
+        """Until no connection is left, at most so long."""
+        end = self.poller.loop.time() + seconds
+        while self.tcps and self.poller.loop.time() < end:
+            await asyncio.sleep(0.02)

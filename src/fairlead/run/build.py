@@ -306,8 +306,9 @@ class Builder:
         leave(listener.service)
         for tcp in list(listener.tcps):
             leave(tcp.conn.service)
-            if tcp.codec is not None and not tcp.conn.idle():
+            if tcp.codec is not None and (tcp.codec.multiplexed or not tcp.conn.idle()):
                 tcp.codec.goaway(-1)
+                tcp.conn.flush()
 
     def retire(self, listener: Listener, drain: bool) -> None:
         """Accept no more on a listener. `drain`: its plan is gone, so its connections end; else they stay as they
@@ -323,7 +324,7 @@ class Builder:
         """Let the connections of a listener that is not in the plan any more come to their end."""
         self.last_words(listener)
         await asyncio.sleep(1.0)
-        listener.begin_drain()
+        await listener.drain(self.config.server.grace)
 
     def release(self, things: list[Any]) -> None:
         """Close what no plan needs any more."""

@@ -46,6 +46,7 @@ class Server:
     workers: int | None = setting("auto", "Processes or threads that run the app; `auto` is one per core (one with pattern `single`).", u.maybe(u.count(1, 1024), "auto"))
     backlog: int = setting(4096, "Length of each accept queue; the kernel caps it at net.core.somaxconn.", u.count(1, 65535))
     grace: float = setting("10s", "How long a drain lets requests finish before it cuts them.", u.DURATION)
+    unready: float = setting("0s", "How long a server that was told to stop still accepts while its readiness answer is 503, so that balancers look away first.", u.DURATION)
     fronts: int = setting(1, "Front processes; pattern `dispatch` only.", u.count(1, 256))
     limits: ServerLimits = table(ServerLimits, "Limits of all workers together.")
     max_requests: int = setting(0, "Replace a worker after this many requests; 0 is never.", u.COUNT)

@@ -9,7 +9,10 @@ Rules
 3. Reload: read, plan and prepare everything first; what fails leaves all as it was. Then swap inside the living
    workers, or put new workers beside the old ones, and drain the old ones when the new ones serve.
 4. The end: SIGTERM and SIGINT drain (a second one stops at once), SIGHUP reloads with new workers, SIGUSR1 opens logs
-   again.
+   again. A drain goes through these states, and only forward:
+
+       ready -> unready, but accepting ([server] unready; not for SIGINT) -> not accepting; kept connections are told
+       -> requests finish -> grace is over: long streams are told to come again -> what is left is cut -> killed
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ SETTLE = 1.0  # seconds an idle connection may still bring a last request while 
 BACKOFF = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before the n-th start in a row that did not last
 LASTED = 10.0  # seconds after which a worker counts as having started well
 LINGER = 0.3  # seconds between the last worker's end and ours, when somebody waits for the answer to `drain`
+CUT = 3.0  # seconds beyond its grace that a draining worker has for farewells and lifespans before it is killed
 SPARE = 16  # slab regions beyond two per worker, for a reload with more workers
 
 
@@ -232,6 +236,7 @@ class Master:
         for role in [role for role in self.roles if role.reap()]:
             self.roles.remove(role)
             if self.stopping:
+                self.lend(role.index)
                 if not self.roles:
                     self.finish()
             elif role.became.result() and self.holder_needs(role.index):
@@ -304,9 +309,15 @@ class Master:
             else:
                 log.error("worker %d keeps its old process: %s", role.index, new.error or new.ending())
 
-    def watch_end(self, role: Role, extra: float = 2.0) -> None:
+    def watch_end(self, role: Role) -> None:
         """Kill a draining worker that outstays its grace."""
-        self.loop.call_later(self.config.server.grace + SETTLE + extra, role.kill)
+        self.loop.call_later(self.config.server.grace + SETTLE + CUT, self.outstayed, role)
+
+    def outstayed(self, role: Role) -> None:
+        """The cap of a drain."""
+        if role.state != GONE:
+            log.warning("worker %d (pid %d) did not end in time and is killed", role.index, role.pid)
+            role.kill()
 
     # ---- reload
 
@@ -432,6 +443,15 @@ class Master:
             return
         self.stopping = True
         self.ready = False
+        unready = 0.0 if why == "SIGINT" else self.config.server.unready
+        if unready:
+            log.info("%s: not ready any more; accepting for another %g s (once more to stop at once)", why, unready)
+            self.loop.call_later(unready, self.stop_accepting, why)
+        else:
+            self.stop_accepting(why)
+
+    def stop_accepting(self, why: str) -> None:
+        """The second state of a drain, and by the workers the rest."""
         self.holder.close()
         grace = self.config.server.grace
         log.info("%s: finishing what is open, at most %g s (once more to stop at once)", why, grace)
@@ -439,7 +459,7 @@ class Master:
             if role.state == STARTING:
                 role.kill(signal.SIGTERM)
             role.drain(grace, 0.0 if why == "SIGINT" else SETTLE)
-        self.loop.call_later(grace + SETTLE + 2.0, self.too_long)
+        self.loop.call_later(grace + SETTLE + CUT, self.too_long)
         self.reap()
         if not self.roles:
             self.finish()

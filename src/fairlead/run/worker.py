@@ -7,9 +7,10 @@ Rules
    wrong before is said as `failed`, in one line, with the traceback of the application's own code as detail.
 3. It leaves when the master says `drain`, when somebody sends SIGTERM, or when the channel ends because the master is
    gone. SIGINT is the terminal's word to the whole group: the master's to answer.
-4. Drain: accept what waits in the queue and then no more; `Connection: close` on each next answer; connections that
-   stay idle are closed after `settle` seconds, busy ones after their answer; what is left after `grace` is cut;
-   lifespans end.
+4. Drain: accept what waits in the queue and then no more; `Connection: close` or GOAWAY on each next answer;
+   connections that stay idle are closed after `settle` seconds, busy ones after their answer; what is open after
+   `grace` is bid farewell (event streams and WebSockets end in the way that has their clients come again, tunnels by
+   end of file), and a second later what is left is cut; lifespans end.
 """
 
 from __future__ import annotations
@@ -221,8 +222,8 @@ class Worker:
         calm = min(self.loop.time() + settle, end)
         while self.loop.time() < calm and any(listener.tcps for listener in listeners):
             await asyncio.sleep(TICK)
-        for listener in listeners:
-            await listener.drain(max(0.0, end - self.loop.time()))
+        left = max(0.0, end - self.loop.time())
+        await asyncio.gather(*(listener.drain(left) for listener in listeners))
         await self.builder.close(max(1.0, end - self.loop.time()))
 
 

@@ -38,6 +38,7 @@ cdef class Cycle(Answer):
     cpdef end(self, list trailers)
     cpdef reset(self, object why, str side)
     cpdef room(self)
+    cpdef farewell(self)
 
     @cython.locals(body=bytes, count=cython.longlong, message=dict)
     cdef dict message(self)

@@ -25,7 +25,7 @@ from typing import Any
 from fairlead.core.errors import AppError, NetError
 from fairlead.core.exchange import Answer
 from fairlead.core.handler import Handler
-from fairlead.core.message import Response
+from fairlead.core.message import Response, is_event_stream
 from fairlead.serve.errorpage import debug_page
 from fairlead.serve.extensions import send_path, send_zero_copy, tls_extension
 
@@ -230,6 +230,12 @@ class Cycle(Answer):
         self.full = False
         if self.senders is not None:
             wake(self.senders)
+
+    def farewell(self):
+        """An event stream ends cleanly: its client comes again by itself, as EventSource does. Others are cut."""
+        if self.sent and not self.complete and not self.bodiless and is_event_stream(self.response):
+            self.exchange.end(None)
+            self.finished()
 
     # ---- the application listens
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 from fairlead.core.errors import FairleadError, NetError, Refused, WireError
 from fairlead.core.exchange import Answer
 from fairlead.core.handler import Handler
-from fairlead.core.message import Response
+from fairlead.core.message import Response, is_event_stream
 from fairlead.net.poll import Watcher
 from fairlead.serve.heads import Heads, Options, last_stop
 
@@ -310,6 +310,13 @@ class Pair(Answer):
     def room(self):
         self.left.room()
 
+    def farewell(self):
+        """The client's side of an event stream ends cleanly, and its client comes again; the upstream's is given up."""
+        left = self.left
+        if self.answered and not self.tunnel and not left.over and is_event_stream(left.response):
+            left.end(None)
+            self.leg.reset(NetError("the server is shutting down", step="send", status=0), "both")
+
     def reset(self, why, side):
         """The leg ended early; "read" is the client's word, passed on by the leg it speaks to."""
         if side != "both":
@@ -427,6 +434,9 @@ class Uplink(Answer):
         else:
             self.pair.half_closed(why)
 
+    def farewell(self):
+        self.pair.farewell()
+
     def room(self):
         pair = self.pair
         leg = pair.leg
@@ -459,6 +469,11 @@ class Tunnel(Answer):
 
     def room(self):
         self.other.room()
+
+    def farewell(self):
+        """Both sides are told that no more comes: what was sent arrives, which a cut would not promise."""
+        self.own.end(None)
+        self.other.end(None)
 
 
 class HalfClosed(Watcher):
