@@ -1,6 +1,7 @@
 """Drain and reload as a client sees them: what lives on, what is told to come again, what is cut."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -159,6 +160,28 @@ def test_open_streams_survive_a_reload_until_the_grace_and_are_then_told_to_come
     assert b"data: x" in cut and not cut.endswith(b"\r\n0\r\n\r\n"), "what was cut must not look whole"
     again, _ = stream(server.port, "/events")
     again.close()
+
+
+def test_ten_reloads_under_wrk_and_h2load_refuse_reset_and_lose_nothing(real):
+    server = serve(real)
+    times, loads = int(os.environ.get("FAIRLEAD_RELOADS", "10")), []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            loads.append(real.wrk(server.url + "/", connections=8, seconds=1))
+            loads.append(real.h2load(server.url + "/fixed", "--h1", requests=20000, connections=8, streams=1))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for number in range(1, times + 1):
+            server.signal(signal.SIGHUP)
+            eventually(lambda n=number: server.text().count("reload: new workers") >= n, what=f"reload {number}")
+    finally:
+        over.set()
+        asking.join()
+    assert loads and all(load.clean for load in loads), [load.text for load in loads if not load.clean]
 
 
 def test_a_tunnel_lives_through_a_swap_and_ends_by_end_of_file_after_the_grace_of_new_workers(real):
