@@ -15,7 +15,7 @@ Rules
 
 from __future__ import annotations
 
-from fairlead.core.errors import AppError, FairleadError, NetError, WireError
+from fairlead.core.errors import AppError, FairleadError, NetError, Refused, WireError
 from fairlead.core.exchange import Channel, Exchange
 from fairlead.core.handler import error_response
 from fairlead.core.journey import Journey
@@ -265,6 +265,8 @@ class Connection(Channel):
         j = ex.journey
         if ex.role == 0:
             j.bytes_in += count
+            if ex.body_limit and j.bytes_in > ex.body_limit and not ex.said_head:
+                self.raised(ex, Refused(f"the request's body is larger than {ex.body_limit} bytes", status=413))
             if end:
                 j.body_end = self.mark or self.clock.now()  # journey
         if end:
@@ -563,6 +565,9 @@ class Connection(Channel):
             service = self.service
             service.observer.done(ex)
             service.admission.leave(ex)
+            if ex.ends is not None:
+                for one in ex.ends:
+                    one.over(ex)
         ex.answer = None
         ex.intake = None
         ex.stage = None

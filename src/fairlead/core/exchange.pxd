@@ -31,14 +31,14 @@ cdef class Channel(Sink):
 
 cdef class Exchange(Answer):
     cdef public Channel conn
-    cdef public long long stream, deadline, withheld
+    cdef public long long stream, deadline, withheld, body_limit
     cdef public int role
     cdef public Request request
     cdef public Response response
     cdef public Journey journey
-    cdef public object route, params, error, handle, client
-    cdef public tuple hooks
-    cdef public bytes tag
+    cdef public object route, params, error, handle, client, principal
+    cdef public tuple hooks, ends
+    cdef public bytes tag, entire
     cdef public Answer answer
     cdef public Intake intake
     cdef public Stage stage

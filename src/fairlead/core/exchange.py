@@ -111,7 +111,11 @@ class Exchange(Answer):
     `deadline`: monotonic ns by which the whole exchange must be over, 0 for none.
     `handle` is a slot for whoever handles the exchange (one object, no meaning here). `client`: (host, port) of the client
     as a trusted peer's Forwarded fields say, None for the peer itself (`conn.peer`). `hooks`: None, or a tuple of objects
-    whose `after(exchange, response)` is called just before the answer's head is said; they may change it.
+    whose `after(exchange, response)` is called just before the answer's head is said; they may change it. `ends`: None, or
+    a tuple of objects whose `over(exchange)` is called once when a server exchange is over, however it ended. `principal`:
+    who the client proved to be (a filter's word: a user name, or the claims of a token), None for nobody. `body_limit`:
+    most bytes of request body, 0 for the listener's own limit. `entire`: the whole body of a complete answer while its
+    hooks see the head: one may put another of at least a byte in its place, with the length in the head.
     """
 
     def __init__(self, conn, stream, role, request, journey):
@@ -132,8 +136,12 @@ class Exchange(Answer):
         self.handle = None
         self.client = None
         self.hooks = None
+        self.ends = None
         self.intake = None
         self.stage = None
+        self.entire = None
+        self.principal = None
+        self.body_limit = 0
         self.tag = b""
         self.deadline = 0
         self.withheld = 0
@@ -192,7 +200,13 @@ class Exchange(Answer):
     def whole(self, response, body):
         """Say a complete answer in one go; `body` may be b""."""
         conn = self.conn
-        conn.say_head(self, response, not body)
+        if self.hooks is not None and body:
+            self.entire = body
+            conn.say_head(self, response, False)
+            body = self.entire
+            self.entire = None
+        else:
+            conn.say_head(self, response, not body)
         if body:
             conn.say_data(self, body, True)
 

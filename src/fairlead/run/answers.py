@@ -6,6 +6,7 @@ The same rules as ``run/config``, which holds the rest of the file and re-export
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -219,7 +220,9 @@ class CompressFilter:
 
     algorithms: Many = setting(["zstd", "br", "gzip"], "In order of preference; those not installed are left out.", u.several(u.choice("zstd", "br", "gzip")))
     least: int = setting("1KiB", "Smaller answers are left alone.", u.SIZE)
-    types: Many = setting(["text/*", "application/json", "application/javascript", "application/xml", "image/svg+xml"], "Media types.", u.TEXTS)
+    types: Many = setting(["text/*", "application/json", "application/javascript", "application/xml", "application/wasm", "image/svg+xml"], "Media types.", u.TEXTS)
+    level: int = setting(0, "How hard to try; 0 is each algorithm's default for answers made while somebody waits.", u.count(0, 11))
+    credentials: bool = setting(False, "Compress answers that may hold a secret beside something the request chose (the BREACH attack).", u.FLAG)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +258,7 @@ class CorsFilter:
     headers: Many = setting([], "Request header fields.", u.several(u.FIELD))
     credentials: bool = setting(False, "Allow cookies and authorization.", u.FLAG)
     max_age: float = setting("10m", "How long a preflight answer is kept.", u.DURATION)
+    expose: Many = setting([], "Header fields of the answer that pages may read.", u.several(u.FIELD))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,15 +270,95 @@ class SessionFilter:
     keep: float = setting("24h", "How long an unused session lives.", u.DURATION)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecompressFilter:
+    """`decompress`: request bodies reach the answer decoded, with limits against bombs."""
+
+    algorithms: Many = setting(["gzip", "deflate", "br", "zstd"], "What is taken; those not installed are left out.", u.several(u.choice("gzip", "deflate", "br", "zstd")))
+    max: int | None = setting("64MiB", "Size of a decoded body; above it 413.", u.SOME_SIZE)
+    ratio: int = setting(100, "Most expansion of a body that decodes to more than 1 MiB; 0 is any.", u.COUNT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecurityFilter:
+    """`security`: the fields that make browsers careful. What the answer says itself stays; empty leaves a field out."""
+
+    hsts: str = setting("max-age=31536000", "`Strict-Transport-Security`, over HTTPS only.", u.FIELD_VALUE)
+    frames: str = setting("SAMEORIGIN", "`X-Frame-Options`.", u.FIELD_VALUE)
+    sniff: bool = setting(False, "Let browsers guess media types; otherwise `X-Content-Type-Options: nosniff`.", u.FLAG)
+    referrer: str = setting("strict-origin-when-cross-origin", "`Referrer-Policy`.", u.FIELD_VALUE)
+    csp: str = setting("", "`Content-Security-Policy`.", u.FIELD_VALUE)
+    permissions: str = setting("", "`Permissions-Policy`.", u.FIELD_VALUE)
+    opener: str = setting("same-origin", "`Cross-Origin-Opener-Policy`.", u.FIELD_VALUE)
+    resource: str = setting("", "`Cross-Origin-Resource-Policy`.", u.FIELD_VALUE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BodyFilter:
+    """`body`: the size of a request's body; above it 413. Short form: `{ body = "10MiB" }`."""
+
+    max: int = setting(REQUIRED, "The size.", u.SIZE)
+
+    short: ClassVar[Callable[[Any], Any]] = short_form("max", str, int)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcurrencyFilter:
+    """`concurrency`: requests at once on this route, in all workers together. Short form: `{ concurrency = 100 }`."""
+
+    requests: int = setting(REQUIRED, "Requests at once.", u.POSITIVE)
+    queue: int = setting(0, "Requests that may wait; above it the answer is 503.", u.COUNT)
+    queue_wait: float = setting("1s", "How long a request may wait.", u.DURATION)
+
+    short: ClassVar[Callable[[Any], Any]] = short_form("requests", int)
+
+
+def _pattern(value: Any) -> str:
+    text = u.read_text(value)
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise u.BadValue(f"{u.quote(text)} is no regular expression: {error}", "see Python's re") from None
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewriteFilter:
+    """`rewrite`: another path for the answer that follows; the query stays."""
+
+    match: str = setting(REQUIRED, "Regular expression, searched in the percent-encoded path.", u.Kind("a regular expression", _pattern, u.quote))
+    to: str = setting(REQUIRED, "What stands in place of what matched: `\\1` and `\\g<name>` are its groups.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaintenanceFilter:
+    """`maintenance`: 503 for everybody but those allowed. Short form: `{ maintenance = "flag file" }`."""
+
+    flag: str = setting("", "Only while this file exists; empty is always.", u.PATH)
+    body: str = setting("Down for maintenance; please come back soon.\n", "Body of the answer.")
+    file: str = setting("", "File that holds the body in place of `body`, read when the configuration is.", u.PATH)
+    content_type: str = setting("text/plain; charset=utf-8", "`Content-Type` of the body.", u.FIELD_VALUE)
+    retry: float = setting("1m", "`Retry-After`.", u.DURATION)
+    allow: tuple[Any, ...] = setting([], "Networks whose clients get through.", u.NETWORKS)
+
+    short: ClassVar[Callable[[Any], Any]] = short_form("flag", str)
+
+
 FILTERS: dict[str, type] = {
     "jwt": JwtFilter,
     "ratelimit": RateLimitFilter,
     "idempotency": IdempotencyFilter,
     "compress": CompressFilter,
+    "decompress": DecompressFilter,
     "headers": HeadersFilter,
     "basic": BasicFilter,
     "networks": NetworksFilter,
     "cors": CorsFilter,
+    "security": SecurityFilter,
+    "body": BodyFilter,
+    "concurrency": ConcurrencyFilter,
+    "rewrite": RewriteFilter,
+    "maintenance": MaintenanceFilter,
     "session": SessionFilter,
 }
 

@@ -26,11 +26,14 @@ from fairlead.core.record import Recorder
 from fairlead.net.listen import Listener
 from fairlead.net.poll import Poller
 from fairlead.run import config as c
+from fairlead.run import filtering
+from fairlead.run.answers import Filter
 from fairlead.run.log import access_log
 from fairlead.run.plan import Plan
 from fairlead.run.proxying import client_tls, file_times, proxy_options, servers_of, upstream_settings
 from fairlead.run.state import State
 from fairlead.serve.app import App
+from fairlead.serve.filters.jwt import KeySet
 from fairlead.serve.forwarded import Trusted
 from fairlead.serve.lifespan import Lifespan
 from fairlead.serve.loader import load
@@ -199,10 +202,21 @@ class Builder:
             handler,
             path=settings.path,
             host=settings.host,
-            methods=settings.methods,
+            methods=methods_of(settings),
             headers=settings.headers,
             listeners=settings.listeners,
+            filters=tuple([self.filter(one, settings) for one in settings.filters]),
         )
+
+    def filter(self, one: Filter, route: c.Route) -> Any:
+        """One filter of a route. What counts or fetches outlives the plan; the others read their secrets and files anew."""
+        if one.name in filtering.COUNTING:
+            key = ("filter", one.name, one.options, route.path, route.host, route.methods, route.listener)
+            return self.state.take(key, lambda: filtering.make(one, self.workers))
+        if one.name == "jwt" and one.options.jwks:
+            keys = self.state.take(("jwks", one.options.jwks), lambda: KeySet(one.options.jwks))
+            return filtering.make_jwt(one.options, self.workers, keys)
+        return filtering.make(one, self.workers)
 
     async def app(self, settings: c.Route) -> Handler:
         """An ASGI application: imported, its lifespan started."""
@@ -355,6 +369,13 @@ class Builder:
         if self.access is not None:
             self.access.close()
         self.poller.close()
+
+
+def methods_of(route: c.Route) -> tuple[str, ...]:
+    """The methods a route takes: where `cors` is, preflight requests as well."""
+    if route.methods and any(one.name == "cors" for one in route.filters):
+        return tuple(dict.fromkeys((*route.methods, "OPTIONS")))
+    return route.methods
 
 
 def read_env(setting: str) -> None:

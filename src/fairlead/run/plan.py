@@ -18,7 +18,7 @@ from typing import Any
 
 from fairlead.core.errors import ConfigError, Problem
 from fairlead.run import config as c
-from fairlead.run import patterns
+from fairlead.run import filtering, patterns
 
 SERVED = ("app", "proxy", "redirect", "respond")
 NEXT = {
@@ -163,7 +163,8 @@ def route_refusals(path: str, route: c.Route, problem: Say) -> Iterator[Problem]
             "wrap it: a2wsgi.WSGIMiddleware(app) is ASGI",
         )
     for index, one in enumerate(route.filters):
-        yield problem(f"{path}.filters[{index}]", f'the filter "{one.name}" is not in this version', "leave it out")
+        if one.name in filtering.LATER:
+            yield problem(f"{path}.filters[{index}]", f'the filter "{one.name}" is not in this version', "leave it out")
     if route.proxy is not None:
         yield from proxy_refusals(f"{path}.proxy", route.proxy, problem)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from fairlead.core.errors import Problem
 from fairlead.run import config as c
+from fairlead.run.answers import Filter
 from fairlead.run.units import Address, nearest, quote
 from fairlead.serve.table import Entry, parse_path
 
@@ -315,10 +316,29 @@ class Checker:
         if one.proxy is not None:
             self.proxy(one.proxy, f"{path}.proxy")
         self.named(one, path)
+        for index, entry in enumerate(one.filters):
+            self.filter(entry, f"{path}.filters[{index}]")
         if one.files is not None and one.files.dir:
             self.exists(f"{path}.files", one.files.dir, "warning", True)
         if one.respond is not None and one.respond.status in (204, 205, 304) and one.respond.body:
             self.say(f"{path}.respond", f"{one.respond.status} has no body (RFC 9110 section 6.4.1)", "remove the body")
+
+    def filter(self, one: Filter, path: str) -> None:
+        """Options of a filter that make no sense together."""
+        given = one.options
+        if one.name == "jwt" and bool(given.jwks) == (given.secret is not None):
+            self.say(path, "needs a key set or a secret, and one of them", 'write jwks = "https://..." or secret = "env:NAME"')
+        elif one.name == "basic" and not given.users:
+            self.say(path, "lets nobody in: it has no users", 'write users = { ann = "env:ANN_PASSWORD" }')
+        elif one.name == "cors" and not given.origins:
+            self.say(path, "allows no origin", 'write origins = ["https://shop.example"]')
+        elif one.name == "ratelimit" and given.rate is not None and given.rate.unit:
+            self.say(path, f"{given.rate} counts bytes", 'write a rate of requests, such as "100/s per client"')
+        elif one.name == "rewrite" and given.match and given.to is not None:
+            try:
+                re._parser.parse_template(given.to, re.compile(given.match))  # type: ignore[attr-defined]
+            except (re.error, IndexError) as error:
+                self.say(f"{path}.to", f"{quote(given.to)} does not fit its pattern: {error}", "see re.sub")
 
     def pattern(self, one: c.Route, path: str) -> None:
         try:

@@ -127,7 +127,8 @@ class App(Handler):
             extensions["tls"] = tls_of(conn.tls)
         if self.debug is not None:
             extensions["http.response.debug"] = {}
-        if self.strip or exchange.client is not None or method not in METHODS or type(conn.local) is not tuple:
+        plain = exchange.client is None and exchange.principal is None and not self.strip
+        if not plain or method not in METHODS or type(conn.local) is not tuple:
             self.unusual(exchange, scope)
         cycle = Cycle.__new__(Cycle)
         cycle.begin(self, exchange)
@@ -149,6 +150,8 @@ class App(Handler):
         request = exchange.request
         if self.strip and (request.path == self.strip or request.path.startswith(self.strip + "/")):
             scope["root_path"] = self.root_path + self.strip
+        if exchange.principal is not None:
+            scope["extensions"]["fairlead.principal"] = exchange.principal
         scope["method"] = request.method.upper()
         client = exchange.client if exchange.client is not None else conn.peer
         scope["client"] = client if type(client) is tuple else None

@@ -1,0 +1,117 @@
+"""From the configuration of filters to the objects of `serve/filters`. Reads secrets and the files they name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fairlead.core.errors import AppError, ConfigError
+from fairlead.run import answers as a
+from fairlead.run.proxying import fields
+from fairlead.run.units import BadValue
+from fairlead.serve.filters.access import Basic, Networks
+from fairlead.serve.filters.compress import Compress
+from fairlead.serve.filters.cors import Cors
+from fairlead.serve.filters.decompress import Decompress
+from fairlead.serve.filters.fields import Headers, Security
+from fairlead.serve.filters.jwt import Jwt, KeySet
+from fairlead.serve.filters.limits import BodyLimit, Concurrency, RateLimit
+from fairlead.serve.filters.rewrite import Maintenance, Rewrite
+
+LATER = ("session", "idempotency")
+COUNTING = ("ratelimit", "concurrency")  # their counts outlive a reload
+
+
+def make(one: a.Filter, workers: int) -> Any:
+    """The filter object that an entry of `route.filters` means. `workers`: among how many a limit is shared out."""
+    try:
+        return MAKERS[one.name](one.options, workers)
+    except BadValue as bad:
+        raise ConfigError(f"filter {one.name}: {bad.message}", hint=bad.hint) from None
+
+
+def rewriting(given: a.Rewrite) -> tuple[Any, Any, Any]:
+    """(set, add, remove) of one side."""
+    return fields(given.set), fields(given.add), tuple(name.lower().encode() for name in given.remove)
+
+
+def make_jwt(given: a.JwtFilter, workers: int, keys: KeySet | None = None) -> Jwt:
+    return Jwt(
+        keys=keys,
+        secret=given.secret.value() if given.secret is not None else "",
+        algorithms=("HS256",) if given.secret is not None else given.algorithms,
+        issuer=given.issuer,
+        audience=given.audience,
+        optional=given.optional,
+    )
+
+
+def make_ratelimit(given: a.RateLimitFilter, workers: int) -> RateLimit:
+    rate = given.rate
+    return RateLimit(rate.amount, rate.seconds, rate.scope, given.burst)
+
+
+def make_compress(given: a.CompressFilter, workers: int) -> Compress:
+    return Compress(given.algorithms, given.least, given.types, given.level, given.credentials)
+
+
+def make_headers(given: a.HeadersFilter, workers: int) -> Headers:
+    return Headers(rewriting(given.request), rewriting(given.response))
+
+
+def make_basic(given: a.BasicFilter, workers: int) -> Basic:
+    return Basic({name: secret.value() for name, secret in given.users.items()}, given.realm)
+
+
+def make_cors(given: a.CorsFilter, workers: int) -> Cors:
+    return Cors(given.origins, given.methods, given.headers, given.credentials, round(given.max_age), given.expose)
+
+
+def make_decompress(given: a.DecompressFilter, workers: int) -> Decompress:
+    return Decompress(given.algorithms, given.max or 0, given.ratio)
+
+
+def make_security(given: a.SecurityFilter, workers: int) -> Security:
+    written = {
+        "x-frame-options": given.frames,
+        "x-content-type-options": "" if given.sniff else "nosniff",
+        "referrer-policy": given.referrer,
+        "content-security-policy": given.csp,
+        "permissions-policy": given.permissions,
+        "cross-origin-opener-policy": given.opener,
+        "cross-origin-resource-policy": given.resource,
+    }
+    return Security(fields({name: value for name, value in written.items() if value}), given.hsts.encode())
+
+
+def make_concurrency(given: a.ConcurrencyFilter, workers: int) -> Concurrency:
+    share = -(-given.requests // workers)
+    return Concurrency(share, -(-given.queue // workers), round(given.queue_wait * 1e9))
+
+
+def make_maintenance(given: a.MaintenanceFilter, workers: int) -> Maintenance:
+    body = given.body.encode()
+    if given.file:
+        try:
+            body = Path(given.file).read_bytes()
+        except OSError as error:
+            raise AppError(f"filter maintenance: cannot read {given.file}: {error.strerror}") from None
+    return Maintenance(body, given.content_type, given.flag, max(1, round(given.retry)), given.allow)
+
+
+MAKERS: dict[str, Callable[[Any, int], Any]] = {
+    "jwt": make_jwt,
+    "ratelimit": make_ratelimit,
+    "compress": make_compress,
+    "decompress": make_decompress,
+    "headers": make_headers,
+    "security": make_security,
+    "basic": make_basic,
+    "networks": lambda given, workers: Networks(given.allow, given.deny),
+    "cors": make_cors,
+    "body": lambda given, workers: BodyLimit(given.max),
+    "concurrency": make_concurrency,
+    "rewrite": lambda given, workers: Rewrite(given.match, given.to),
+    "maintenance": make_maintenance,
+}

@@ -1,0 +1,68 @@
+"""Filters in a running server, asked by curl: compression that curl undoes, uploads that curl's user compressed, and the rest."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+from peers import Real
+
+CONFIG = """
+[[listener]]
+bind = "127.0.0.1:@PORT@"
+
+[[route]]
+path = "/count"
+app = "plain:app"
+filters = ["decompress", { body = "1MiB" }]
+
+[[route]]
+path = "/big/*"
+app = "plain:app"
+[[route.filter]]
+compress = { types = ["*/*", "application/octet-stream", "text/*"], algorithms = ["gzip", "br", "zstd"] }
+
+[[route]]
+path = "/guarded"
+respond = "for you\\n"
+methods = ["GET"]
+filters = [{ cors = { origins = ["https://shop.example"] } }, { basic = { users = { ann = "env:ANN" } } }, "security"]
+
+[[route]]
+path = "/rare"
+respond = "rarely\\n"
+filters = [{ ratelimit = { rate = "1/m per client", burst = 2 } }]
+"""
+APP = (Path(__file__).resolve().parent.parent.parent / "bench" / "apps" / "plain.py").read_text()
+
+
+@pytest.fixture
+def server(real: Real, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ANN", "secret")
+    return real.fairlead("--workers", "1", config=CONFIG, files={"plain.py": APP})
+
+
+def test_filters_as_curl_sees_them(real: Real, server, tmp_path: Path) -> None:
+    plain = real.curl(f"{server.url}/big/300000")
+    for coding in ("gzip", "br"):
+        packed = real.curl(f"{server.url}/big/300000", "-H", f"Accept-Encoding: {coding}")
+        assert packed.header("content-encoding") == coding and len(packed.body) < len(plain.body) // 2
+    undone = real.curl(f"{server.url}/big/300000", "--compressed")
+    assert undone.header("content-encoding") and undone.body == plain.body
+
+    upload = tmp_path / "upload.gz"
+    upload.write_bytes(gzip.compress(bytes(range(256)) * 1000))
+    sent = ["-X", "POST", "-H", "Content-Encoding: gzip"]
+    assert real.curl(f"{server.url}/count", *sent, "-T", str(upload)).text == "256000\n"
+    upload.write_bytes(gzip.compress(bytes(30 << 20)))
+    assert real.curl(f"{server.url}/count", *sent, "-T", str(upload)).status == 413
+    upload.write_bytes(bytes(2 << 20))
+    assert real.curl(f"{server.url}/count", "-X", "POST", "-T", str(upload)).status == 413
+
+    assert real.curl(f"{server.url}/guarded").status == 401
+    opened = real.curl(f"{server.url}/guarded", "-u", "ann:secret")
+    assert opened.text == "for you\n" and opened.header("x-content-type-options") == "nosniff"
+    origin = ["-H", "Origin: https://shop.example"]
+    asked = real.curl(f"{server.url}/guarded", "-X", "OPTIONS", *origin, "-H", "Access-Control-Request-Method: GET")
+    assert (asked.status, asked.header("access-control-allow-origin")) == (204, "https://shop.example")
+
+    assert [real.curl(f"{server.url}/rare").status for _ in range(3)] == [200, 200, 429]
