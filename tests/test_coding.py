@@ -173,7 +173,7 @@ def test_accept_encoding(value, offered, chosen):
 # ---- bodies that come compressed
 
 
-class Reads(Handler, Answer):
+class Reads(Handler):
     """Takes the body: at once, or when it is told to."""
 
     def __init__(self, greedy=True):
