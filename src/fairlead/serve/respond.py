@@ -26,7 +26,8 @@ class Respond(Handler):
             self.headers.append((b"content-length", b"%d" % len(self.body)))
 
     def open(self, exchange):
-        response = Response(self.status, self.headers.copy(), len(self.body))
+        response = Response.__new__(Response)
+        response.begin(self.status, self.headers.copy(), len(self.body), b"", "1.1")
         exchange.whole(response, b"" if exchange.request.method == "HEAD" else self.body)
 
 
