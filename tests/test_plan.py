@@ -56,7 +56,7 @@ def test_answers_of_later_versions_are_refused_with_their_line(answer):
         made(BASE.replace('app = "shop:app"', answer))
 
 
-@pytest.mark.parametrize("pattern", ["handoff", "dispatch", "shared"])
+@pytest.mark.parametrize("pattern", ["dispatch"])
 def test_patterns_of_later_versions_are_refused_by_name(pattern):
     with pytest.raises(ConfigError, match=f'fairlead.toml:3: server.pattern: "{pattern}"'):
         made(BASE.replace("[server]", f'[server]\npattern = "{pattern}"'))
@@ -66,7 +66,7 @@ def test_patterns_of_later_versions_are_refused_by_name(pattern):
 
 def test_every_refusal_is_told_at_once():
     with pytest.raises(ConfigError) as caught:
-        made(BASE.replace("[server]", '[server]\nunit = "thread"').replace('app = "shop:app"', 'files = "."'))
+        made(BASE.replace("[server]", '[server]\npattern = "dispatch"').replace('app = "shop:app"', 'files = "."'))
     assert len(caught.value.problems) == 2
 
 

@@ -37,7 +37,7 @@ TOTALS = (
     "status_4xx", "status_5xx", "bytes_in", "bytes_out", "opened", "closed", "open", "in_flight", "refused",
     "bad_requests", "client_left", "broke", "unstamped", "clamped", "turns", "turn_ns", "turn_max",
     "tls_requests", "first_requests", "log_lines", "log_lost", "running", "draining", "tunnels", "slow",
-    "process_ns", "total_ns", "retries",
+    "process_ns", "total_ns", "retries", "taken",
 )  # fmt: skip
 HISTOGRAMS = STEPS + ("total", "turn")
 ROUTE_CELLS = ("requests", "errors", "bytes_out", "step_ns", "step_count")  # the last two once per step and total

@@ -5,6 +5,8 @@ Rules
 2. Each wake-up accepts at most `BURST`, so that a flood of connections does not starve those that are open.
 3. Out of descriptors (EMFILE): accepting pauses for a moment and says so once, instead of spinning on a ready listener.
 4. The accept-queue wait of a connection is `tcpi_last_data_sent` at accept: the time since the kernel made it (jiffy-exact).
+5. Where several workers accept on one socket a `gate` keeps them fair: one connection per wake-up, and who has more than
+   its share stands back for `STAND_BACK`; what still waits then is taken, whoever has how many.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import asyncio
 import errno
 import logging
 import socket
+from typing import Any
 
 from fairlead.core.errors import FairleadError
 from fairlead.net.poll import IN, Watcher
@@ -25,6 +28,7 @@ except ImportError:  # no compiler at install
 
 BURST = 64
 FAREWELL = 1.0  # seconds for streams that were told to end, once the grace is over
+STAND_BACK = 0.001  # seconds in which a sibling may take what waits
 PAUSE = 0.2  # seconds without accepting when descriptors or memory ran out
 SO_TIMESTAMPNS = 35
 log = logging.getLogger("fairlead.error")
@@ -34,7 +38,8 @@ class Listener(Watcher):
     """Accepts from one listening socket.
 
     `make_codec(conn, alpn)` gives the codec of a new connection (alpn None without TLS). `tls` has `.engine()`, or is
-    None. `service` and `tls` may be replaced at any time: new connections get the new ones.
+    None. `service` and `tls` may be replaced at any time: new connections get the new ones. `gate` has `may()` (is it our
+    turn to accept?) and `took()`, or is None.
     """
 
     def __init__(self, poller, sock, service, make_codec, tls=None):
@@ -49,6 +54,8 @@ class Listener(Watcher):
         self.most = 0
         self.listening = False
         self.paused = False
+        self.gate: Any = None
+        self.aside = None
         self.is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
         if self.is_tcp:
             try:
@@ -66,20 +73,49 @@ class Listener(Watcher):
         """Accept no more; what waits in the queue stays there for whoever has the socket."""
         if self.listening:
             self.listening = False
-            if not self.paused:
+            if self.aside is not None:
+                self.aside.cancel()
+                self.aside = None
+            elif not self.paused:
                 self.poller.unwatch(self.sock.fileno())
             self.paused = False
 
+    def take(self):
+        """(descriptor, peer) of a connection that waits, or None."""
+        return _fast.accept(self.sock.fileno())
+
     def ready(self, events):
-        for _ in range(BURST):
+        if self.gate is None:
+            self.accept(BURST)
+        elif self.gate.may():
+            self.gate_took(self.accept(1))
+        else:
+            self.poller.unwatch(self.sock.fileno())
+            self.aside = self.poller.loop.call_later(STAND_BACK, self.step_in)
+
+    def accept(self, most):
+        """Take up to `most` connections; how many there were."""
+        for count in range(most):
             try:
-                got = _fast.accept(self.sock.fileno())
+                got = self.take()
             except OSError as error:
                 self.pause(error)
-                return
+                return count
             if got is None:
-                return
+                return count
             self.open(got[0], got[1])
+        return most
+
+    def step_in(self):
+        """We stood back long enough: what still waits is ours."""
+        self.aside = None
+        if self.listening:
+            self.poller.watch(self.sock.fileno(), self, IN)
+            self.gate_took(self.accept(1))
+
+    def gate_took(self, count):
+        if count:
+            self.gate.took()
 
     def open(self, fd, peer):
         """One accepted connection."""

@@ -76,8 +76,8 @@ class Admin:
             self.start_page(self.settings.page)
 
     def living(self) -> set[int]:
-        """Process ids of the workers there are."""
-        return {role.pid for role in self.master.roles}
+        """The slab regions of the workers there are."""
+        return {role.slot for role in self.master.roles}
 
     async def watch(self) -> None:
         """A sample every second."""

@@ -23,6 +23,7 @@ from fairlead.core.errors import AppError, FairleadError
 from fairlead.core.handler import Admission, Handler, Service
 from fairlead.core.message import Common
 from fairlead.core.record import Recorder
+from fairlead.net.inbox import Inbox
 from fairlead.net.listen import Listener
 from fairlead.net.poll import Poller
 from fairlead.run import config as c
@@ -109,8 +110,12 @@ class Built:
             self.tls[listener.name] = builder.tls(listener)
 
     def listener(self, name: str, sock: socket.socket) -> Listener:
-        """A Listener on a socket, not started."""
-        return Listener(self.builder.poller, sock, self.services[name], self.codec(name), self.tls[name])
+        """A Listener on a socket, not started; an Inbox on a link, over which somebody hands us connections."""
+        accepts = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        kind = Listener if accepts else Inbox
+        made = kind(self.builder.poller, sock, self.services[name], self.codec(name), self.tls[name])
+        made.gate = self.builder.gate if accepts else None
+        return made
 
     def renew(self, name: str, listener: Listener) -> None:
         """A Listener that goes on: new connections get this plan's service."""
@@ -149,6 +154,7 @@ class Builder:
         self.code: dict[str, int] = {}
         self.upstreams: dict[str, Upstream] = {}
         self.leaving: list[Listener] = []
+        self.gate: Any = None
         self.tasks: set[asyncio.Task[Any]] = set()
 
     # ---- building

@@ -4,7 +4,8 @@ them.
 Rules
 1. A message is a word and a dict, pickled, behind its length (4 bytes, big-endian). Both ends are our own code, run
    by one user over a private socket pair that is never bound to a name, so pickle crosses no border of trust.
-2. Descriptors travel by SCM_RIGHTS with the first byte of their message (unix(7)): at most `MOST` in one message.
+2. Descriptors travel by SCM_RIGHTS with the first byte of their message (unix(7)): at most `MOST` in one message. What
+   is more goes before it, in messages without a word.
 3. The channel's end is news too: a role whose master is gone sees the end of file and leaves.
 """
 
@@ -33,6 +34,7 @@ class Channel:
         self.ended: Callable[[], None] | None = None
         self.buffer = bytearray()
         self.fds: list[int] = []
+        self.more: list[int] = []
         self.waiting: list[tuple[bytes, list[int]]] = []
 
     @classmethod
@@ -43,9 +45,16 @@ class Channel:
 
     def say(self, word: str, fds: Sequence[int] = (), **values: Any) -> None:
         """Send a message. Nothing is raised when the other end is gone: that is heard as the end."""
+        while len(fds) > MOST:
+            self.queue("", fds[:MOST], {})
+            fds = fds[MOST:]
+        self.queue(word, fds, values)
+        self.flush()
+
+    def queue(self, word: str, fds: Sequence[int], values: dict[str, Any]) -> None:
+        """Put a message behind those that wait."""
         body = pickle.dumps((word, values, len(fds)), protocol=pickle.HIGHEST_PROTOCOL)
         self.waiting.append((HEADER.pack(len(body)) + body, list(fds)))
-        self.flush()
 
     def flush(self) -> None:
         """Send what is waiting, as far as the socket takes it."""
@@ -96,8 +105,9 @@ class Channel:
             return None
         word, values, count = pickle.loads(bytes(self.buffer[HEADER.size : HEADER.size + length]))
         del self.buffer[: HEADER.size + length]
-        fds, self.fds = self.fds[:count], self.fds[count:]
-        return word, values, fds
+        fds, self.fds = self.more + self.fds[:count], self.fds[count:]
+        self.more = [] if word else fds
+        return (word, values, fds) if word else self.next()
 
     def watch(
         self, loop: Any, heard: Callable[[str, dict[str, Any], list[int]], None], ended: Callable[[], None]

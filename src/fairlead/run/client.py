@@ -123,7 +123,7 @@ def describe(where: str, value: dict[str, Any]) -> list[str]:
         depth = f"   queue {queue['depth']}/{queue['limit']}" if queue["limit"] else ""
         lines.append(f"  {one['name']:<8} {one['bind']}{depth}")
     for one in value["workers"]:
-        lines.append(f"  worker {one['index']} pid {one['pid']}, {one['state']}, up {span(one['uptime'])}")
+        lines.append(f"  {titled(one)} pid {one['pid']}, {one['state']}, up {span(one['uptime'])}")
     latency, verdict = value.get("latency", {}), value.get("verdict", {})
     if latency.get("count"):
         shown = ", ".join(f"{name} {micros(latency[f'{name}_us'])}" for name in ("p50", "p90", "p99"))
@@ -131,6 +131,13 @@ def describe(where: str, value: dict[str, Any]) -> list[str]:
     if verdict.get("text"):
         lines.append(f"  {verdict['text']}" + (f" {verdict['advice']}" if verdict.get("advice") else ""))
     return lines
+
+
+def titled(one: dict[str, Any]) -> str:
+    """What a role is called, and which thread it is where workers are threads."""
+    index = one["index"]
+    name = f"{one.get('kind', 'worker')} {index if index >= 0 else -1 - index}"
+    return f"{name} thread {one['thread']}" if one.get("thread", one["pid"]) != one["pid"] else name
 
 
 def explain(value: dict[str, Any]) -> list[str]:

@@ -4,6 +4,8 @@ Rules
 1. A socket closes only when no listener of the served plan has its address; until then it stays open, whoever dies.
 2. `prepare` opens what a new plan needs beside what is there; `forget` takes that back when the plan is not served
    after all; `settle` closes what the served plan no longer has. Nothing is closed and opened again.
+3. Where a pattern passes connections on, the socket pairs between the one who accepts and the workers are held here
+   too, both ends: one per address and worker. What is on its way when either dies is still there for its successor.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from fairlead.net import inbox
 from fairlead.run import config as c
 from fairlead.run import sockets
 from fairlead.run.plan import Plan
@@ -26,7 +29,7 @@ class Held:
     address: Address
     socks: list[socket.socket]
     made: tuple[int, int] | None = None
-    count: int = field(default=0)
+    links: list[tuple[socket.socket, socket.socket]] = field(default_factory=list)
 
     @property
     def bound(self) -> Address:
@@ -37,7 +40,7 @@ class Held:
         return Address(name[0], name[1])
 
     def close(self) -> None:
-        for sock in self.socks:
+        for sock in (*self.socks, *(end for pair in self.links for end in pair)):
             sock.close()
         if self.address.is_unix:
             sockets.unlink(self.address.path, self.made)
@@ -79,10 +82,18 @@ class Holder:
         """The sockets of a new address."""
         count = plan.pattern.sockets(plan.workers)
         socks = sockets.open_all(address, count, plan.config.server.backlog, listener.socket)
-        return Held(address, socks, sockets.identity(socks[0]) if address.is_unix else None)
+        held = Held(address, socks, sockets.identity(socks[0]) if address.is_unix else None)
+        self.link(held, plan)
+        return held
+
+    def link(self, held: Held, plan: Plan) -> None:
+        """A pair for each worker, where the pattern passes connections on."""
+        while plan.pattern.links and len(held.links) < plan.workers:
+            held.links.append(inbox.pair())
 
     def grow(self, held: Held, listener: c.Listener, plan: Plan) -> None:
         """More sockets for more workers, and the options as they are now."""
+        self.link(held, plan)
         for sock in held.socks:
             sockets.configure(sock, listener.socket)
             sockets.listen(sock, plan.config.server.backlog, listener.socket)
@@ -104,13 +115,18 @@ class Holder:
             self.held.pop(address).close()
 
     def share(self, plan: Plan, index: int) -> tuple[list[tuple[str, str]], list[int]]:
-        """([(listener, address)], [descriptor]) that the worker at a place accepts on."""
+        """([(listener, address)], [descriptor]) of the role at a place: the sockets that it accepts on; then, of each
+        link, the near end for who passes connections on (place below nought), the far end for its worker.
+        """
         names: list[tuple[str, str]] = []
         fds: list[int] = []
         for listener in plan.listeners:
             for address in listener.bind:
                 socks = self.held[address].socks
                 shared = plan.pattern.share(socks, index, plan.workers)
+                for place, (near, far) in enumerate(self.held[address].links if plan.pattern.links else ()):
+                    if index < 0 or place % plan.workers == index:
+                        shared.append(near if index < 0 else far)
                 names += [(listener.name, str(address))] * len(shared)
                 fds += [sock.fileno() for sock in shared]
         return names, fds

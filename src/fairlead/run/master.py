@@ -33,7 +33,7 @@ from fairlead.run import config as c
 from fairlead.run import logs, sockets
 from fairlead.run import plan as plans
 from fairlead.run.holder import Holder
-from fairlead.run.role import GONE, SERVING, STARTING, Role
+from fairlead.run.role import GONE, SERVING, STARTING, Host, Role, ThreadRole
 
 log = logging.getLogger("fairlead")
 
@@ -61,6 +61,7 @@ class Master:
         self.roles: list[Role] = []
         self.fails: dict[int, int] = {}
         self.numbers = 0
+        self.host: Host | None = None  # unit = "thread": the process of the newest workers
         self.began = time()
         self.since = monotonic()
         self.reloads = 0
@@ -115,7 +116,7 @@ class Master:
 
     def make_slab(self) -> None:
         """The shared memory that workers count in."""
-        self.slab = Slab.create(2 * self.plan.workers + SPARE, keep=self.config.journey.keep)
+        self.slab = Slab.create(2 * len(self.plan.places) + SPARE, keep=self.config.journey.keep)
 
     def try_tls(self) -> None:
         """Decide on the TLS engine before the workers start: the environment tells them what the trial showed."""
@@ -167,23 +168,26 @@ class Master:
 
     async def first_start(self) -> None:
         """Start all workers; the first error of one ends the server."""
-        roles = [self.start_worker(index) for index in range(self.plan.workers)]
+        roles = [self.start_worker(index) for index in self.plan.places]
         results = await asyncio.gather(*(role.became for role in roles))
         for role, ready in zip(roles, results):
             if not ready and not self.stopping:
                 self.exit_code = 1
                 raise start_error(role)
+        self.tell_places()
 
     def start_worker(self, index: int, plan: plans.Plan | None = None) -> Role:
-        """Execute one worker at a place, on the sockets of that place."""
+        """Start what belongs at a place, a worker or what stands before the workers, on the sockets of that place."""
         plan = plan or self.plan
         self.numbers += 1
-        role = Role(index, self.free_slot(), self.numbers)
+        role = self.new_role(index, plan)
         role.on_word = self.heard
         names, fds = self.holder.share(plan, index)
         values = {
             "config": plan.config,
             "index": index,
+            "title": role.title,
+            "places": self.places(),
             "slot": role.slot,
             "number": role.number,
             "workers": plan.workers,
@@ -197,6 +201,25 @@ class Master:
         if role.state == GONE:
             self.roles.remove(role)
         return role
+
+    def new_role(self, index: int, plan: plans.Plan) -> Role:
+        """A process for a place, or a thread of the process that the workers share."""
+        title = plan.pattern.title if index < 0 else "worker"
+        if plan.config.server.unit != "thread":
+            return Role(index, self.free_slot(), self.numbers, title)
+        if self.host is None or not self.host.alive:
+            self.host = Host(**self.identity())
+        return ThreadRole(index, self.free_slot(), self.numbers, title, self.host, self.reap)
+
+    def places(self) -> dict[int, int]:
+        """{place: region of the slab} of the workers that serve; the newest at each place."""
+        return {role.index: role.slot for role in self.roles if role.state == SERVING and role.index >= 0}
+
+    def tell_places(self) -> None:
+        """Who stands before the workers learns which of them serve."""
+        for role in self.roles:
+            if role.index < 0:
+                role.say("places", places=self.places())
 
     def identity(self) -> dict[str, Any]:
         """Popen arguments that drop a worker's privileges to [server] user."""
@@ -226,15 +249,18 @@ class Master:
     def heard(self, role: Role, word: str, values: dict[str, Any]) -> None:
         """A worker says something that nobody asked for."""
         if word == "log":
-            log.log(values.get("level", logging.INFO), "worker %d: %s", role.index, values["message"])
+            log.log(values.get("level", logging.INFO), "%s: %s", role.title, values["message"])
         elif word == "worn":
-            log.info("worker %d is replaced: %s", role.index, values["why"])
+            log.info("%s is replaced: %s", role.title, values["why"])
             self.spawn(self.replace(role))
 
     def reap(self) -> None:
         """SIGCHLD: find out who ended, and put somebody in its place."""
-        for role in [role for role in self.roles if role.reap()]:
-            self.roles.remove(role)
+        gone = [role for role in self.roles if role.reap()]
+        self.roles = [role for role in self.roles if role not in gone]
+        if gone:
+            self.tell_places()
+        for role in gone:
             if self.stopping:
                 self.lend(role.index)
                 if not self.roles:
@@ -242,11 +268,11 @@ class Master:
             elif role.became.result() and self.holder_needs(role.index):
                 self.lost(role)
             elif not role.became.result():
-                log.debug("worker %d did not start: %s", role.index, role.error or role.ending())
+                log.debug("%s did not start: %s", role.title, role.error or role.ending())
 
     def holder_needs(self, index: int) -> bool:
         """Is this place without a worker?"""
-        return index < self.plan.workers and not self.at(index)
+        return index in self.plan.places and not self.at(index)
 
     def lost(self, role: Role) -> None:
         """A serving worker is gone: lend its sockets to a sibling and start another."""
@@ -254,16 +280,16 @@ class Master:
         self.fails[role.index] = 0 if lasted > LASTED else self.fails.get(role.index, 0) + 1
         pause = BACKOFF[min(self.fails[role.index], len(BACKOFF) - 1)]
         log.error(
-            "worker %d (pid %d) is gone: %s; a new one starts%s",
-            role.index,
+            "%s (pid %d) is gone: %s; a new one starts%s",
+            role.title,
             role.pid,
             role.ending(),
             f" in {pause:g} s" if pause else "",
         )
         if self.fails[role.index] >= 3:
             log.error(
-                "worker %d has died %d times within %g s of its start: see what the application does",
-                role.index,
+                "%s has died %d times within %g s of its start: see what the application does",
+                role.title,
                 self.fails[role.index],
                 LASTED,
             )
@@ -272,7 +298,7 @@ class Master:
 
     def lend(self, index: int) -> None:
         """Have a sibling accept on the sockets of a place that has no worker."""
-        sibling = next((role for role in self.roles if role.state == SERVING and role.index != index), None)
+        sibling = self.plan.pattern.heir([role for role in self.roles if role.state == SERVING], index)
         if sibling is not None:
             names, fds = self.holder.share(self.plan, index)
             sibling.say("lend", fds, place=index, listeners=names)
@@ -286,10 +312,11 @@ class Master:
             role = self.start_worker(index)
             if await role.became:
                 self.take_back(index)
+                self.tell_places()
                 return
             fails = self.fails[index] = self.fails.get(index, 0) + 1
             pause = BACKOFF[min(fails, len(BACKOFF) - 1)]
-            log.error("worker %d does not start: %s; trying again in %g s", index, role.error or role.ending(), pause)
+            log.error("%s does not start: %s; trying again in %g s", role.title, role.error or role.ending(), pause)
 
     def take_back(self, index: int) -> None:
         """A place has its own worker again: siblings stop accepting for it."""
@@ -302,12 +329,18 @@ class Master:
         async with self.busy:
             if self.stopping or role.state != SERVING:
                 return
+            if isinstance(role, ThreadRole):  # a thread gives nothing back: its process goes, with all of them
+                error = await self.renew(self.plan)
+                if error:
+                    log.error("%s keeps its old process: %s", role.title, error)
+                return
             new = self.start_worker(role.index)
             if await new.became:
                 role.drain(self.config.server.grace, SETTLE)
                 self.watch_end(role)
+                self.tell_places()
             else:
-                log.error("worker %d keeps its old process: %s", role.index, new.error or new.ending())
+                log.error("%s keeps its old process: %s", role.title, new.error or new.ending())
 
     def watch_end(self, role: Role) -> None:
         """Kill a draining worker that outstays its grace."""
@@ -316,7 +349,7 @@ class Master:
     def outstayed(self, role: Role) -> None:
         """The cap of a drain."""
         if role.state != GONE:
-            log.warning("worker %d (pid %d) did not end in time and is killed", role.index, role.pid)
+            log.warning("%s (pid %d) did not end in time and is killed", role.title, role.pid)
             role.kill()
 
     # ---- reload
@@ -391,7 +424,7 @@ class Master:
         except EOFError:
             return ""
         except TimeoutError:
-            return f"worker {role.index} does not answer; it may be stuck in the application"
+            return f"{role.title} does not answer; it may be stuck in the application"
         return str(answer.get("error", ""))
 
     async def renew(self, plan: plans.Plan) -> str:
@@ -400,20 +433,35 @@ class Master:
         """
         old = [role for role in self.roles if role.state in (STARTING, SERVING)]
         new: list[Role] = []
-        for index in range(plan.workers):
+        self.host = None  # new threads, new process: what the old one imported goes with it
+        for index in plan.places:
             new.append(self.start_worker(index, plan))
-            if index == 0 and not await new[0].became:
+            if index == plan.places[0] and not await new[0].became:
                 return one_line(start_error(new[0]))
         if not all(await asyncio.gather(*(role.became for role in new))):
             bad = next(role for role in new if not role.became.result())
             for role in new:
                 role.kill()
             return one_line(start_error(bad))
-        for role in old:
-            role.drain(self.config.server.grace, SETTLE)
-            self.watch_end(role)
+        self.tell_places()
+        self.dismiss(old, self.config.server.grace, SETTLE)
         self.fails.clear()
         return ""
+
+    def dismiss(self, roles: list[Role], grace: float, settle: float) -> None:
+        """Drain roles: who stands before the workers first, for it still needs them."""
+        fronts = [role for role in roles if role.index < 0 and role.state != GONE]
+        for role in fronts or roles:
+            role.drain(grace, settle)
+            self.watch_end(role)
+        if fronts:
+            self.spawn(self.dismiss_after(fronts, [role for role in roles if role.index >= 0], grace, settle))
+
+    async def dismiss_after(self, fronts: list[Role], rest: list[Role], grace: float, settle: float) -> None:
+        """The second half of `dismiss`: in what is left of the grace."""
+        began = monotonic()
+        await asyncio.wait([role.gone for role in fronts], timeout=grace)
+        self.dismiss(rest, max(0.5, grace - (monotonic() - began)), settle)
 
     async def keep_fresh(self) -> None:
         """[server] reload: new workers when a source file changes (development)."""
@@ -458,7 +506,7 @@ class Master:
         for role in self.roles:
             if role.state == STARTING:
                 role.kill(signal.SIGTERM)
-            role.drain(grace, 0.0 if why == "SIGINT" else SETTLE)
+        self.dismiss(self.roles, grace, 0.0 if why == "SIGINT" else SETTLE)
         self.loop.call_later(grace + SETTLE + CUT, self.too_long)
         self.reap()
         if not self.roles:
@@ -467,7 +515,7 @@ class Master:
     def too_long(self) -> None:
         """The grace is over."""
         for role in self.roles:
-            log.warning("worker %d did not end in time and is killed", role.index)
+            log.warning("%s did not end in time and is killed", role.title)
             role.kill()
 
     def finish(self) -> None:
@@ -523,13 +571,16 @@ class Master:
             "pid": os.getpid(),
             "config": self.config.source,
             "pattern": self.plan.pattern.name,
+            "unit": self.config.server.unit,
             "state": "draining" if self.stopping else "ready" if self.ready else "starting",
             "uptime": monotonic() - self.since,
             "reloads": self.reloads,
             "workers": [
                 {
                     "index": r.index,
+                    "kind": "worker" if r.index >= 0 else self.plan.pattern.title,
                     "pid": r.pid,
+                    "thread": r.thread,
                     "state": r.state,
                     "slot": r.slot,
                     "starts": r.number,
@@ -552,7 +603,7 @@ def terminal() -> bool:
 
 def start_error(role: Role) -> FairleadError:
     """Why a worker could not start. The application's own traceback is its `detail`."""
-    error = FairleadError(role.error or f"worker {role.index} ended while it started: {role.ending()}")
+    error = FairleadError(role.error or f"{role.title} ended while it started: {role.ending()}")
     error.detail = role.detail  # type: ignore[attr-defined]
     return error
 

@@ -238,7 +238,7 @@ class Observation:
         living = self.living() if self.living is not None else None
         found = []
         for one in new.workers:
-            if living is not None and one["pid"] not in living:
+            if living is not None and one["slot"] not in living:
                 continue
             was = old.get(one["slot"], {"requests": 0})
             found.append({**one, "rate": round(max(0, one["requests"] - was["requests"]) / seconds, 2)})

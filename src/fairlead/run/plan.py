@@ -49,6 +49,12 @@ class Plan:
     workers: int
 
     @property
+    def places(self) -> tuple[int, ...]:
+        """Where something runs: the workers 0, 1, …, and -1, -2, … for what stands before them."""
+        fronts = self.pattern.fronts(self.config.server)
+        return (*range(self.workers), *range(-1, -1 - fronts, -1))
+
+    @property
     def listeners(self) -> tuple[c.Listener, ...]:
         """The listeners, in file order."""
         return self.config.listeners
@@ -108,10 +114,8 @@ def server_refusals(server: c.Server, problem: Say) -> Iterator[Problem]:
         yield problem(
             "server.pattern",
             f'"{server.chosen_pattern}" ({what}) is not in this version',
-            'write "single" or "reuseport"',
+            'write "reuseport" or "handoff"',
         )
-    if server.unit == "thread":
-        yield problem("server.unit", '"thread" is not in this version', 'write "process"')
     if server.limits.memory is not None:
         yield problem(
             "server.limits.memory",

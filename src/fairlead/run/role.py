@@ -5,7 +5,8 @@ the loop.
         '------------------- exit at any time ------------------'
 
 The state only moves to the right. `Role` knows nothing of other roles; who is replaced by whom is the master's
-business.
+business. With `unit = "thread"` a role is a thread of a process that it shares with others (run/threads.py has the other
+side): the same words over a channel of its own, but a signal reaches all of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -26,12 +28,14 @@ STARTING, SERVING, DRAINING, GONE = "starting", "serving", "draining", "gone"
 
 
 class Role:
-    """A worker process, as the master sees it. `index` is its place, `slot` its region of the slab, `number` counts
-    starts.
+    """A worker process, as the master sees it. `index` is its place (below nought: what stands before the workers),
+    `slot` its region of the slab, `number` counts starts, `title` is what it is called.
     """
 
-    def __init__(self, index: int, slot: int, number: int) -> None:
+    def __init__(self, index: int, slot: int, number: int, title: str = "worker") -> None:
         self.index = index
+        self.title = f"{title} {index if index >= 0 else -1 - index}"
+        self.thread = 0
         self.slot = slot
         self.number = number
         self.state = STARTING
@@ -80,12 +84,13 @@ class Role:
         self.say(word, fds, **values)
         if self.state == GONE or self.channel is None or self.channel.loop is None:
             self.asked.pop(word, None)
-            raise EOFError(f"worker {self.index} is gone")
+            raise EOFError(f"{self.title} is gone")
         return await asyncio.wait_for(future, timeout)
 
     def heard(self, word: str, values: dict[str, Any], fds: list[int]) -> None:
         """A message from the role."""
         if word == "ready":
+            self.thread = values.get("thread", 0)
             if self.state == STARTING:
                 self.state = SERVING
             self.settle(True)
@@ -108,12 +113,12 @@ class Role:
         """The channel's other end is closed: the process has ended or will."""
         for future in self.asked.values():
             if not future.done():
-                future.set_exception(EOFError(f"worker {self.index} is gone"))
+                future.set_exception(EOFError(f"{self.title} is gone"))
         self.asked.clear()
 
     def reap(self) -> bool:
         """True, once, when the process has ended."""
-        if self.state == GONE or self.process is None or self.process.poll() is None:
+        if self.state == GONE or self.process is None or self.ended() is None:
             return False
         self.state = GONE
         if self.channel is not None:
@@ -123,8 +128,12 @@ class Role:
         self.cut()
         self.settle(False)
         if not self.gone.done():
-            self.gone.set_result(self.process.returncode)
+            self.gone.set_result(self.ended())
         return True
+
+    def ended(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self.process.poll() if self.process is not None else None
 
     def drain(self, grace: float, settle: float) -> None:
         """Ask for a drain: stop accepting, finish, leave. Idle connections are kept `settle` seconds for a last
@@ -136,16 +145,75 @@ class Role:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and self.ended() is None:
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, number)
 
     def ending(self) -> str:
         """How the process ended, in words."""
-        code = self.process.returncode if self.process else None
+        code = self.ended()
         if code is None:
             return "still running"
         if code < 0:
             with suppress(ValueError):
                 return f"killed by {signal.Signals(-code).name}"
         return f"exit code {code}"
+
+
+class Host:
+    """A process whose threads are roles. It ends when its last thread has."""
+
+    def __init__(self, **popen: Any) -> None:
+        self.channel, theirs = Channel.pair()
+        try:
+            command = [sys.executable, "-m", "fairlead.run.threads", str(theirs.fileno())]
+            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, **popen)
+        finally:
+            theirs.close()
+
+    def begin(self, theirs: socket.socket) -> None:
+        """Start a thread at the other end of this channel."""
+        self.channel.say("begin", [theirs.fileno()])
+
+    @property
+    def alive(self) -> bool:
+        """Can it take another thread?"""
+        return self.process.poll() is None
+
+
+class ThreadRole(Role):
+    """A role that is a thread of `host`. `on_gone` is called when the thread has ended."""
+
+    def __init__(self, index: int, slot: int, number: int, title: str, host: Host, on_gone: Callable[[], None]) -> None:
+        super().__init__(index, slot, number, title)
+        self.host = host
+        self.on_gone = on_gone
+        self.code: int | None = None
+
+    def start(self, values: dict[str, Any], fds: Sequence[int], **popen: Any) -> None:
+        """Have the process begin a thread, and tell it what to serve."""
+        self.process = self.host.process
+        self.channel, theirs = Channel.pair()
+        self.host.begin(theirs)
+        theirs.close()
+        self.channel.watch(asyncio.get_running_loop(), self.heard, self.cut)
+        self.channel.say("start", fds, **values)
+
+    def heard(self, word: str, values: dict[str, Any], fds: list[int]) -> None:
+        """A message from the thread."""
+        if word == "ended":
+            self.code = values["code"]
+        else:
+            super().heard(word, values, fds)
+
+    def cut(self) -> None:
+        """The thread has ended, with its process or without."""
+        super().cut()
+        if self.state != GONE:
+            if self.code is None and self.host.alive:
+                self.code = 1
+            asyncio.get_running_loop().call_soon(self.on_gone)
+
+    def ended(self) -> int | None:
+        """The thread's exit code, or its process's."""
+        return self.code if self.code is not None else super().ended()

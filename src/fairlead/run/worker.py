@@ -23,13 +23,14 @@ import random
 import signal
 import socket
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from typing import Any
 
 from fairlead.core.errors import ConfigError, FairleadError
 from fairlead.core.slab import Slab
-from fairlead.run import logs
+from fairlead.run import logs, patterns
 from fairlead.run import plan as plans
 from fairlead.run.build import Builder, Built
 from fairlead.run.channel import Channel
@@ -63,9 +64,11 @@ class Worker:
         """Start, serve until told to drain; the exit code."""
         self.loop = asyncio.get_running_loop()
         self.leave: asyncio.Future[tuple[float, float]] = self.loop.create_future()
-        self.loop.add_signal_handler(signal.SIGTERM, self.told_to_leave)
+        if not self.values["in_thread"]:
+            self.loop.add_signal_handler(signal.SIGTERM, self.told_to_leave)
         self.channel.watch(self.loop, self.heard, self.orphaned)
         self.builder = Builder(self.loop, self.slab.region(self.values["slot"]), self.state, self.values)
+        self.builder.gate = patterns.find(self.config.server.chosen_pattern).gate(self.slab, self.values["slot"])
         try:
             self.built = await self.builder.build(plans.make(self.config), self.values)
             self.builder.serve(self.built, None)
@@ -77,7 +80,7 @@ class Worker:
         gc.freeze()
         logs.reclaim()
         sys.unraisablehook = logs.unraisable
-        self.channel.say("ready")
+        self.channel.say("ready", thread=threading.get_native_id())
         self.loop.call_later(1.0, self.grow_old, self.loop.time(), random.uniform(0.9, 1.1))
         grace, settle = await self.leave
         await self.drain(grace, settle)
@@ -207,6 +210,7 @@ class Worker:
     async def drain(self, grace: float, settle: float) -> None:
         """See rule 4."""
         self.draining = True
+        self.builder.region.set("draining", 1)
         listeners = [
             *self.listeners.values(),
             *(one for many in self.lent.values() for one in many),
@@ -229,7 +233,7 @@ class Worker:
 
 def accept_all(listener: Any) -> None:
     """Take everything that waits in the accept queue: nobody else will when the last holder closes the socket."""
-    before = -1
+    before, listener.gate = -1, None
     while listener.accepted != before and not listener.paused:
         before = listener.accepted
         listener.ready(1)
@@ -294,28 +298,77 @@ def new_loop(wanted: str) -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
+class Life:
+    """One role from its first word to its last: in a process of its own, or in a thread of one that it shares."""
+
+    def __init__(self, channel: Channel, in_thread: bool = False) -> None:
+        self.channel = channel
+        self.in_thread = in_thread
+        self.role: Any = None
+
+    def run(self) -> int:
+        """Read what to serve, serve it; the exit code."""
+        try:
+            _, values, fds = self.channel.read()
+        except EOFError:
+            return 1
+        config = values["config"]
+        with SETTING_UP:
+            if not (self.in_thread and logs.log.handlers):
+                logs.setup(config.log)
+        if config.server.affinity:
+            pin(values["index"])
+        name_thread(values["title"])
+        try:
+            loop = new_loop(config.server.loop)
+        except FairleadError as error:
+            self.channel.say("failed", error=one_line(error))
+            return 1
+        values["in_thread"] = self.in_thread
+        if values["index"] < 0:
+            self.role = patterns.find(config.server.chosen_pattern).front(self.channel, values, fds)
+        else:
+            self.role = Worker(self.channel, values, fds)
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            return runner.run(self.main())
+
+    async def main(self) -> int:
+        """The role's own main; what it ends with goes to the master when there is no process to tell it."""
+        code: int = await self.role.main()
+        self.channel.say("ended", code=code)
+        return code
+
+    def leave(self) -> None:
+        """From another thread: SIGTERM came."""
+        loop = getattr(self.role, "loop", None)
+        if loop is not None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self.role.told_to_leave)
+
+
+SETTING_UP = threading.Lock()
+
+
+def name_thread(title: str) -> None:
+    """Linux: what `ps -L`, `top -H` and /proc/PID/task/*/comm call this thread (prctl(2), 15 bytes)."""
+    if sys.platform == "linux":
+        with suppress(Exception):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(15, f"fl {title}".encode()[:15], 0, 0, 0)
+
+
+def settle_signals() -> None:
+    """What the terminal says to the group is the master's to answer; and nobody outlives the master."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    die_with_master()
+
+
 def main() -> int:
     """The process's entry."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    die_with_master()
-    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
-    try:
-        _, values, fds = channel.read()
-    except EOFError:
-        return 1
-    config = values["config"]
-    logs.setup(config.log)
-    if config.server.affinity:
-        pin(values["index"])
-    try:
-        loop = new_loop(config.server.loop)
-    except FairleadError as error:
-        channel.say("failed", error=one_line(error))
-        return 1
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        return runner.run(Worker(channel, values, fds).main())
+    settle_signals()
+    return Life(Channel(socket.socket(fileno=int(sys.argv[1])))).run()
 
 
 if __name__ == "__main__":

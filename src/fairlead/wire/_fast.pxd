@@ -6,6 +6,7 @@ cpdef Py_ssize_t send(int fd, bytes data, Py_ssize_t start) except -2
 cpdef Py_ssize_t send_many(int fd, list chunks, Py_ssize_t start) except -2
 cpdef object accept(int fd)
 cpdef object local_address(int fd)
+cpdef object peer_address(int fd)
 cpdef int close(int fd) noexcept
 cpdef int shutdown_write(int fd) noexcept
 cpdef int unread(int fd) noexcept

@@ -129,6 +129,7 @@ cdef extern from *:
     int fl_accept(int, sockaddr*, socklen_t*) nogil
     int fl_name(const sockaddr*, char*, int*) nogil
     int getsockname(int, sockaddr*, socklen_t*) nogil
+    int getpeername(int, sockaddr*, socklen_t*) nogil
     enum: EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL, FL_SIOCOUTQ, FL_SIOCINQ
 
 
@@ -262,6 +263,15 @@ cpdef object local_address(int fd):
     cdef sockaddr_storage a
     cdef socklen_t size = sizeof(a)
     if getsockname(fd, <sockaddr*>&a, &size) != 0:
+        return ""
+    return address(<sockaddr*>&a)
+
+
+cpdef object peer_address(int fd):
+    """The peer's (host, port) of a connected descriptor, or "" for AF_UNIX and where it is gone already."""
+    cdef sockaddr_storage a
+    cdef socklen_t size = sizeof(a)
+    if getpeername(fd, <sockaddr*>&a, &size) != 0:
         return ""
     return address(<sockaddr*>&a)
 

@@ -129,6 +129,19 @@ def local_address(fd):
         sock.detach()
 
 
+def peer_address(fd):
+    try:
+        sock = borrow(fd, family_of(fd))
+    except OSError:
+        return ""
+    try:
+        return address(sock.getpeername())
+    except OSError:
+        return ""
+    finally:
+        sock.detach()
+
+
 def close(fd):
     try:
         os.close(fd)
