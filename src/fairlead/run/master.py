@@ -299,7 +299,7 @@ class Master:
     def lend(self, index: int) -> None:
         """Have a sibling accept on the sockets of a place that has no worker."""
         sibling = self.plan.pattern.heir([role for role in self.roles if role.state == SERVING], index)
-        if sibling is not None:
+        if sibling is not None and self.holder.held:
             names, fds = self.holder.share(self.plan, index)
             sibling.say("lend", fds, place=index, listeners=names)
 
