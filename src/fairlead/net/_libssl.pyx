@@ -13,7 +13,7 @@ Rules of this file
   later in `_SSLSocket`). `tls.py` allows that only for known layouts, and `adopt` checks that the SSL points back.
 - One BIO both ways. It reads from the bytes of the running call and writes into the bytes object being made, or into a
   buffer of the thread that is emptied before the call returns. Nothing stays between calls: an idle connection has no buffer.
-- OpenSSL's error queue belongs to the thread: cleared before every call, read only after a failure.
+- OpenSSL's error queue belongs to the thread: made empty before every call, read only after a failure.
 - No Python object is touched inside a BIO callback; the ticket callback is plain C.
 """
 
@@ -116,6 +116,7 @@ cdef void (*BIO_set_flags)(P, int) noexcept
 cdef void (*BIO_clear_flags)(P, int) noexcept
 cdef void (*ERR_clear_error)() noexcept
 cdef unsigned long (*ERR_get_error)() noexcept
+cdef unsigned long (*ERR_peek_error)() noexcept
 cdef const char* (*ERR_reason_error_string)(unsigned long) noexcept
 cdef const char* (*X509_verify_cert_error_string)(long) noexcept
 cdef int (*RAND_bytes)(unsigned char*, int) noexcept
@@ -206,6 +207,7 @@ cdef int bind_context() except -1:
 cdef int bind_crypto() except -1:
     global BIO_meth_new, BIO_meth_set_write, BIO_meth_set_read, BIO_meth_set_ctrl, BIO_get_new_index, BIO_new, BIO_set_data
     global BIO_get_data, BIO_set_init, BIO_set_flags, BIO_clear_flags, ERR_clear_error, ERR_get_error, ERR_reason_error_string
+    global ERR_peek_error
     global X509_verify_cert_error_string, RAND_bytes, EVP_aes_256_cbc, EVP_EncryptInit_ex, EVP_DecryptInit_ex
     global EVP_MAC_CTX_set_params
     BIO_meth_new = <P (*)(int, const char*) noexcept>symbol("BIO_meth_new")
@@ -221,6 +223,7 @@ cdef int bind_crypto() except -1:
     BIO_clear_flags = <void (*)(P, int) noexcept>symbol("BIO_clear_flags")
     ERR_clear_error = <void (*)() noexcept>symbol("ERR_clear_error")
     ERR_get_error = <unsigned long (*)() noexcept>symbol("ERR_get_error")
+    ERR_peek_error = <unsigned long (*)() noexcept>symbol("ERR_peek_error")
     ERR_reason_error_string = <const char* (*)(unsigned long) noexcept>symbol("ERR_reason_error_string")
     X509_verify_cert_error_string = <const char* (*)(long) noexcept>symbol("X509_verify_cert_error_string")
     RAND_bytes = <int (*)(unsigned char*, int) noexcept>symbol("RAND_bytes")
@@ -277,6 +280,12 @@ cdef long bio_ctrl(P bio, int command, long number, P pointer) noexcept:
     return 1 if command == 11 else 0         # 11: FLUSH
 
 
+cdef inline void clean() noexcept:
+    """An empty error queue. Looking costs a fifth of clearing its sixteen entries."""
+    if ERR_peek_error():
+        ERR_clear_error()
+
+
 # ---- one connection ------------------------------------------------------------------------------------------------
 
 class Broken(Exception):
@@ -321,7 +330,7 @@ cdef class Channel:
 
     cdef int handshake(self) except -1:
         cdef int code
-        ERR_clear_error()
+        clean()
         code = SSL_do_handshake(self.ssl)
         if code == 1:
             self.done = True
@@ -382,7 +391,7 @@ cdef class Channel:
                 room = 64
             plain = new_bytes(NULL, room)
             while True:
-                ERR_clear_error()
+                clean()
                 got = SSL_read(self.ssl, PyBytes_AS_STRING(<object>plain) + used, <int>min(room - used, 1 << 30))
                 if got <= 0:
                     break
@@ -427,7 +436,7 @@ cdef class Channel:
         self.wire.used = 0
         try:
             while left > 0:
-                ERR_clear_error()
+                clean()
                 got = SSL_write(self.ssl, rest, <int>min(left, 1 << 30))
                 if got <= 0:
                     break
@@ -464,7 +473,7 @@ cdef class Channel:
         if self.broken or self.said_bye or not self.done:
             return
         self.said_bye = True
-        ERR_clear_error()
+        clean()
         SSL_shutdown(self.ssl)
         ERR_clear_error()
         self.spill()
