@@ -14,6 +14,7 @@ from fairlead.run.channel import Channel
 from fairlead.run.fresh import Files
 from fairlead.run.holder import Holder
 from fairlead.run.load import loads
+from fairlead.run.tickets import Tickets
 from fairlead.run.units import Address
 
 OPTIONS = c.Socket()
@@ -224,3 +225,51 @@ def test_a_changed_a_new_and_a_removed_file_are_seen_once(tmp_path):
     (tmp_path / "b.py").unlink()
     (tmp_path / "notes.txt").write_text("")
     assert files.changed().endswith("b.py") and files.changed() == ""
+
+
+# ---- the keys of session tickets
+
+
+class FakeLoop:
+    """call_later by hand."""
+
+    def __init__(self):
+        self.calls = []
+
+    def call_later(self, delay, callback, *args):
+        handle = asyncio.Handle(callback, args, self)
+        self.calls.append((delay, handle))
+        return handle
+
+    def get_debug(self):
+        return False
+
+    def pass_time(self):
+        due, self.calls = [one for one in self.calls if not one[1].cancelled()], []
+        for _, handle in due:
+            handle._run()
+        return [delay for delay, _ in due]
+
+
+def test_a_ticket_key_seals_for_one_period_and_opens_for_two():
+    told, loop = [], FakeLoop()
+    tickets = Tickets(told.append)
+    first = tickets.keys[0]
+    tickets.turn(loop, 60.0)
+    assert loop.pass_time() == [60.0]
+    second = tickets.keys[0]
+    assert told == [[second, first]] and second != first and len(second) == 80
+    assert loop.pass_time() == [60.0]
+    assert told[1] == [tickets.keys[0], second] and first not in told[1]
+
+
+def test_a_reload_with_the_same_period_leaves_the_clock_running_and_zero_stops_it():
+    told, loop = [], FakeLoop()
+    tickets = Tickets(told.append)
+    tickets.turn(loop, 60.0)
+    tickets.turn(loop, 60.0)
+    assert len(loop.calls) == 1
+    tickets.turn(loop, 5.0)
+    assert loop.pass_time() == [5.0]
+    tickets.turn(loop, 0.0)
+    assert loop.pass_time() == [] and len(told) == 1

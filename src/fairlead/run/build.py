@@ -123,6 +123,12 @@ class Built:
         listener.tls = self.tls[name]
         listener.make_codec = self.codec(name)
 
+    def new_tickets(self, keys: list[bytes]) -> None:
+        """Other keys for session tickets, newest first, for handshakes to come."""
+        for listener in self.plan.listeners:
+            if listener.tls is not None and listener.tls.tickets:
+                self.tls[listener.name].set_ticket_keys(keys)
+
     def codec(self, name: str) -> Callable[[Any, Any], Any]:
         """What makes the codec of a new connection."""
         limits = self.services[name].limits

@@ -51,6 +51,7 @@ class Server:
     limits: ServerLimits = table(ServerLimits, "Limits of all workers together.")
     max_requests: int = setting(0, "Replace a worker after this many requests; 0 is never.", u.COUNT)
     max_age: float = setting("0s", "Replace a worker after this time; 0s is never.", u.DURATION)
+    ticket_rotation: float = setting("12h", "How often the key that seals TLS session tickets is replaced, for all workers at once; the key before it still opens them. 0s is never.", u.DURATION)
     affinity: bool = setting(False, "Pin each worker to a core.", u.FLAG)
     user: str = setting("", "Drop to this user (or user:group) once the sockets are bound.")
     loop: str = setting("auto", "The event loop; `auto` is uvloop where it is installed.", u.choice("auto", "uvloop", "asyncio"))

@@ -20,9 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import signal
-import sys
 from collections.abc import Callable
 from time import monotonic, time
 from typing import Any
@@ -30,10 +28,11 @@ from typing import Any
 from fairlead.core.errors import ConfigError, FairleadError
 from fairlead.core.slab import Slab
 from fairlead.run import config as c
-from fairlead.run import logs, sockets
+from fairlead.run import logs, sockets, standing
 from fairlead.run import plan as plans
 from fairlead.run.holder import Holder
 from fairlead.run.role import GONE, SERVING, STARTING, Host, Role, ThreadRole
+from fairlead.run.tickets import Tickets
 
 log = logging.getLogger("fairlead")
 
@@ -68,7 +67,7 @@ class Master:
         self.stopping = self.stopped_at_once = False
         self.ready = False
         self.exit_code = 0
-        self.ticket_keys = [secrets.token_bytes(80)]
+        self.tickets = Tickets(self.tell_tickets)
         self.linger = 0.0
         self.has_terminal = terminal()
         self.admin: Any = None
@@ -106,6 +105,7 @@ class Master:
             await self.first_start()
             if not self.stopping:
                 self.ready = True
+                self.tickets.turn(self.loop, self.config.server.ticket_rotation)
                 if self.announce is not None:
                     self.announce(self)
                 self.spawn(self.keep_fresh())
@@ -147,6 +147,7 @@ class Master:
     async def close(self) -> None:
         """The end of everything: nobody is left behind."""
         self.stopping = True
+        self.tickets.stop()
         for task in list(self.tasks):
             task.cancel()
         for role in self.roles:
@@ -192,7 +193,7 @@ class Master:
             "number": role.number,
             "workers": plan.workers,
             "listeners": names,
-            "ticket_keys": self.ticket_keys,
+            "ticket_keys": self.tickets.keys,
             "began": self.began,
             "version": self.reloads,
         }
@@ -352,6 +353,11 @@ class Master:
             log.warning("%s (pid %d) did not end in time and is killed", role.title, role.pid)
             role.kill()
 
+    def tell_tickets(self, keys: list[bytes]) -> None:
+        """Everybody seals session tickets with the newest of these keys."""
+        for role in self.roles:
+            role.say("tickets", keys=keys)
+
     # ---- reload
 
     async def reload_and_log(self, force: bool) -> None:
@@ -392,6 +398,7 @@ class Master:
         later = [name for name, old, new in plans.fixed(self.plan, plan) if old != new]
         self.plan = plan
         self.reloads += 1
+        self.tickets.turn(self.loop, plan.config.server.ticket_rotation)
         logs.setup(plan.config.log)
         reason = f" ({', '.join(why)})" if why else ""
         if what == plans.WORKERS:
@@ -560,36 +567,7 @@ class Master:
 
     def status(self) -> dict[str, Any]:
         """What the process is: version, uptime, workers, listeners with their accept queues."""
-        from fairlead.run import version
-
-        return {
-            "version": version.__version__,
-            "compiled": version.compiled(),
-            "loop": version.loop_name(self.config.server.loop),
-            "tls": version.tls_engine(True) if any(one.tls for one in self.plan.listeners) else "",
-            "python": sys.version.split()[0],
-            "pid": os.getpid(),
-            "config": self.config.source,
-            "pattern": self.plan.pattern.name,
-            "unit": self.config.server.unit,
-            "state": "draining" if self.stopping else "ready" if self.ready else "starting",
-            "uptime": monotonic() - self.since,
-            "reloads": self.reloads,
-            "workers": [
-                {
-                    "index": r.index,
-                    "kind": "worker" if r.index >= 0 else self.plan.pattern.title,
-                    "pid": r.pid,
-                    "thread": r.thread,
-                    "state": r.state,
-                    "slot": r.slot,
-                    "starts": r.number,
-                    "uptime": time() - r.since,
-                }
-                for r in sorted(self.roles, key=lambda one: (one.index, one.number))
-            ],
-            "listeners": self.holder.status(),
-        }
+        return standing.of(self)
 
 
 def terminal() -> bool:

@@ -117,6 +117,8 @@ class Worker:
             self.borrow(values["place"], adopt(values["listeners"], fds))
         elif word == "return":
             self.give_back(values["place"])
+        elif word == "tickets":
+            self.new_tickets(values["keys"])
         elif word == "reopen":
             logs.reopen()
             self.builder.reopen()
@@ -134,6 +136,13 @@ class Worker:
         """Let `main` go on to the drain."""
         if not self.leave.done():
             self.leave.set_result((grace, settle))
+
+    def new_tickets(self, keys: list[bytes]) -> None:
+        """Other keys for session tickets: for what is served, what is prepared, and (the list is shared) what is being built."""
+        self.values["ticket_keys"][:] = keys
+        for built in (self.built, self.pending[0] if self.pending else None):
+            if built is not None:
+                built.new_tickets(keys)
 
     # ---- a new plan
 
