@@ -94,6 +94,8 @@ def test_no_range_of_nothing_can_be_satisfied():
     assert ranges(b"bytes=0-", 0) == [] and ranges(b"bytes=-5", 0) == []
 
 
-@pytest.mark.parametrize("value, found", [(b"*", None), (b'"a", W/"b"', [b'"a"', b'W/"b"']), (b"junk", []), (b'"a" junk', [])])
+@pytest.mark.parametrize(
+    "value, found", [(b"*", None), (b'"a", W/"b"', [b'"a"', b'W/"b"']), (b"junk", []), (b'"a" junk', [])]
+)
 def test_lists_of_tags(value, found):
     assert tags(value) == found

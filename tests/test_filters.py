@@ -504,3 +504,73 @@ def test_maintenance_answers_503_while_its_flag_is_there_but_not_to_those_allowe
     peer = behind(step, clock=clock)
     peer.ask("HEAD", b"/")
     assert peer.status == 503 and peer.answer == b"" and peer.codec.headers[b"retry-after"] == b"30"
+
+
+# ---- a file in the place of an answer
+
+
+def sends(tmp_path, *fields, body=b"thrown away", pieces=False, headers=(), method="GET"):
+    from fairlead.serve.files import Files
+    from fairlead.serve.filters.accel import Accel
+
+    class App(Handler):
+        def open(self, exchange):
+            self.exchange = exchange
+            head = Response(200, [(b"content-length", b"%d" % len(body)), *fields], len(body))
+            if pieces:
+                exchange.head(head, False)
+                exchange.data(body, True)
+            else:
+                exchange.whole(head, body)
+
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "a b.txt").write_text("the file")
+    (tmp_path / "other").write_text("not for you")
+    peer = behind(Accel(Files(str(tmp_path / "private"), None), "/protected"), handler=App())
+    peer.ask(method, b"/", headers)
+    return peer
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+@pytest.mark.parametrize("body", [b"", b"thrown away"])
+def test_the_file_an_app_names_is_sent_with_the_apps_own_fields(tmp_path, body, pieces):
+    fields = [
+        (b"x-accel-redirect", b"/protected/a%20b.txt"),
+        (b"content-disposition", b"attachment"),
+        (b"etag", b'"x"'),
+    ]
+    peer = sends(tmp_path, *fields, body=body, pieces=pieces)
+    headers = peer.codec.headers
+    assert peer.status == 200 and peer.answer == b"the file" and headers[b"content-length"] == b"8"
+    assert headers[b"content-disposition"] == b"attachment" and headers[b"content-type"].startswith(b"text/plain")
+    assert headers[b"etag"] != b'"x"' and b"x-accel-redirect" not in headers
+    assert [word for word in peer.codec.said if word[0] == "head"] == [("head", 200, False)]
+    assert len(peer.watcher.finished) == 1 and not peer.watcher.broken
+
+
+def test_x_sendfile_takes_an_absolute_path_and_ranges_are_the_files(tmp_path):
+    path = str(tmp_path / "private" / "a b.txt").encode()
+    peer = sends(
+        tmp_path, (b"x-sendfile", path), (b"content-type", b"application/x"), headers=[(b"range", b"bytes=4-")]
+    )
+    assert peer.status == 206 and peer.answer == b"file" and peer.codec.headers[b"content-type"] == b"application/x"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        (b"x-accel-redirect", b"/protected/../other"),
+        (b"x-accel-redirect", b"/protected/%2e%2e/other"),
+        (b"x-accel-redirect", b"/elsewhere/a%20b.txt"),
+        (b"x-accel-redirect", b"/protected/none"),
+        (b"x-accel-redirect", b"/protected/"),
+        (b"x-sendfile", b"/etc/passwd"),
+    ],
+)
+def test_an_app_cannot_name_what_is_outside(tmp_path, field):
+    peer = sends(tmp_path, field)
+    assert peer.status == 500 and b"not for you" not in peer.answer and len(peer.watcher.finished) == 1
+
+
+def test_an_answer_that_names_no_file_goes_out_as_it_is(tmp_path):
+    assert sends(tmp_path).answer == b"thrown away"

@@ -49,7 +49,7 @@ def test_what_a_listener_cannot_have_yet_is_refused_with_its_line(line):
 
 
 @pytest.mark.parametrize(
-    "answer", ['files = "."', 'job = "m:f"', 'topic = { name = "t" }', 'grpc = "m:s"', 'wsgi = "m:a"', 'upload = "."']
+    "answer", ['job = "m:f"', 'topic = { name = "t" }', 'grpc = "m:s"', 'wsgi = "m:a"', 'upload = "."']
 )
 def test_answers_of_later_versions_are_refused_with_their_line(answer):
     with pytest.raises(ConfigError, match=r"fairlead\.toml:9: .*not in this version"):
@@ -66,7 +66,7 @@ def test_patterns_of_later_versions_are_refused_by_name(pattern):
 
 def test_every_refusal_is_told_at_once():
     with pytest.raises(ConfigError) as caught:
-        made(BASE.replace("[server]", '[server]\npattern = "dispatch"').replace('app = "shop:app"', 'files = "."'))
+        made(BASE.replace("[server]", '[server]\npattern = "dispatch"').replace('app = "shop:app"', 'upload = "."'))
     assert len(caught.value.problems) == 2
 
 

@@ -66,3 +66,57 @@ def test_filters_as_curl_sees_them(real: Real, server, tmp_path: Path) -> None:
     assert (asked.status, asked.header("access-control-allow-origin")) == (204, "https://shop.example")
 
     assert [real.curl(f"{server.url}/rare").status for _ in range(3)] == [200, 200, 429]
+
+
+FILES = """
+[[listener]]
+bind = "127.0.0.1:@PORT@"
+
+[[route]]
+path = "/static/*"
+files = {{ dir = "{site}", precompressed = true, listing = true }}
+
+[[route]]
+path = "/*"
+app = "report:app"
+filters = [{{ accel = {{ dir = "{private}" }} }}]
+"""
+REPORT = """
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    fields = [(b"x-accel-redirect", b"/report.bin"), (b"content-disposition", b"attachment")]
+    await send({"type": "http.response.start", "status": 200, "headers": fields})
+    await send({"type": "http.response.body", "body": b"never seen"})
+"""
+
+
+def test_files_as_curl_sees_them(real: Real, tmp_path: Path) -> None:
+    site, private = tmp_path / "site", tmp_path / "private"
+    site.mkdir()
+    private.mkdir()
+    whole = bytes(range(256)) * 20_000  # five megabytes
+    (site / "big.bin").write_bytes(whole)
+    (private / "report.bin").write_bytes(whole[:100_000])
+    (site / "app.js").write_text("let a = 1\n")
+    (site / "app.js.gz").write_bytes(gzip.compress(b"let a = 1\n"))
+    config = FILES.format(site=site, private=private)
+    server = real.fairlead("--workers", "1", config=config, files={"report.py": REPORT})
+
+    assert real.curl(f"{server.url}/static/big.bin").body == whole
+    begun = tmp_path / "begun"
+    begun.write_bytes(whole[:1_234_567])
+    real.curl(f"{server.url}/static/big.bin", "-C", "-", "-o", str(begun))
+    assert begun.read_bytes() == whole
+    assert real.curl(f"{server.url}/static/big.bin", "-r", "-100").body == whole[-100:]
+    several = real.curl(f"{server.url}/static/big.bin", "-r", "0-9,100-109")
+    assert several.status == 206 and whole[100:110] in several.body
+    first = real.curl(f"{server.url}/static/app.js", "--compressed")
+    assert (first.text, first.header("content-encoding")) == ("let a = 1\n", "gzip")
+    tag = first.header("etag")
+    assert real.curl(f"{server.url}/static/app.js", "--compressed", "-H", f"If-None-Match: {tag}").status == 304
+    assert "big.bin" in real.curl(f"{server.url}/static/").text
+    assert real.curl(f"{server.url}/static/../report.py", "--path-as-is").body != REPORT.encode()
+
+    report = real.curl(f"{server.url}/report")
+    assert report.body == whole[:100_000] and report.header("content-disposition") == "attachment"
+    assert real.curl(f"{server.url}/report", "-r", "5-9").body == whole[5:10]

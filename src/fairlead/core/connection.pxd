@@ -61,12 +61,14 @@ cdef class Connection(Channel):
     @cython.locals(ex=Exchange, answer=Answer)
     cpdef room(self, long long stream)
 
-    @cython.locals(now=cython.longlong, codec=Codec, j=Journey, hooks=tuple)
+    @cython.locals(now=cython.longlong, codec=Codec, j=Journey)
     cpdef say_head(self, Exchange ex, object message, bint end)
     @cython.locals(room=cython.bint, codec=Codec)
     cpdef bint say_data(self, Exchange ex, bytes chunk, bint end) except -1
     @cython.locals(stage=Stage, room=cython.bint)
     cdef bint staged(self, Exchange ex, bytes chunk, bint end) except -1
+    @cython.locals(new=Exchange)
+    cpdef hand_over(self, Exchange ex, Handler handler)
     @cython.locals(stage=Stage)
     cpdef say_end(self, Exchange ex, list trailers)
     @cython.locals(stream=cython.longlong, ex=Exchange)

@@ -338,11 +338,12 @@ class Connection(Channel):
     def say_head(self, ex, message, end):
         if ex.over or ex.said_head:
             return
-        if ex.hooks is not None:
-            hooks = ex.hooks
-            ex.hooks = None  # once: the error answer to a hook that raised must get out
-            for hook in hooks:
-                hook.after(ex, message)
+        while ex.hooks is not None:
+            hook = ex.hooks[0]
+            ex.hooks = ex.hooks[1:] or None  # each once: the error answer to one that raised must get out
+            hook.after(ex, message)
+            if ex.over:  # it handed the stream over to another handler
+                return
         now = self.clock.now()
         codec = self.codec
         codec.now = now
@@ -421,6 +422,32 @@ class Connection(Channel):
         if not end:
             ex.stage = stage
         return room
+
+    def hand_over(self, ex, handler):
+        """Let `handler` answer in the place of who has answered so far, before a head is out; its words are ignored then.
+
+        The stream gets a new Exchange with the same request and journey. What was held of the body is credited; what is still to
+        come goes to the new handler's answer.
+        """
+        if ex.over or ex.said_head:
+            return
+        new = Exchange.__new__(Exchange)
+        new.begin(self, ex.stream, ex.role, ex.request, ex.journey)
+        new.route, new.params, new.client, new.principal, new.tag = ex.route, ex.params, ex.client, ex.principal, ex.tag
+        new.ends, new.deadline, new.heard_end = ex.ends, ex.deadline, ex.heard_end
+        new.hooks, new.body_limit = ex.hooks, ex.body_limit
+        if ex.withheld:
+            self.codec.consumed(ex.stream, ex.withheld)
+        ex.over = True
+        ex.answer = ex.intake = ex.stage = ex.ends = None
+        if self.exchanges is not None:
+            self.exchanges[ex.stream] = new
+        else:
+            self.current = new
+        try:
+            handler.open(new)
+        except Exception as error:
+            self.raised(new, error)
 
     def say_reset(self, ex, why, side):
         if ex.over:

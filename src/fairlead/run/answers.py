@@ -344,6 +344,17 @@ class MaintenanceFilter:
     short: ClassVar[Callable[[Any], Any]] = short_form("flag", str)
 
 
+@dataclass(frozen=True, kw_only=True)
+class AccelFilter:
+    """`accel`: the application names a file (`X-Accel-Redirect`, `X-Sendfile`), and the server sends it. Short form: the directory."""
+
+    dir: str = setting(REQUIRED, "Directory of the files; relative to the file.", u.PATH)
+    prefix: str = setting("", "Path prefix of `X-Accel-Redirect` that stands for the directory.", u.matching("a path prefix", r"(/\S*)?", 'write "/prefix"'))
+    links: bool = setting(False, "Follow symbolic links that leave the directory.", u.FLAG)
+
+    short: ClassVar[Callable[[Any], Any]] = short_form("dir", str)
+
+
 FILTERS: dict[str, type] = {
     "jwt": JwtFilter,
     "ratelimit": RateLimitFilter,
@@ -359,6 +370,7 @@ FILTERS: dict[str, type] = {
     "concurrency": ConcurrencyFilter,
     "rewrite": RewriteFilter,
     "maintenance": MaintenanceFilter,
+    "accel": AccelFilter,
     "session": SessionFilter,
 }
 

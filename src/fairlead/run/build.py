@@ -205,6 +205,7 @@ class Builder:
         makers: dict[str, Callable[[Any], Any]] = {
             "app": self.app,
             "proxy": self.proxy,
+            "files": self.files,
             "redirect": self.redirect,
             "respond": self.respond,
         }
@@ -242,6 +243,13 @@ class Builder:
             return App(loaded.target, self.loop, name=given.target, state=state, strip=given.strip)
 
         return self.state.take(("app", given), make)
+
+    def files(self, settings: c.Route) -> Handler:
+        """Files of a directory; what it keeps of them outlives the plan."""
+        given = settings.files
+        assert given is not None
+        strip = given.strip or fixed_part(settings.path)
+        return self.state.take(("files", given, strip), lambda: filtering.make_files(given, strip, self.loop))
 
     def redirect(self, settings: c.Route) -> Handler:
         given = settings.redirect
@@ -381,6 +389,16 @@ class Builder:
         if self.access is not None:
             self.access.close()
         self.poller.close()
+
+
+def fixed_part(path: str) -> str:
+    """What stands before the first variable segment of a route's path: "/static" of "/static/*"."""
+    found = []
+    for part in path.split("/"):
+        if part == "*" or part.startswith("{"):
+            break
+        found.append(part)
+    return "/".join(found) if path.endswith("*") else ""
 
 
 def methods_of(route: c.Route) -> tuple[str, ...]:

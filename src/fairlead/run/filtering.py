@@ -1,7 +1,8 @@
-"""From the configuration of filters to the objects of `serve/filters`. Reads secrets and the files they name."""
+"""From the configuration of filters and files to the objects of `serve`. Reads secrets and the files that filters name."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from fairlead.core.errors import AppError, ConfigError
 from fairlead.run import answers as a
 from fairlead.run.proxying import fields
 from fairlead.run.units import BadValue
+from fairlead.serve.files import Files
+from fairlead.serve.filters.accel import Accel
 from fairlead.serve.filters.access import Basic, Networks
 from fairlead.serve.filters.compress import Compress
 from fairlead.serve.filters.cors import Cors
@@ -34,6 +37,22 @@ def make(one: a.Filter, workers: int) -> Any:
 def rewriting(given: a.Rewrite) -> tuple[Any, Any, Any]:
     """(set, add, remove) of one side."""
     return fields(given.set), fields(given.add), tuple(name.lower().encode() for name in given.remove)
+
+
+def make_files(given: a.Files, strip: str, loop: Any) -> Files:
+    """The files of a route."""
+    return Files(
+        given.dir,
+        loop,
+        strip=strip,
+        index=given.index,
+        listing=given.listing,
+        fallback=given.fallback,
+        hidden=given.hidden,
+        links=given.links,
+        precompressed=given.precompressed,
+        cache_control=given.cache_control,
+    )
 
 
 def make_jwt(given: a.JwtFilter, workers: int, keys: KeySet | None = None) -> Jwt:
@@ -100,6 +119,10 @@ def make_maintenance(given: a.MaintenanceFilter, workers: int) -> Maintenance:
     return Maintenance(body, given.content_type, given.flag, max(1, round(given.retry)), given.allow)
 
 
+def make_accel(given: a.AccelFilter, workers: int) -> Accel:
+    return Accel(Files(given.dir, asyncio.get_running_loop(), links=given.links, hidden=True), given.prefix)
+
+
 MAKERS: dict[str, Callable[[Any, int], Any]] = {
     "jwt": make_jwt,
     "ratelimit": make_ratelimit,
@@ -114,4 +137,5 @@ MAKERS: dict[str, Callable[[Any, int], Any]] = {
     "concurrency": make_concurrency,
     "rewrite": lambda given, workers: Rewrite(given.match, given.to),
     "maintenance": make_maintenance,
+    "accel": make_accel,
 }

@@ -20,11 +20,10 @@ from fairlead.core.errors import ConfigError, Problem
 from fairlead.run import config as c
 from fairlead.run import filtering, patterns
 
-SERVED = ("app", "proxy", "redirect", "respond")
+SERVED = ("app", "proxy", "files", "redirect", "respond")
 NEXT = {
     "wsgi": "WSGI is",
     "grpc": "gRPC is",
-    "files": "files are",
     "topic": "topics are",
     "job": "jobs are",
     "upload": "uploads are",

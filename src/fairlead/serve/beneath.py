@@ -16,6 +16,7 @@ import errno
 import os
 import stat
 import sys
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 OPENAT2 = 437  # the same on every architecture
@@ -52,7 +53,7 @@ class Directory:
         self.path = os.fsencode(os.path.realpath(path))
         self.links = links
         self.fd = -1
-        self.syscall = None
+        self.syscall: Any = None
         if sys.platform == "linux" and not links:
             try:
                 self.syscall = ctypes.CDLL(None, use_errno=True).syscall

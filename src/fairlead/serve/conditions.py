@@ -13,7 +13,9 @@ from __future__ import annotations
 import re
 from email.utils import formatdate, parsedate_to_datetime
 
-MOST_RANGES = 16  # Apache allows 200 and joins, nginx max_ranges is unlimited; a player asks for one, a reader of PDF for a few
+MOST_RANGES = (
+    16  # Apache allows 200 and joins, nginx max_ranges is unlimited; a player asks for one, a reader of PDF for a few
+)
 RANGE = re.compile(rb"(\d{0,18})-(\d{0,18})\Z")
 TAG = re.compile(rb'\s*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|\Z)')
 

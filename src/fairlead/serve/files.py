@@ -137,17 +137,25 @@ class Files(Handler):
             yield name
             left.remove(name)
 
-    def file(self, exchange, parts, name, coding, slash=False):
+    def named(self, exchange, parts, extra):
+        """Answer with a file that the application named; `extra` are its own fields. Raises OSError."""
+        if not any([name == b"content-type" for name, _ in extra]):
+            extra.append((b"content-type", type_of(os.fsdecode(parts[-1]))))
+        self.file(exchange, parts, parts[-1], "", extra=extra)
+
+    def file(self, exchange, parts, name, coding, slash=False, extra=None):
         """Answer with one opened name."""
         now = exchange.conn.clock.now()
         key = b"/".join(parts)
         known = self.kept.get(key)
         if known is not None and now - known.looked < LOOK_EVERY and not slash:
-            serve(exchange, self, known, -1)
+            serve(exchange, self, known, -1, extra)
             return
         fd, found = self.directory.open(parts)
         try:
             if stat.S_ISDIR(found.st_mode):
+                if extra is not None:
+                    raise OSError(errno.EISDIR, "it is a directory")
                 self.folder(exchange, parts, fd, slash)
                 return
             if slash:
@@ -157,7 +165,7 @@ class Files(Handler):
                 if known.size <= SMALL:
                     self.keep(key, known, fd)
             known.looked = now
-            fd = serve(exchange, self, known, fd)
+            fd = serve(exchange, self, known, fd, extra)
         finally:
             if fd >= 0:
                 os.close(fd)
@@ -324,7 +332,9 @@ class Sending(Answer):
         before, _, end = self.parts[self.part]
         if size and not data:
             self.close()
-            exchange.fail(AppError("a file became shorter while it was sent", hint="put new files in place by renaming"))
+            exchange.fail(
+                AppError("a file became shorter while it was sent", hint="put new files in place by renaming")
+            )
             return False
         self.at += len(data)
         if self.fresh:
