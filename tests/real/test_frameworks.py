@@ -14,17 +14,29 @@ from processes import Process, eventually
 
 httpx = pytest.importorskip("httpx")
 aiohttp = pytest.importorskip("aiohttp")
+# every framework where it is usual, and every pattern and unit with one of them
+SERVED = [
+    ("fastapi", "reuseport", "process"),
+    ("starlette", "single", "process"),
+    ("django", "shared", "process"),
+    ("fastapi", "handoff", "process"),
+    ("starlette", "reuseport", "thread"),
+    ("django", "single", "thread"),
+    ("fastapi", "shared", "thread"),
+    ("starlette", "handoff", "thread"),
+]
 MODULES = {"fastapi": "with_fastapi", "starlette": "with_starlette", "django": "with_django"}
 BODY = bytes(range(256)) * 4096  # 1 MiB, more than every window
 
 
-@pytest.fixture(scope="module", params=MODULES)
+@pytest.fixture(scope="module", params=SERVED, ids="-".join)
 def server(request: pytest.FixtureRequest) -> Iterator[Process]:
-    """One framework's application in one worker."""
-    pytest.importorskip(request.param)
+    """One framework's application in one worker of a pattern."""
+    framework, pattern, unit = request.param
+    pytest.importorskip(framework)
     with Real() as peers:
-        args = ("--workers", "1", "--page", "off", "--access-log", "off", "--server-timing", "on")
-        yield peers.fairlead(f"{MODULES[request.param]}:app", *args)
+        args = ("--pattern", pattern, "--unit", unit, "--workers", "1", "--page", "off", "--access-log", "off")
+        yield peers.fairlead(f"{MODULES[framework]}:app", *args, "--server-timing", "on")
 
 
 @pytest.fixture

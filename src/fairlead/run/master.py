@@ -60,7 +60,8 @@ class Master:
         self.roles: list[Role] = []
         self.fails: dict[int, int] = {}
         self.numbers = 0
-        self.host: Host | None = None  # unit = "thread": the process of the newest workers
+        self.hosts: list[Host] = []  # unit = "thread": the processes whose threads the workers are
+        self.host: Host | None = None  # the newest of them
         self.began = time()
         self.since = monotonic()
         self.reloads = 0
@@ -153,6 +154,8 @@ class Master:
         for role in self.roles:
             role.kill()
         await asyncio.gather(*(role.gone for role in self.roles if role.process), return_exceptions=True)
+        for host in self.hosts:
+            host.end()
         if self.admin is not None:
             self.admin.close()
         self.holder.close()
@@ -210,6 +213,7 @@ class Master:
             return Role(index, self.free_slot(), self.numbers, title)
         if self.host is None or not self.host.alive:
             self.host = Host(**self.identity())
+            self.hosts.append(self.host)
         return ThreadRole(index, self.free_slot(), self.numbers, title, self.host, self.reap)
 
     def places(self) -> dict[int, int]:
@@ -257,6 +261,7 @@ class Master:
 
     def reap(self) -> None:
         """SIGCHLD: find out who ended, and put somebody in its place."""
+        self.hosts = [host for host in self.hosts if host.alive]
         gone = [role for role in self.roles if role.reap()]
         self.roles = [role for role in self.roles if role not in gone]
         if gone:

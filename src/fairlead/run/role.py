@@ -180,6 +180,13 @@ class Host:
         """Can it take another thread?"""
         return self.process.poll() is None
 
+    def end(self) -> None:
+        """Its threads are gone: the process goes now, if it has not yet."""
+        if self.alive:
+            self.process.kill()
+            self.process.wait()
+        self.channel.close()
+
 
 class ThreadRole(Role):
     """A role that is a thread of `host`. `on_gone` is called when the thread has ended."""
