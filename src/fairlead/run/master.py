@@ -25,10 +25,10 @@ from collections.abc import Callable
 from time import monotonic, time
 from typing import Any
 
-from fairlead.core.errors import ConfigError, FairleadError
+from fairlead.core.errors import FairleadError
 from fairlead.core.slab import Slab
 from fairlead.run import config as c
-from fairlead.run import logs, sockets, standing
+from fairlead.run import logs, sockets, staff, standing
 from fairlead.run import plan as plans
 from fairlead.run.holder import Holder
 from fairlead.run.role import GONE, SERVING, STARTING, Host, Role, ThreadRole
@@ -184,14 +184,14 @@ class Master:
         """Start what belongs at a place, a worker or what stands before the workers, on the sockets of that place."""
         plan = plan or self.plan
         self.numbers += 1
-        role = self.new_role(index, plan)
+        role = staff.new_role(self, index, plan)
         role.on_word = self.heard
         names, fds = self.holder.share(plan, index)
         values = {
             "config": plan.config,
             "index": index,
             "title": role.title,
-            "places": self.places(),
+            "places": staff.places(self.roles),
             "slot": role.slot,
             "number": role.number,
             "workers": plan.workers,
@@ -201,51 +201,16 @@ class Master:
             "version": self.reloads,
         }
         self.roles.append(role)
-        role.start(values, [self.slab.fd, *fds], **self.identity())
+        role.start(values, [self.slab.fd, *fds], **staff.identity(plan.config.server.user))
         if role.state == GONE:
             self.roles.remove(role)
         return role
-
-    def new_role(self, index: int, plan: plans.Plan) -> Role:
-        """A process for a place, or a thread of the process that the workers share."""
-        title = plan.pattern.title if index < 0 else "worker"
-        if plan.config.server.unit != "thread":
-            return Role(index, self.free_slot(), self.numbers, title)
-        if self.host is None or not self.host.alive:
-            self.host = Host(**self.identity())
-            self.hosts.append(self.host)
-        return ThreadRole(index, self.free_slot(), self.numbers, title, self.host, self.reap)
-
-    def places(self) -> dict[int, int]:
-        """{place: region of the slab} of the workers that serve; the newest at each place."""
-        return {role.index: role.slot for role in self.roles if role.state == SERVING and role.index >= 0}
 
     def tell_places(self) -> None:
         """Who stands before the workers learns which of them serve."""
         for role in self.roles:
             if role.index < 0:
-                role.say("places", places=self.places())
-
-    def identity(self) -> dict[str, Any]:
-        """Popen arguments that drop a worker's privileges to [server] user."""
-        user, _, group = self.config.server.user.partition(":")
-        if not user or os.geteuid() != 0:
-            return {}
-        import pwd
-
-        try:
-            entry = pwd.getpwnam(user)
-        except KeyError:
-            raise ConfigError(f'server.user: there is no user "{user}"', hint="create it or name another") from None
-        return {"user": user, "group": group or entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}
-
-    def free_slot(self) -> int:
-        """A slab region that no living worker writes to."""
-        used = {role.slot for role in self.roles if role.state != GONE}
-        free = next((slot for slot in range(self.slab.slots) if slot not in used), None)
-        if free is None:
-            raise FairleadError("the shared memory has no room for so many more workers", hint="restart the server")
-        return free
+                role.say("places", places=staff.places(self.roles))
 
     def at(self, index: int) -> list[Role]:
         """The living roles of a place that are not on their way out."""
