@@ -149,6 +149,10 @@ def test_the_hint_names_the_file(ca):
     assert ca.trust_hint().count(ca.ca_path) >= 3
 
 
+def test_the_hint_can_be_pasted_whatever_the_folder_is_called():
+    assert "--cacert '/home/a b/ca.pem' https" in certs.trust_hint("/home/a b/ca.pem")
+
+
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
 def test_openssl_verifies_strictly(ca):
     for arguments in (["-purpose", "sslserver", "-verify_hostname", "localhost"], ["-verify_ip", "::1"]):

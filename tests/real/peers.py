@@ -215,12 +215,12 @@ class Real:
         return file
 
     def chromium(
-        self, url: str, *args: str, budget_ms: int = 0, seconds: float = 60
+        self, url: str, *args: str, budget_ms: int = 0, seconds: float = 60, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Chromium, headless, with a fresh profile, to its end."""
         budget = [f"--virtual-time-budget={budget_ms}"] if budget_ms else []
         profile = f"--user-data-dir={self.home()}"
-        return self.finish([program("chromium"), *CHROMIUM, profile, *budget, *args, url], seconds)
+        return self.finish([program("chromium"), *CHROMIUM, profile, *budget, *args, url], seconds, env=env)
 
     # -- helpers
 

@@ -35,6 +35,8 @@ PACKAGES = {
     "chromium": "chromium",
     "socat": "socat",
     "ab": "apache2-utils",
+    "certutil": "libnss3-tools",
+    "testssl": "testssl.sh",
 }
 PATIENCE = 20.0  # seconds; generous, because test machines are busy
 _living: "set[Process]" = set()

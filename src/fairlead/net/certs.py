@@ -26,6 +26,7 @@ import ipaddress
 import itertools
 import os
 import re
+import shlex
 import socket
 import ssl
 import sys
@@ -494,6 +495,7 @@ def locked(directory: Path) -> Iterator[None]:
 
 def trust_hint(ca_path: str) -> str:
     """How this system's programs come to trust a CA file, one command a line; the lines after it are comments."""
+    ca_path = shlex.quote(ca_path)
     lines = [
         f"curl --cacert {ca_path} https://localhost:8443/    # one command",
         f"export SSL_CERT_FILE={ca_path}    # Python, this shell",
@@ -507,7 +509,9 @@ def trust_hint(ca_path: str) -> str:
         lines.append(f"certutil -user -addstore Root {ca_path}    # the system, Edge and Chrome")
     else:
         lines.append(linux_hint(ca_path))
-        lines.append(f"certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n fairlead -i {ca_path}    # Chromium, Chrome")
+        store = '"$HOME/.pki/nssdb"'  # Chromium reads it from its next start on; certutil does not make the folder
+        add = f"certutil -d sql:{store} -A -t C,, -n fairlead -i {ca_path}"
+        lines.append(f"mkdir -p {store} && {add}    # Chromium, Chrome (certutil: Debian's libnss3-tools)")
     lines.append("Firefox: Settings, Certificates, Authorities, Import    # has its own store")
     return "\n".join(lines)
 
