@@ -13,6 +13,12 @@ from time import time
 
 SCHEMES = ("http", "https")
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+REASONS |= {  # RFC 9110's names, which Python has from 3.13 on
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    416: b"Range Not Satisfiable",
+    422: b"Unprocessable Content",
+}
 
 
 class Request:

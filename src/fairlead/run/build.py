@@ -263,7 +263,7 @@ class Builder:
         if given.body and not any(name == b"content-type" for name, _ in headers):
             headers.append((b"content-type", given.content_type.encode()))
         if not any(name == b"cache-control" for name, _ in headers):
-            headers.append((b"cache-control", b"no-cache"))  # else caches guess how long it stays as it is
+            headers.append((b"cache-control", b"no-store"))  # else caches guess how long it holds; it has no validator
         return Respond(given.status, headers, given.body.encode())
 
     def proxy(self, settings: c.Route) -> Handler:
