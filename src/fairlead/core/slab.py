@@ -37,7 +37,7 @@ TOTALS = (
     "status_4xx", "status_5xx", "bytes_in", "bytes_out", "opened", "closed", "open", "in_flight", "refused",
     "bad_requests", "client_left", "broke", "unstamped", "clamped", "turns", "turn_ns", "turn_max",
     "tls_requests", "first_requests", "log_lines", "log_lost", "running", "draining", "tunnels", "slow",
-    "process_ns", "total_ns", "retries", "taken",
+    "process_ns", "total_ns", "retries", "taken", "stalled", "stalls", "stall_ns",
 )  # fmt: skip
 HISTOGRAMS = STEPS + ("total", "turn")
 ROUTE_CELLS = ("requests", "errors", "bytes_out", "step_ns", "step_count")  # the last two once per step and total
@@ -149,7 +149,7 @@ class Region:
 
     def claim(self, pid, wall, now):
         """A worker starts to write here: gauges start at nought, `epoch` counts the owners."""
-        for name in ("open", "in_flight", "running", "draining", "turn_max"):
+        for name in ("open", "in_flight", "running", "draining", "turn_max", "stalled"):
             self.set(name, 0)
         self.set("pid", pid)
         self.set("claimed", wall)

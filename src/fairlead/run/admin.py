@@ -24,7 +24,7 @@ from fairlead.core.message import Common
 from fairlead.net.listen import Listener
 from fairlead.net.poll import Poller
 from fairlead.run import config as c
-from fairlead.run import sockets
+from fairlead.run import sockets, systemd
 from fairlead.run.observe import Observation, page_files
 from fairlead.run.prometheus import exposition
 from fairlead.run.units import Address
@@ -58,8 +58,11 @@ class Admin:
     def __init__(self, master: Master) -> None:
         self.master = master
         self.settings = master.config.admin
-        self.page_url = self.path = self.token = ""
-        self.made: tuple[int, int] | None = None
+        self.page_url = self.path = ""
+        self.socks = dict(master.given.admin)  # by "socket" and "page"
+        self.token = master.given.token
+        self.made = master.given.made
+        master.given.admin.clear()
         self.listeners: list[Listener] = []
         self.handlers: list[Any] = []
         self.task: asyncio.Task[None] | None = None
@@ -91,25 +94,49 @@ class Admin:
         if wanted == "off":
             return
         if isinstance(wanted, Address) and not wanted.is_unix:
-            self.serve(sockets.open_all(wanted, 1, 64, c.Socket())[0], self.tcp_handler(wanted))
+            tcp = self.inherited("socket", wanted) or sockets.open_all(wanted, 1, 64, c.Socket())[0]
+            self.serve("socket", tcp, self.tcp_handler(wanted))
             return
         path = wanted.path if isinstance(wanted, Address) else str(default_path(self.master.holder.bound()))
-        try:
-            sock = sockets.open_unix(Address("", 0, path), 64, 0o600)
-        except NetError as error:
-            if wanted != "auto":
-                raise
-            log.warning("no admin socket: %s", error)
-            return
-        self.path, self.made = path, sockets.identity(sock)
-        self.serve(sock, self.handler(None, None))
+        address = Address("", 0, path)
+        sock = self.inherited("socket", address)
+        if sock is None:
+            try:
+                sock = sockets.open_unix(address, 64, 0o600)
+            except NetError as error:
+                if wanted != "auto":
+                    raise
+                log.warning("no admin socket: %s", error)
+                return
+            self.made = sockets.identity(sock)
+        self.path = path
+        self.serve("socket", sock, self.handler(None, None))
+
+    def inherited(self, name: str, wanted: Address) -> socket.socket | None:
+        """The socket that an older master left us, if it is the one we want (any port of a host, for the page)."""
+        sock = self.socks.pop(name, None)
+        if sock is None:
+            return None
+        bound = systemd.bound_to(sock)
+        if bound == wanted or (name == "page" and bound.host == wanted.host and not wanted.is_unix):
+            return sock
+        sock.close()
+        return None
+
+    def disown(self) -> None:
+        """Accept no more: a new master does, and the socket's path is its own."""
+        self.path = ""
+        for listener in self.listeners:
+            listener.stop()
 
     def start_page(self, wanted: Address) -> None:
         """The page for a browser."""
+        sock: Any
         fixed = "admin.page" in self.master.config.sources or wanted.is_unix
+        sock = self.inherited("page", wanted)
         for port in range(wanted.port, wanted.port + (1 if fixed or not wanted.port else PORTS)):
             try:
-                sock = sockets.open_all(Address(wanted.host, port, wanted.path), 1, 64, c.Socket())[0]
+                sock = sock or sockets.open_all(Address(wanted.host, port, wanted.path), 1, 64, c.Socket())[0]
                 break
             except NetError as error:
                 problem = error
@@ -118,7 +145,7 @@ class Admin:
                 raise problem
             log.warning("no page: %s", problem)
             return
-        self.serve(sock, self.tcp_handler(wanted))
+        self.serve("page", sock, self.tcp_handler(wanted))
         if not wanted.is_unix:
             bound = Address(wanted.host, sock.getsockname()[1])
             self.page_url = f"http://{bound}/"
@@ -143,8 +170,9 @@ class Admin:
         self.handlers.append(made)
         return Renamed(made, self.settings)
 
-    def serve(self, sock: socket.socket, handler: Handler) -> None:
+    def serve(self, name: str, sock: socket.socket, handler: Handler) -> None:
         """Accept on a socket."""
+        self.socks[name] = sock
         limits = Limits(body=65536, idle=60 * SECOND)
         service = Service(handler, name="admin", clock=self.poller, limits=limits, common=self.common)
         listener = Listener(self.poller, sock, service, lambda conn, _: H1(conn, limits, common=self.common))

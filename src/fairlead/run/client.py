@@ -30,6 +30,9 @@ def register(subparsers: Any) -> None:
     command(subparsers, "status", "what a running server does", status, "fairlead status --json")
     reload = command(subparsers, "reload", "serve the configuration as it is now", reload_, "fairlead reload --workers")
     reload.add_argument("--workers", action="store_true", help="make new workers, whatever changed")
+    reload.add_argument(
+        "--binary", action="store_true", help="start the server anew from what is installed now; it takes the sockets"
+    )
     command(subparsers, "drain", "finish what is open and stop the server", drain, "fairlead drain")
     why = command(subparsers, "why", "why one request took its time", why_, "fairlead why d2365dd1dc00000001")
     why.add_argument("request", help="the request's id, from the access log or the page")
@@ -72,7 +75,8 @@ def status(args: argparse.Namespace) -> int:
 
 def reload_(args: argparse.Namespace) -> int:
     """`fairlead reload`."""
-    return change(args, "/api/reload?workers=1" if args.workers else "/api/reload")
+    how = "?binary=1" if args.binary else "?workers=1" if args.workers else ""
+    return change(args, "/api/reload" + how)
 
 
 def drain(args: argparse.Namespace) -> int:

@@ -4,11 +4,13 @@ dependency.
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 
 SKIPPED = frozenset(("node_modules", "__pycache__", "site-packages", "build", "dist"))
+PAUSE = 0.5  # seconds between two looks
 MOST = 20_000  # files looked at; more is not a project but somebody's home
 
 
@@ -41,3 +43,11 @@ class Files:
             if self.times.get(path) != before.get(path):
                 return os.path.relpath(path)
         return ""
+
+    async def changes(self) -> AsyncIterator[str]:
+        """The name of each file that changes, for ever."""
+        while True:
+            await asyncio.sleep(PAUSE)
+            name = self.changed()
+            if name:
+                yield name

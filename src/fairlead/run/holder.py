@@ -2,14 +2,16 @@
 
 Rules
 1. A socket closes only when no listener of the served plan has its address; until then it stays open, whoever dies.
-2. `prepare` opens what a new plan needs beside what is there; `forget` takes that back when the plan is not served
+2. What systemd or an older master passed is used for its address before anything is opened.
+3. `prepare` opens what a new plan needs beside what is there; `forget` takes that back when the plan is not served
    after all; `settle` closes what the served plan no longer has. Nothing is closed and opened again.
-3. Where a pattern passes connections on, the socket pairs between the one who accepts and the workers are held here
+4. Where a pattern passes connections on, the socket pairs between the one who accepts and the workers are held here
    too, both ends: one per address and worker. What is on its way when either dies is still there for its successor.
 """
 
 from __future__ import annotations
 
+import logging
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,9 +19,11 @@ from typing import Any
 
 from fairlead.net import inbox
 from fairlead.run import config as c
-from fairlead.run import sockets
+from fairlead.run import sockets, systemd
 from fairlead.run.plan import Plan
 from fairlead.run.units import Address
+
+log = logging.getLogger("fairlead")
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Held:
     socks: list[socket.socket]
     made: tuple[int, int] | None = None
     links: list[tuple[socket.socket, socket.socket]] = field(default_factory=list)
+    fixed: bool = False  # opened by systemd: all workers share what was passed
 
     @property
     def bound(self) -> Address:
@@ -49,7 +54,8 @@ class Held:
 class Holder:
     """All listening sockets of one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, passed: list[systemd.Passed] | None = None) -> None:
+        self.passed = passed if passed is not None else []
         self.held: dict[Address, Held] = {}
         self.names: dict[Address, str] = {}
 
@@ -79,7 +85,12 @@ class Holder:
         return added
 
     def fresh(self, address: Address, listener: c.Listener, plan: Plan) -> Held:
-        """The sockets of a new address."""
+        """The sockets of a new address: those that were passed to us, else opened."""
+        mine = systemd.take(self.passed, listener.name, address)
+        if mine:
+            held = Held(address, [one.sock for one in mine], mine[0].made, fixed=mine[0].fixed)
+            self.grow(held, listener, plan)
+            return held
         count = plan.pattern.sockets(plan.workers)
         socks = sockets.open_all(address, count, plan.config.server.backlog, listener.socket)
         held = Held(address, socks, sockets.identity(socks[0]) if address.is_unix else None)
@@ -98,15 +109,33 @@ class Holder:
             sockets.configure(sock, listener.socket)
             sockets.listen(sock, plan.config.server.backlog, listener.socket)
         missing = plan.pattern.sockets(plan.workers) - len(held.socks)
-        if missing > 0 and not held.address.is_unix:
+        if missing > 0 and not held.address.is_unix and not held.fixed:
             held.socks += sockets.more(
                 held.socks[0], missing, held.address, plan.config.server.backlog, listener.socket
             )
 
+    def disown(self) -> None:
+        """The paths of unix sockets are somebody else's from now on (a new master's)."""
+        for held in self.held.values():
+            held.made = None
+
+    def unclaimed(self) -> None:
+        """Close what was passed to us and no listener has."""
+        for one in self.passed:
+            log.warning(
+                "the passed socket %s%s belongs to no listener and is closed",
+                one.address,
+                f' ("{one.name}")' if one.name else "",
+            )
+            one.sock.close()
+        self.passed.clear()
+
     def forget(self, added: list[Address]) -> None:
         """Close what `prepare` opened."""
         for address in added:
-            self.held.pop(address).close()
+            held = self.held.pop(address, None)
+            if held is not None:
+                held.close()
 
     def settle(self, plan: Plan) -> None:
         """The plan is served: close what it does not have."""

@@ -9,7 +9,7 @@ Rules
 3. Reload: read, plan and prepare everything first; what fails leaves all as it was. Then swap inside the living
    workers, or put new workers beside the old ones, and drain the old ones when the new ones serve.
 4. The end: SIGTERM and SIGINT drain (a second one stops at once), SIGHUP reloads with new workers, SIGUSR1 opens logs
-   again. A drain goes through these states, and only forward:
+   again, SIGUSR2 has a new master take over (run/upgrade). A drain goes through these states, and only forward:
 
        ready -> unready, but accepting ([server] unready; not for SIGINT) -> not accepting; kept connections are told
        -> requests finish -> grace is over: long streams are told to come again -> what is left is cut -> killed
@@ -28,11 +28,13 @@ from typing import Any
 from fairlead.core.errors import FairleadError
 from fairlead.core.slab import Slab
 from fairlead.run import config as c
-from fairlead.run import logs, sockets, staff, standing
+from fairlead.run import logs, sockets, staff, standing, systemd, upgrade
 from fairlead.run import plan as plans
 from fairlead.run.holder import Holder
 from fairlead.run.role import GONE, SERVING, STARTING, Host, Role, ThreadRole
 from fairlead.run.tickets import Tickets
+from fairlead.run.upgrade import Inheritance
+from fairlead.run.watch import Watch
 
 log = logging.getLogger("fairlead")
 
@@ -41,6 +43,8 @@ BACKOFF = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before the n-th start in a 
 LASTED = 10.0  # seconds after which a worker counts as having started well
 LINGER = 0.3  # seconds between the last worker's end and ours, when somebody waits for the answer to `drain`
 CUT = 3.0  # seconds beyond its grace that a draining worker has for farewells and lifespans before it is killed
+IMPORTING = 1.0  # seconds that a worker which has not started yet has to leave
+SUCCEEDED = "a new server has taken over"
 SPARE = 16  # slab regions beyond two per worker, for a reload with more workers
 
 
@@ -52,11 +56,13 @@ class Master:
         config: c.Config,
         load: Callable[[], c.Config] | None = None,
         announce: Callable[[Master], None] | None = None,
+        given: Inheritance | None = None,
     ):
         self.plan = plans.make(config)
+        self.given = given if given is not None else Inheritance()
         self.load = load
         self.announce = announce
-        self.holder = Holder()
+        self.holder = Holder(self.given.passed)
         self.roles: list[Role] = []
         self.fails: dict[int, int] = {}
         self.numbers = 0
@@ -69,8 +75,10 @@ class Master:
         self.ready = False
         self.exit_code = 0
         self.tickets = Tickets(self.tell_tickets)
+        self.tickets.keys = self.given.ticket_keys or self.tickets.keys
         self.linger = 0.0
         self.has_terminal = terminal()
+        self.heir: Any = None
         self.admin: Any = None
         self.slab: Slab
         self.loop: asyncio.AbstractEventLoop
@@ -107,9 +115,13 @@ class Master:
             if not self.stopping:
                 self.ready = True
                 self.tickets.turn(self.loop, self.config.server.ticket_rotation)
+                self.holder.unclaimed()
                 if self.announce is not None:
                     self.announce(self)
+                systemd.ready(standing.words(self))
+                self.given.serving()
                 self.spawn(self.keep_fresh())
+                self.spawn(Watch(self).run())
             await self.ended
         finally:
             await self.close()
@@ -133,6 +145,7 @@ class Master:
             signal.SIGINT: lambda: self.stop("SIGINT"),
             signal.SIGHUP: self.hang_up,
             signal.SIGUSR1: self.reopen,
+            signal.SIGUSR2: lambda: self.spawn(self.upgrade()),
             signal.SIGCHLD: self.reap,
         }
         for number, handler in handlers.items():
@@ -159,6 +172,7 @@ class Master:
         if self.admin is not None:
             self.admin.close()
         self.holder.close()
+        self.given.close()
         if hasattr(self, "slab"):
             self.slab.close()
 
@@ -182,6 +196,8 @@ class Master:
 
     def start_worker(self, index: int, plan: plans.Plan | None = None) -> Role:
         """Start what belongs at a place, a worker or what stands before the workers, on the sockets of that place."""
+        if self.stopping:
+            raise FairleadError("the server is stopping")
         plan = plan or self.plan
         self.numbers += 1
         role = staff.new_role(self, index, plan)
@@ -342,6 +358,7 @@ class Master:
         if self.stopping or not self.ready:
             return failed("the server is starting or stopping")
         async with self.busy:
+            systemd.reloading()
             try:
                 config = self.load() if self.load is not None else self.config
                 plan = plans.make(config)
@@ -349,6 +366,19 @@ class Master:
                 return await self.change(plan, plans.WORKERS if force else what, why)
             except FairleadError as error:
                 return failed(str(error), [str(one) for one in getattr(error, "problems", [])])
+            finally:
+                systemd.ready(standing.words(self))
+
+    async def upgrade(self) -> dict[str, Any]:
+        """SIGUSR2: a new master, by the same command line, takes the sockets; this one drains when that one serves."""
+        return await upgrade.upgrade(self)
+
+    def leave_to_successor(self) -> None:
+        """A new master serves: nothing is ours any more but the requests that are open."""
+        self.holder.disown()
+        self.admin.disown()
+        self.linger = LINGER
+        self.stop(SUCCEEDED)
 
     async def change(self, plan: plans.Plan, what: str, why: list[str]) -> dict[str, Any]:
         """Make a plan the served one."""
@@ -446,15 +476,11 @@ class Master:
             return
         from fairlead.run.fresh import Files
 
-        files = Files({app.dir for app in self.plan.apps})
-        while not self.stopping:
-            await asyncio.sleep(0.5)
-            changed = files.changed()
-            if changed:
-                log.info("%s changed: reloading", changed)
-                result = await self.reload(True)
-                if result.get("error"):
-                    log.error("reload: %s (the old code goes on)", result["error"])
+        async for name in Files({app.dir for app in self.plan.apps}).changes():
+            log.info("%s changed: reloading", name)
+            result = await self.reload(True)
+            if result.get("error"):
+                log.error("reload: %s (the old code goes on)", result["error"])
 
     # ---- the end
 
@@ -468,7 +494,11 @@ class Master:
             return
         self.stopping = True
         self.ready = False
-        unready = 0.0 if why == "SIGINT" else self.config.server.unready
+        if self.heir is not None and why != SUCCEEDED:
+            self.heir.kill()
+        if why != SUCCEEDED:
+            systemd.stopping()
+        unready = 0.0 if why in ("SIGINT", SUCCEEDED) else self.config.server.unready
         if unready:
             log.info("%s: not ready any more; accepting for another %g s (once more to stop at once)", why, unready)
             self.loop.call_later(unready, self.stop_accepting, why)
@@ -483,6 +513,7 @@ class Master:
         for role in self.roles:
             if role.state == STARTING:
                 role.kill(signal.SIGTERM)
+                self.loop.call_later(IMPORTING, role.kill)  # an import hears no signal
         self.dismiss(self.roles, grace, 0.0 if why == "SIGINT" else SETTLE)
         self.loop.call_later(grace + SETTLE + CUT, self.too_long)
         self.reap()

@@ -218,7 +218,7 @@ def difference(old: Plan, new: Plan) -> tuple[str, list[str]]:
 
 def shapes(old: Plan, new: Plan) -> Iterator[tuple[str, Any, Any]]:
     """(name, before, after) of everything that a worker reads once, when it starts."""
-    for key in ("chosen_pattern", "unit", "worker_count", "loop", "affinity", "user", "max_requests", "max_age"):
+    for key in ("chosen_pattern", "unit", "worker_count", "loop", "affinity", "user"):
         yield (
             f"server.{key.removeprefix('chosen_').replace('worker_count', 'workers')}",
             getattr(old.config.server, key),

@@ -21,9 +21,11 @@ COUNTERS = (
     ("fairlead_client_left_total", "client_left", "Requests whose client left before the answer was out (499)."),
     ("fairlead_app_errors_total", "broke", "Exceptions that a handler or application raised."),
     ("fairlead_retries_total", "retries", "Attempts at upstreams beyond the first."),
+    ("fairlead_stalls_total", "stalls", "Times an event loop stood still for longer than server.stuck."),
     ("fairlead_unstamped_total", "unstamped", "Requests whose arrival in the kernel is not known."),
     ("fairlead_log_lines_lost_total", "log_lost", "Access log lines that could not be written."),
 )
+NANOSECONDS = (("fairlead_stall_seconds_total", "stall_ns", "Time that event loops stood still in such stalls."),)
 GAUGES = (
     ("fairlead_connections", "open", "Connections open."),
     ("fairlead_requests_in_flight", "in_flight", "Requests being answered."),
@@ -43,6 +45,9 @@ def exposition(seen: Any) -> bytes:
     for name, key, text in COUNTERS:
         head(out, name, "counter", text)
         out.append(f"{name} {totals.get(key, 0)}")
+    for name, key, text in NANOSECONDS:
+        head(out, name, "counter", text)
+        out.append(f"{name} {totals.get(key, 0) / 1e9:.9g}")
     for name, key, text in GAUGES:
         head(out, name, "gauge", text)
         out.append(f"{name} {totals.get(key, 0)}")

@@ -72,11 +72,15 @@ def register(subparsers: Any) -> None:
 def run_command(args: argparse.Namespace) -> int:
     """`fairlead run`."""
     from fairlead.run.master import Master
+    from fairlead.run.upgrade import inheritance
 
+    given = inheritance()
+    if not args.bind and given.passed and given.channel is None and is_app(args.target):
+        args.bind = list(dict.fromkeys(str(one.address) for one in given.passed))
     load = loader(args)
     config = load()
     warn(config)
-    return Master(config, load, announce).run()
+    return Master(config, load, announce, given).run()
 
 
 def loader(args: argparse.Namespace) -> Callable[[], c.Config]:
@@ -210,8 +214,9 @@ def serve(target: str, bind: str | list[str] = "127.0.0.1:8000", **options: Any)
     """
     from fairlead.run.load import config_from_args
     from fairlead.run.master import Master
+    from fairlead.run.upgrade import inheritance
 
     def load() -> c.Config:
         return config_from_args(target, bind, **options)
 
-    return Master(load(), load, announce).run()
+    return Master(load(), load, announce, inheritance()).run()

@@ -40,3 +40,9 @@ def of(master: Any) -> dict[str, Any]:
         ],
         "listeners": master.holder.status(),
     }
+
+
+def words(master: Any) -> str:
+    """The same in one line, for `systemctl status`."""
+    bound = ", ".join(str(address) for _, address in master.holder.bound())
+    return f"serving {bound} with {master.plan.workers} workers"

@@ -49,7 +49,7 @@ def stuck(seen: Any) -> Finding | None:
                 f"Worker {one['slot']} (pid {pid}) has not come back to its event loop for {age:.1f} s: something "
                 "blocks it."
             )
-            advice = f"see what it does: py-spy dump --pid {pid}"
+            advice = f"its Python stack is in the server's log (server.stuck); or: py-spy dump --pid {pid}"
             return finding("bad", "stuck-worker", text, advice, pid=pid, seconds=round(age, 1))
     return None
 

@@ -19,7 +19,6 @@ import asyncio
 import gc
 import logging
 import os
-import random
 import signal
 import socket
 import sys
@@ -35,6 +34,8 @@ from fairlead.run import plan as plans
 from fairlead.run.build import Builder, Built
 from fairlead.run.channel import Channel
 from fairlead.run.state import State
+from fairlead.run.watchdog import Watchdog, dump_on_signal
+from fairlead.run.wear import Wear
 
 log = logging.getLogger("fairlead")
 
@@ -81,21 +82,20 @@ class Worker:
         logs.reclaim()
         sys.unraisablehook = logs.unraisable
         self.channel.say("ready", thread=threading.get_native_id())
-        self.loop.call_later(1.0, self.grow_old, self.loop.time(), random.uniform(0.9, 1.1))
+        watchdog = Watchdog(self.loop, self.builder.recorder, self.index, lambda: self.config.server.stuck)
+        watchdog.start()
+        self.loop.call_later(1.0, self.grow_old, Wear(self.loop.time()))
         grace, settle = await self.leave
         await self.drain(grace, settle)
+        watchdog.stop()
         return 0
 
-    def grow_old(self, born: float, jitter: float) -> None:
-        """[server] max_requests and max_age: ask for a successor. The jitter keeps workers from going all at once."""
-        server, why = self.config.server, ""
-        if server.max_requests and self.builder.answered() > server.max_requests * jitter:
-            why = f"{self.builder.answered()} requests"
-        elif server.max_age and self.loop.time() - born > server.max_age * jitter:
-            why = f"{self.loop.time() - born:.0f} s old"
+    def grow_old(self, wear: Wear) -> None:
+        """Ask for a successor when this worker is worn out."""
+        why = wear.why(self.config.server, self.loop.time(), self.builder.answered())
         if why:
             self.channel.say("worn", why=why)
-        self.loop.call_later(10.0 if why else 1.0, self.grow_old, born, jitter)
+        self.loop.call_later(10.0 if why else 1.0, self.grow_old, wear)
 
     def failed(self, error: BaseException) -> None:
         """Tell the master why we cannot start."""
@@ -121,6 +121,7 @@ class Worker:
             self.new_tickets(values["keys"])
         elif word == "reopen":
             logs.reopen()
+            dump_on_signal()
             self.builder.reopen()
 
     def told_to_leave(self) -> None:
@@ -325,6 +326,7 @@ class Life:
         with SETTING_UP:
             if not (self.in_thread and logs.log.handlers):
                 logs.setup(config.log)
+                dump_on_signal()
         if config.server.affinity:
             pin(values["index"])
         name_thread(values["title"])
@@ -369,7 +371,7 @@ def name_thread(title: str) -> None:
 
 def settle_signals() -> None:
     """What the terminal says to the group is the master's to answer; and nobody outlives the master."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     die_with_master()
 

@@ -6,7 +6,7 @@
     GET  /api/requests        ?latest | ?slowest | ?running, &n=50
     GET  /api/requests/ID     why that request took its time
     GET  /metrics             Prometheus            GET  /healthz, /readyz      liveness, readiness
-    POST /api/reload          ?workers: new workers too                POST /api/drain
+    POST /api/reload          ?workers: new workers, ?binary: a new master       POST /api/drain
 
 Rules
 1. A unix socket is trusted: its file mode says who may. It checks nothing else.
@@ -146,7 +146,11 @@ class Admin(Handler):
 
     async def change(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         """Reload or drain; 409 when it was not done."""
-        result = await (self.control.reload("workers" in query) if path == "/api/reload" else self.control.drain())
+        if path == "/api/reload":
+            work = self.control.upgrade() if "binary" in query else self.control.reload("workers" in query)
+        else:
+            work = self.control.drain()
+        result = await work
         result = result if isinstance(result, dict) else {"did": path.rsplit("/", 1)[1]}
         return (409 if result.get("error") else 200), result
 

@@ -1,0 +1,60 @@
+"""What a server is, for `fairlead status`, the page, and systemd: version, uptime, workers, listeners with their accept queues."""
+
+from __future__ import annotations
+
+import os
+import sys
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
+
+from fairlead.run import version
+
+if TYPE_CHECKING:
+    from fairlead.run.master import Master
+
+
+def words(master: Master) -> str:
+    """One line for `systemctl status`."""
+    bound = ", ".join(str(address) for _, address in master.holder.bound())
+    return f"serving {bound} with {master.plan.workers} workers"
+
+
+def status(master: Master) -> dict[str, Any]:
+    """The same as data."""
+    return {
+        "version": version.__version__,
+        "compiled": version.compiled(),
+        "loop": version.loop_name(master.config.server.loop),
+        "tls": version.tls_engine(True) if any(one.tls for one in master.plan.listeners) else "",
+        "python": sys.version.split()[0],
+        "pid": os.getpid(),
+        "config": master.config.source,
+        "pattern": master.plan.pattern.name,
+        "unit": master.config.server.unit,
+        "state": "draining" if master.stopping else "ready" if master.ready else "starting",
+        "uptime": monotonic() - master.since,
+        "reloads": master.reloads,
+        "workers": [
+            {
+                "index": r.index,
+                "kind": "worker" if r.index >= 0 else master.plan.pattern.title,
+                "pid": r.pid,
+                "thread": r.thread,
+                "state": r.state,
+                "slot": r.slot,
+                "starts": r.number,
+                "uptime": time() - r.since,
+            }
+            for r in sorted(master.roles, key=lambda one: (one.index, one.number))
+        ],
+        "listeners": master.holder.status(),
+    }
+
+
+def terminal() -> bool:
+    """Is there a controlling terminal?"""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
