@@ -235,3 +235,69 @@ def test_a_negative_number_is_not_written(leaf):
     for write in (leaf.decimal, leaf.hexadecimal):
         with pytest.raises(ValueError):
             write(-1)
+
+
+KEYS = [0, 1, 0x01020304, 0xFFFFFFFF, 0x80000000]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_masking_is_xor_from_any_phase(leaf, key):
+    four = key.to_bytes(4, "big")
+    data = bytes(range(200))
+    for start, end in [(0, 0), (0, 1), (3, 7), (5, 200), (1, 10), (0, 199)]:
+        for phase in range(4):
+            want = bytes(c ^ four[(i + phase) & 3] for i, c in enumerate(data[start:end]))
+            assert leaf.masked(data, start, end, key, phase) == want
+
+
+@pytest.mark.parametrize("where", [(-1, 3), (2, 1), (0, 11)])
+def test_masking_stays_inside_the_data(leaf, where):
+    with pytest.raises(ValueError):
+        leaf.masked(b"0123456789", *where, 7, 0)
+    with pytest.raises(ValueError):
+        leaf.masked_text(b"0123456789", *where, 7)
+
+
+@pytest.mark.parametrize("text", ["", "a", "κόσμε", "x" * 3000, "\U0010ffff" * 700])
+def test_masked_text_is_decoded(leaf, text):
+    data = b"head" + leaf.masked(text.encode(), 0, len(text.encode()), 0xA1B2C3D4, 0)
+    assert leaf.masked_text(data, 4, len(data), 0xA1B2C3D4) == text
+    broken = data[:4] + leaf.masked(b"\xc3", 0, 1, 0xA1B2C3D4, 0)
+    assert leaf.masked_text(broken, 4, 5, 0xA1B2C3D4) is None
+
+
+def test_utf8_is_checked_piece_by_piece_as_the_decoder_does_it(leaf):
+    whole = "aé\u0800\ud7ff\ue000\uffff\U00010000\U0010ffff".encode() * 3 + b"plain ascii for eight bytes"
+    for cut in range(len(whole)):
+        assert leaf.utf8(whole[cut:], leaf.utf8(whole[:cut], 0)) == 0
+    samples = [bytes([a, b]) for a in range(256) for b in range(0, 256, 3)]
+    samples += [bytes([a, b, c]) for a in range(0xE0, 0x100) for b in range(0x7E, 0xC2) for c in (0x41, 0x80, 0xBF, 0xC0)]
+    samples += [bytes([a, b, 0x80, 0x80]) for a in range(0xF0, 0x100) for b in range(0x7E, 0xC2)]
+    for sample in samples:
+        try:
+            sample.decode()
+            want = 0
+        except UnicodeDecodeError as error:
+            want = 1 if error.reason == "unexpected end of data" else -1
+        got = leaf.utf8(sample, 0)
+        assert (got > 0) == (want == 1) and (got < 0) == (want == -1), sample
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
+def test_a_frame_has_the_shortest_length(leaf, size):
+    payload = b"ab" * (size // 2) + b"c" * (size % 2)
+    head = {0: 2, 1: 2, 125: 2, 126: 4, 65535: 4, 65536: 10}[size]
+    plain = leaf.frame(0x82, payload, -1)
+    assert plain[:1] == b"\x82" and plain[head:] == payload
+    assert plain[1] == {2: size, 4: 126, 10: 127}[head]
+    assert head == 2 or int.from_bytes(plain[2:head], "big") == size
+    hidden = leaf.frame(0x81, payload, 0xFEDCBA98)
+    assert hidden[1] == plain[1] | 0x80 and hidden[head : head + 4] == b"\xfe\xdc\xba\x98"
+    assert leaf.masked(hidden, head + 4, len(hidden), 0xFEDCBA98, 0) == payload
+    assert leaf.frame_text(0x81, payload.decode(), 0xFEDCBA98) == hidden
+
+
+def test_text_frames_are_utf8_and_no_surrogate_leaves(leaf):
+    assert leaf.frame_text(0x81, "é", -1) == b"\x81\x02\xc3\xa9"
+    with pytest.raises(UnicodeEncodeError):
+        leaf.frame_text(0x81, "\ud800", -1)

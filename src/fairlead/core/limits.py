@@ -41,3 +41,20 @@ class Limits:
     request: int = 0  # whole request, head to last byte of the answer
     idle: int = 75 * SECOND  # between two requests; nginx keepalive_timeout 75s
     linger: int = 2 * SECOND  # reading on after we closed our side, so that the answer is not lost to a reset
+
+
+MIB = 1024 * KIB
+
+
+@dataclass(slots=True)
+class WebSocketLimits:
+    """Caps of the WebSockets of one route; `wire.ws` reads them. Precedents: `websockets` and uvicorn where not said."""
+
+    message: int = 16 * MIB  # one message, inflated: also the limit of a decompression bomb; uvicorn 16 MiB
+    fragments: int = 131072  # frames of one message; Autobahn 9.3 sends 65536
+    queue: int = 64 * KIB  # bytes of whole messages waiting for their reader
+    ping: int = 20 * SECOND  # silence before we ask whether the peer is alive
+    pong: int = 20 * SECOND  # and how long it may take to say anything
+    close: int = 10 * SECOND  # for the other half of the closing handshake
+    idle: int = 0  # without a message in either direction
+    total: int = 0  # a WebSocket's whole life

@@ -31,3 +31,12 @@ cdef class Epoll:
     cpdef remove(self, int fd)
     cdef control(self, int what, int fd, unsigned int events)
     cpdef int wait(self, int milliseconds) except -1
+
+cdef void mask_into(unsigned char* target, const unsigned char* source, Py_ssize_t size, unsigned int key, int phase) noexcept nogil
+cdef Py_ssize_t within(bytes data, Py_ssize_t start, Py_ssize_t end) except -1
+cpdef bytes masked(bytes data, Py_ssize_t start, Py_ssize_t end, unsigned int key, int phase)
+cpdef object masked_text(bytes data, Py_ssize_t start, Py_ssize_t end, unsigned int key)
+cpdef int utf8(bytes data, int state) except -2
+cdef bytes framed(int first, const char* payload, Py_ssize_t size, long long key)
+cpdef bytes frame(int first, bytes payload, long long key)
+cpdef bytes frame_text(int first, str text, long long key)

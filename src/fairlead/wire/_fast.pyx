@@ -547,3 +547,150 @@ cpdef bint only(bytes data, bytes allowed):
         if not t[v[i]]:
             return False
     return True
+
+
+cdef extern from "Python.h":
+    bint PyUnicode_IS_COMPACT_ASCII(object)
+    const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+    object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
+
+
+cdef void mask_into(unsigned char* target, const unsigned char* source, Py_ssize_t size, unsigned int key, int phase) noexcept nogil:
+    cdef unsigned char four[8]
+    cdef unsigned long long wide, word
+    cdef Py_ssize_t i = 0
+    for i in range(8):
+        four[i] = (key >> (24 - 8 * ((i + phase) & 3))) & 255
+    memcpy(&wide, four, 8)
+    i = 0
+    while i + 8 <= size:
+        memcpy(&word, source + i, 8)
+        word ^= wide
+        memcpy(target + i, &word, 8)
+        i += 8
+    while i < size:
+        target[i] = source[i] ^ four[i & 7]
+        i += 1
+
+
+cdef Py_ssize_t within(bytes data, Py_ssize_t start, Py_ssize_t end) except -1:
+    """The size of data[start:end], which must lie inside."""
+    if start < 0 or end < start or end > PyBytes_GET_SIZE(data):
+        raise ValueError("outside of the data")
+    return end - start
+
+
+cpdef bytes masked(bytes data, Py_ssize_t start, Py_ssize_t end, unsigned int key, int phase):
+    """data[start:end] XOR the four bytes of `key` (highest first) over and over, the first with byte number `phase` (RFC 6455 5.3)."""
+    cdef Py_ssize_t size = within(data, start, end)
+    cdef bytes made = PyBytes_FromStringAndSize(NULL, size)
+    if size:
+        mask_into(<unsigned char*>PyBytes_AS_STRING(made), <const unsigned char*>PyBytes_AS_STRING(data) + start, size, key, phase)
+    return made
+
+
+cpdef object masked_text(bytes data, Py_ssize_t start, Py_ssize_t end, unsigned int key):
+    """The same as text, phase 0; None when it is not UTF-8."""
+    cdef unsigned char small[1024]
+    cdef Py_ssize_t size = within(data, start, end)
+    cdef bytes large
+    cdef unsigned char* target = small
+    if size > 1024:
+        large = PyBytes_FromStringAndSize(NULL, size)
+        target = <unsigned char*>PyBytes_AS_STRING(large)
+    mask_into(target, <const unsigned char*>PyBytes_AS_STRING(data) + start, size, key, 0)
+    try:
+        return PyUnicode_DecodeUTF8(<char*>target, size, NULL)
+    except UnicodeDecodeError:
+        return None
+
+
+cpdef int utf8(bytes data, int state) except -2:
+    """Go on checking UTF-8 (RFC 3629): 0 is between characters; the new state, -1 when a byte cannot stand where it is.
+
+    A state inside a character: continuation bytes still wanted, the least and the greatest next byte, as 0xGGLLWW.
+    """
+    cdef const unsigned char* v = <const unsigned char*>PyBytes_AS_STRING(data)
+    cdef Py_ssize_t i = 0, size = PyBytes_GET_SIZE(data)
+    cdef int wanted = state & 255, least = state >> 8 & 255, most = state >> 16 & 255
+    cdef unsigned long long word
+    cdef unsigned char c
+    while i < size:
+        if wanted == 0:
+            while i + 8 <= size:
+                memcpy(&word, v + i, 8)
+                if word & <unsigned long long>0x8080808080808080:
+                    break
+                i += 8
+            if i == size:
+                break
+        c = v[i]
+        i += 1
+        if wanted:
+            if c < least or c > most:
+                return -1
+            wanted -= 1
+            least = 0x80
+            most = 0xBF
+        elif c >= 0x80:
+            least = 0x80
+            most = 0xBF
+            if 0xC2 <= c <= 0xDF:
+                wanted = 1
+            elif 0xE0 <= c <= 0xEF:
+                wanted = 2
+                if c == 0xE0:
+                    least = 0xA0
+                elif c == 0xED:
+                    most = 0x9F
+            elif 0xF0 <= c <= 0xF4:
+                wanted = 3
+                if c == 0xF0:
+                    least = 0x90
+                elif c == 0xF4:
+                    most = 0x8F
+            else:
+                return -1
+    return most << 16 | least << 8 | wanted if wanted else 0
+
+
+cdef bytes framed(int first, const char* payload, Py_ssize_t size, long long key):
+    cdef Py_ssize_t head = 2 if size < 126 else 4 if size < 65536 else 10
+    cdef Py_ssize_t i
+    cdef int bit = 0 if key < 0 else 128
+    cdef bytes made = PyBytes_FromStringAndSize(NULL, head + size + (4 if bit else 0))
+    cdef unsigned char* target = <unsigned char*>PyBytes_AS_STRING(made)
+    target[0] = first
+    if head == 2:
+        target[1] = bit | size
+    elif head == 4:
+        target[1] = bit | 126
+        target[2] = size >> 8 & 255
+        target[3] = size & 255
+    else:
+        target[1] = bit | 127
+        for i in range(8):
+            target[2 + i] = size >> (56 - 8 * i) & 255
+    target += head
+    if not bit:
+        memcpy(target, payload, size)
+        return made
+    for i in range(4):
+        target[i] = key >> (24 - 8 * i) & 255
+    mask_into(target + 4, <const unsigned char*>payload, size, <unsigned int>key, 0)
+    return made
+
+
+cpdef bytes frame(int first, bytes payload, long long key):
+    """A WebSocket frame: its first byte, its payload, masked with `key` (32 bits) unless that is negative (RFC 6455 5.2)."""
+    return framed(first, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), key)
+
+
+cpdef bytes frame_text(int first, str text, long long key):
+    """The same for text, as UTF-8; UnicodeEncodeError for lone surrogates."""
+    cdef Py_ssize_t size = 0
+    cdef const char* direct
+    if PyUnicode_IS_COMPACT_ASCII(text):
+        direct = PyUnicode_AsUTF8AndSize(text, &size)
+        return framed(first, direct, size, key)
+    return frame(first, text.encode(), key)

@@ -246,6 +246,60 @@ def only(data, allowed):
     return 0 not in data.translate(allowed[:256])
 
 
+def masked(data, start, end, key, phase):
+    if start < 0 or end < start or end > len(data):
+        raise ValueError("outside of the data")
+    size = end - start
+    four = key.to_bytes(4, "big")
+    four = four[phase:] + four[:phase]
+    pad = (four * (size // 4 + 1))[:size]
+    return (int.from_bytes(data[start:end], "big") ^ int.from_bytes(pad, "big")).to_bytes(size, "big")
+
+
+def masked_text(data, start, end, key):
+    try:
+        return masked(data, start, end, key, 0).decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def utf8(data, state):
+    if not state and data.isascii():
+        return 0
+    wanted, least, most = state & 255, state >> 8 & 255, state >> 16 & 255
+    for c in data:
+        if wanted:
+            if not least <= c <= most:
+                return -1
+            wanted -= 1
+            least, most = 0x80, 0xBF
+        elif c >= 0x80:
+            if not 0xC2 <= c <= 0xF4:
+                return -1
+            wanted = 1 if c < 0xE0 else 2 if c < 0xF0 else 3
+            least = {0xE0: 0xA0, 0xF0: 0x90}.get(c, 0x80)
+            most = {0xED: 0x9F, 0xF4: 0x8F}.get(c, 0xBF)
+    return most << 16 | least << 8 | wanted if wanted else 0
+
+
+def frame(first, payload, key):
+    size = len(payload)
+    bit = 0 if key < 0 else 128
+    if size < 126:
+        head = bytes((first, bit | size))
+    elif size < 65536:
+        head = struct.pack("!BBH", first, bit | 126, size)
+    else:
+        head = struct.pack("!BBQ", first, bit | 127, size)
+    if key < 0:
+        return head + payload
+    return head + key.to_bytes(4, "big") + masked(payload, 0, size, key, 0)
+
+
+def frame_text(first, text, key):
+    return frame(first, text.encode(), key)
+
+
 class Epoll:
     def __init__(self):
         self.epoll = select.epoll()
