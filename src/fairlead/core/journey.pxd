@@ -12,7 +12,7 @@ cdef class Journey:
     # spends, ns
     cdef public long long spent_loop, spent_read, spent_decrypt, spent_parse, spent_decode, spent_pool, spent_dial
     cdef public long long spent_encode, spent_encrypt, spent_send, spent_client
-    cdef public long long bytes_in, bytes_out
+    cdef public long long bytes_in, bytes_out, messages_in, messages_out
     cdef public int arrived_quality, attempts
     cdef public bint shared
     cdef public list custom

@@ -53,7 +53,7 @@ class Journey:
         if not COMPILED:
             for name in POINTS + SPENDS:
                 setattr(self, name, 0)
-            self.bytes_in = self.bytes_out = self.attempts = 0
+            self.bytes_in = self.bytes_out = self.messages_in = self.messages_out = self.attempts = 0
             self.shared = False
             self.custom = None
         self.arrived_quality = 5  # UNKNOWN

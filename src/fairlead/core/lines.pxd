@@ -5,7 +5,7 @@ cdef class Lines:
     cdef public object write
     cdef public bint json, query
     cdef public Py_ssize_t hold, used
-    cdef public long long lines, second, wall, number, bytes_in, bytes_out
+    cdef public long long lines, second, wall, number, bytes_in, bytes_out, messages_in, messages_out
     cdef public int status, worker
     cdef public bytearray buffer
     cdef public bytes stamp, hex

@@ -6,7 +6,7 @@ Rules
    and bytes from 0x80 on become `\\xHH` (in JSON `\\u00HH`), so nobody can forge a line or move a terminal's cursor.
 2. Text: time (of the request's first byte), client, "METHOD target HTTP/version", status, bytes in, bytes out, total
    ms, `name=ms` for each step that took 1 us or more, `T=Th/Ti/TR/Tw/Tc/Tr/Td/Ta`, `id=`, `end=` (`-` when all went
-   well), `route=`.
+   well), `messages=in/out` (of a WebSocket), `route=`.
 3. The T block is HAProxy's (configuration manual, 8.4 "Timing events"), in whole milliseconds, -1 for what never
    happened: Th TLS handshake, Ti idle before the request, TR request head, Tw queue, Tc dial, Tr wait for the
    answer's head, Td data, Ta active time. Our steps stand beside it; the JSON form names each.
@@ -26,14 +26,14 @@ TIMERS = (b"Th", b"Ti", b"TR", b"Tw", b"Tc", b"Tr", b"Td", b"Ta")
 
 
 class Lines:
-    """A buffer of lines. Before `add`, set `wall` (realtime ns), `number`, `status`, `bytes_in` and `bytes_out`.
+    """A buffer of lines. Before `add`, set `wall` (realtime ns), `number`, `status`, and `bytes_` and `messages_in` and `_out`.
 
     `worker` and `number` make the id of a request that has none: `worker.number`, the number in hexadecimal.
     """
 
     def __init__(self, write, form="text", hold=65536, query=True):
         self.worker = 0
-        self.wall = self.number = self.bytes_in = self.bytes_out = 0
+        self.wall = self.number = self.bytes_in = self.bytes_out = self.messages_in = self.messages_out = 0
         self.status = 0
         self.write = write
         self.json = form == "json"
@@ -105,6 +105,11 @@ class Lines:
         at = self.put_ident(v, at, ident)
         at = put(v, at, b" end=", b" end=")
         at = self.put_safe(v, at, end, end, 64)
+        if self.messages_in or self.messages_out:
+            at = put(v, at, b" messages=", b" messages=")
+            at = put_int(v, at, self.messages_in)
+            v[at] = 47
+            at = put_int(v, at + 1, self.messages_out)
         if route:
             at = put(v, at, b' route="', b' route="')
             at = self.put_safe(v, at, route, route, 128)
@@ -145,7 +150,14 @@ class Lines:
         at = self.put_ident(v, at, ident)
         at = self.put_member(v, at, b'","end":"', end, 64)
         at = self.put_member(v, at, b'","route":"', route, 128)
-        at = put(v, at, b'"}\n', b'"}\n')
+        if self.messages_in or self.messages_out:
+            at = put(v, at, b'","messages_in":', b'","messages_in":')
+            at = put_int(v, at, self.messages_in)
+            at = put(v, at, b',"messages_out":', b',"messages_out":')
+            at = put_int(v, at, self.messages_out)
+            at = put(v, at, b"}\n", b"}\n")
+        else:
+            at = put(v, at, b'"}\n', b'"}\n')
         self.used = at
 
     def put_stamp(self, v, at, millis):

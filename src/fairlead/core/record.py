@@ -158,6 +158,8 @@ class Recorder(Observer):
         self.measure(j)
         if exchange.tunnel:
             self.add_total("tunnels", 1)
+            if j.started:  # an application's work is its handshake's; the tunnel's life is in the total
+                self.took[9] = j.answered - j.started if j.answered > j.started else 0
         found = self.find_route(exchange.route)
         self.number += 1
         self.count(j, status, found, exchange.tunnel)
@@ -401,6 +403,8 @@ class Recorder(Observer):
         log.status = status
         log.bytes_in = j.bytes_in
         log.bytes_out = j.bytes_out
+        log.messages_in = j.messages_in
+        log.messages_out = j.messages_out
         if not self.flushing:
             self.arm()
         log.add(request, method, version, peer, exchange.tag, end, route, self.took, t)

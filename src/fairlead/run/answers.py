@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from fairlead.core.limits import WebSocketLimits
 from fairlead.run import units as u
 from fairlead.run.setting import REQUIRED, setting, short_form, table
 
@@ -34,6 +35,30 @@ class App:
     strip: str = setting("", "Path prefix that becomes `root_path`; the app still sees the full path.", u.matching("a path prefix", r"(/\S*)?", 'write "/prefix"'))
 
     short: ClassVar[Callable[[Any], Any]] = short_form("target", str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebSocket:
+    """The WebSockets of a route that answers by `app`. Precedents of the caps stand in ``core/limits``."""
+
+    origins: Many = setting([], "Pages that may open one, as browsers name them (`https://shop.example`); `self` is the request's own scheme and host, `*` any; empty leaves the check to the app. Others get 403. Clients that send no `Origin` are no browsers, and pass.", u.TEXTS)
+    compression: str = setting("shared", "permessage-deflate: without memory between messages (`shared`), with it (`takeover`: smaller, about 50 KB per busy socket), or `off`.", u.choice("shared", "takeover", "off"))
+    message: int | None = setting("16MiB", "Size of one message, inflated; above it Close 1009.", u.SOME_SIZE)
+    fragments: int = setting(131072, "Frames of one message; above it Close 1009.", u.POSITIVE)
+    queue: int = setting("64KiB", "Messages waiting for the app; above it no more is read.", u.SIZE)
+    ping: float | None = setting("20s", "Silence before the client is asked whether it lives.", u.SOME_DURATION)
+    pong: float | None = setting("20s", "How long it may take to answer; then Close 1011.", u.SOME_DURATION)
+    close: float = setting("10s", "How long the other half of the closing handshake is waited for.", u.DURATION)
+    idle: float | None = setting("none", "Time without a message in either direction; then Close 1001.", u.SOME_DURATION)
+    total: float | None = setting("none", "A WebSocket's whole life; then Close 1001.", u.SOME_DURATION)
+
+    def core(self) -> WebSocketLimits:
+        """The caps in the units of the hot path."""
+        out = WebSocketLimits(message=self.message or 0, fragments=self.fragments, queue=self.queue)
+        for name in ("ping", "pong", "close", "idle", "total"):
+            value = getattr(self, name)
+            setattr(out, name, round(value * 1e9) if value else 0)
+        return out
 
 
 @dataclass(frozen=True, kw_only=True)

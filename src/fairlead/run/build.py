@@ -43,7 +43,9 @@ from fairlead.serve.respond import Redirect, Respond
 from fairlead.serve.route import Route, Router
 from fairlead.serve.table import Table
 from fairlead.serve.upstream import Upstream
+from fairlead.serve.websocket import WebSockets
 from fairlead.wire.h1 import H1
+from fairlead.wire.wsdeflate import Settings
 
 log = logging.getLogger("fairlead")
 
@@ -240,9 +242,11 @@ class Builder:
         state = await loaded.start()
 
         def make() -> App:
-            return App(loaded.target, self.loop, name=given.target, state=state, strip=given.strip)
+            app = App(loaded.target, self.loop, name=given.target, state=state, strip=given.strip)
+            app.sockets = web_sockets(app, settings.websocket)
+            return app
 
-        return self.state.take(("app", given), make)
+        return self.state.take(("app", given, settings.websocket), make)
 
     def files(self, settings: c.Route) -> Handler:
         """Files of a directory; what it keeps of them outlives the plan."""
@@ -406,6 +410,12 @@ def methods_of(route: c.Route) -> tuple[str, ...]:
     if route.methods and any(one.name == "cors" for one in route.filters):
         return tuple(dict.fromkeys((*route.methods, "OPTIONS")))
     return route.methods
+
+
+def web_sockets(app: App, given: c.WebSocket) -> WebSockets:
+    """An application's WebSockets."""
+    deflate = None if given.compression == "off" else Settings(takeover=given.compression == "takeover")
+    return WebSockets(app, given.core(), deflate=deflate, origins=given.origins or None)
 
 
 def read_env(setting: str) -> None:

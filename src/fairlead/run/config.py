@@ -17,7 +17,20 @@ from typing import Any, ClassVar
 
 from fairlead.core.limits import Limits as CoreLimits
 from fairlead.run import units as u
-from fairlead.run.answers import App, Files, Filter, Grpc, Job, Proxy, Redirect, Respond, Signal, Topic, Upload
+from fairlead.run.answers import (
+    App,
+    Files,
+    Filter,
+    Grpc,
+    Job,
+    Proxy,
+    Redirect,
+    Respond,
+    Signal,
+    Topic,
+    Upload,
+    WebSocket,
+)
 from fairlead.run.setting import REQUIRED, Origin, setting, short_form, table, tables
 
 Many = tuple[str, ...]
@@ -333,6 +346,7 @@ class Route:
     path: str = setting("", "`/api/*` is a prefix and also matches `/api`; `/a/{x}` matches one segment; `/a` alone is exact; empty is everything.", u.matching("a path", r"(/\S*)?", 'write "/api/*", "/users/{id}" or "/exact"'))
     methods: Many = setting([], "Methods; others get 405; empty is all. GET includes HEAD.", u.several(u.METHOD))
     headers: Mapping[str, str] = setting({}, "Header fields that must have these values; `*` is any value.", u.FIELDS)
+    websocket: WebSocket = table(WebSocket, "WebSockets of a route that answers by `app`.")
     app: App | None = table(App, "A Python application.", absent=True)
     wsgi: App | None = table(App, "The same with `interface = \"wsgi\"`.", absent=True)
     grpc: Grpc | None = table(Grpc, "A gRPC server.", absent=True)

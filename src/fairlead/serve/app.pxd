@@ -11,7 +11,7 @@ cdef class Done:
     cpdef close(self)
 
 cdef class App(Handler):
-    cdef public object target, loop, state, debug
+    cdef public object target, loop, state, debug, sockets
     cdef public str name, root_path, strip
     cdef public set cycles
     cdef object spawn, factory
@@ -65,6 +65,7 @@ cdef class Cycle(Answer):
 cdef int name_kind(bytes name, const unsigned char* v) except -1
 @cython.locals(i=Py_ssize_t, n=Py_ssize_t, number=cython.longlong)
 cdef long long digits(bytes value, const unsigned char* v) except -2
-cdef wake(list waiters)
+cpdef wake(list waiters)
 cdef bytes as_bytes(object body)
-cdef bint is_disconnect(object error) except -1
+cpdef object tls_of(object engine)
+cpdef bint is_disconnect(object error) except -1

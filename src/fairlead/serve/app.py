@@ -72,7 +72,8 @@ class App(Handler):
     """One ASGI application on one event loop. `state` is what its lifespan left; each request gets a shallow copy.
 
     `strip` is a path prefix that becomes `root_path` (the application still sees the full path, as ASGI says). `debug`,
-    None unless a test sets it, is called with (exchange, info) of each `http.response.debug`.
+    None unless a test sets it, is called with (exchange, info) of each `http.response.debug`. `sockets`, a
+    `serve.websocket.WebSockets` or None, is asked first about requests that want another protocol.
     """
 
     def __init__(self, target, loop, *, name="app", state=None, root_path="", strip=""):
@@ -86,6 +87,7 @@ class App(Handler):
         self.factory = loop.get_task_factory() if hasattr(loop, "get_task_factory") else None
         self.spawn = loop.create_task if self.factory is not None else asyncio.Task
         self.debug: Any = None
+        self.sockets: Any = None
         self.extensions: Any = {
             "http.response.trailers": {}, "http.response.early_hint": {}, "http.response.pathsend": {},
             "http.response.zerocopysend": {}, "fairlead.journey": None,
@@ -104,6 +106,8 @@ class App(Handler):
     def open(self, exchange):
         request = exchange.request
         conn = exchange.conn
+        if (request.upgrade or request.protocol) and self.sockets is not None and self.sockets.wants(exchange):
+            return
         extensions = self.extensions.copy()
         extensions["fairlead.journey"] = exchange.journey
         scope = self.base.copy()

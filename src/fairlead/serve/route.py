@@ -66,7 +66,7 @@ class Router(Handler):
                 self.stem = self.prefix + b"%08x" % (self.count >> 8)
             self.count += 1
             exchange.tag = self.stem + DIGITS[low]
-        if request.target == b"*" or request.method == "CONNECT":
+        if request.target == b"*" or (request.method == "CONNECT" and not request.protocol):
             self.special(exchange)
             return
         match = self.table.resolve(service.name, request)

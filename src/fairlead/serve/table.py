@@ -288,7 +288,8 @@ class Table:
         if side.only is not None:
             return side.only
         host = request.authority.decode("latin-1") if side.hosted else ""
-        return side.find(host, path, request.method, request.headers)
+        method = request.method if not request.protocol else "GET"  # an extended CONNECT asks as a GET with Upgrade does
+        return side.find(host, path, method, request.headers)
 
 
 def refusal(passed):

@@ -37,8 +37,8 @@ def check(request):
     """Server: hold the request to the rules (RFC 6455 section 4.2.1). Refused 400, or 426 for another version."""
     version = only(request, b"sec-websocket-version")
     if version != b"13":
-        error = Refused(f"WebSocket version {(version or b'none').decode('latin-1')} is not spoken here", status=426, hint="version 13 is")
-        raise error
+        asked = (version or b"none").decode("latin-1")
+        raise Refused(f"WebSocket version {asked} is not spoken here", status=426, hint="version 13 is")
     if request.protocol:
         return
     key = only(request, b"sec-websocket-key")
