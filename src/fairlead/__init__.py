@@ -6,11 +6,23 @@ The public names are those in `__all__`, and nothing else is promised.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fairlead.run.version import __version__
 
-__all__ = ["__version__", "serve"]
+if TYPE_CHECKING:
+    from fairlead.run.embed import Server
+
+__all__ = ["Server", "__version__", "serve"]
+
+
+def __getattr__(name: str) -> Any:
+    """What is imported when it is asked for first."""
+    if name == "Server":
+        from fairlead.run.embed import Server
+
+        return Server
+    raise AttributeError(f"module 'fairlead' has no attribute {name!r}")
 
 
 def serve(target: str, bind: str | list[str] = "127.0.0.1:8000", **options: Any) -> int:

@@ -73,11 +73,11 @@ def leave(service: Service) -> None:
 class Loaded:
     """An application that was imported, and its lifespan. Several routes may share one."""
 
-    def __init__(self, settings: c.App) -> None:
+    def __init__(self, settings: c.App, given: Any = None) -> None:
         if settings.env:
             read_env(settings.env)
         self.settings = settings
-        self.target = load(settings.target, settings.dir, settings.factory)
+        self.target = load(settings.target, settings.dir, settings.factory) if given is None else given
         self.lifespan = Lifespan(self.target, settings.lifespan)
         self.begun = False
 
@@ -137,7 +137,7 @@ class Built:
         common = self.builder.common
 
         def make_codec(conn: Any, alpn: Any) -> Any:
-            return H1(conn, limits, common=common)
+            return H1(conn, limits, common=common, scheme=conn.scheme)
 
         return make_codec
 
@@ -163,6 +163,7 @@ class Builder:
         self.upstreams: dict[str, Upstream] = {}
         self.leaving: list[Listener] = []
         self.gate: Any = None
+        self.given: Any = None  # an application object, for a server inside another program
         self.tasks: set[asyncio.Task[Any]] = set()
 
     # ---- building
@@ -238,7 +239,7 @@ class Builder:
         given = settings.app
         assert given is not None
         key = ("loaded", given.target, given.dir, given.factory, given.lifespan)
-        loaded: Loaded = self.state.take(key, lambda: Loaded(given))
+        loaded: Loaded = self.state.take(key, lambda: Loaded(given, self.given))
         state = await loaded.start()
 
         def make() -> App:

@@ -49,7 +49,7 @@ _SECOND = 1_000_000_000
 class Hearing(Codec):
     """The ear of `h1.H1`, and all of its state. `scheme`: of this connection's requests: "http" or "https"."""
 
-    def __init__(self, sink, limits, client=False, common=None):
+    def __init__(self, sink, limits, client=False, common=None, scheme="http"):
         self.sink = sink
         self.limits = limits
         self.client = client
@@ -58,7 +58,7 @@ class Hearing(Codec):
         self.reusable = client
         self.now = 0
         self.common = common
-        self.scheme = "http"
+        self.scheme = scheme
         self._lenient: frozenset[str] = frozenset()
         self.parser = Head(limits, client)
         self.chunks: Chunks = None  # type: ignore[assignment]
