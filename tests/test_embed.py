@@ -10,6 +10,8 @@ import pytest
 import fairlead
 from fairlead.core.errors import FairleadError
 
+pytest_plugins = ["fairlead.run.testing"]
+
 
 async def app(scope, receive, send):
     """Says what it was asked; `/slow` waits to be let go."""
@@ -109,7 +111,7 @@ def test_what_cannot_start_says_why(target, options, said):
 
 def test_a_port_that_is_taken_says_so_and_leaves_nothing_behind():
     with fairlead.Server(app) as server:
-        with pytest.raises(FairleadError, match="in use|taken"), fairlead.Server(app, bind=f"127.0.0.1:{server.port}"):
+        with pytest.raises(FairleadError, match=r"in use|taken"), fairlead.Server(app, bind=f"127.0.0.1:{server.port}"):
             pass
         with urllib.request.urlopen(server.url + "/still") as answer:
             assert answer.status == 200

@@ -8,8 +8,8 @@
         server = fairlead_server(app, tls="dev")            # https://localhost:PORT, trusted by verify=server.ca
         assert httpx.get(server.url, verify=server.ca).status_code == 200
 
-The server runs in a thread with an event loop of its own, so tests may be sync or async, and use any client. With `tls="dev"` it has
-the development CA of this machine, made on first use. Its options are those of `fairlead.Server`.
+The server runs in a thread with an event loop of its own, so tests may be sync or async, and use any client. With `tls="dev"`
+it has the development CA of this machine, made on first use. Its options are those of `fairlead.Server`.
 """
 
 from __future__ import annotations
