@@ -31,7 +31,6 @@ def made(text: str = BASE) -> plans.Plan:
 REFUSED = {
     'kind = "tcp"\nupstream = "u"\n[[upstream]]\nname = "u"\nservers = ["127.0.0.1:1"]\n': "kind",
     'protocols = ["h1", "h2"]': "protocols",
-    'proxy_protocol = ["10.0.0.0/8"]': "proxy_protocol",
     "socket = { cork = true }": "cork",
     "limits = { connections = 5 }": "connections",
     'tls = { mode = "acme", email = "a@b.example", names = ["shop.example"] }': "acme",

@@ -20,7 +20,7 @@ cdef class Service:
     cdef public Handler handler
     cdef public str name, scheme
     cdef public Clock clock
-    cdef public object limits, forwarded
+    cdef public object limits, forwarded, announcing
     cdef public Admission admission
     cdef public Observer observer
     cdef public Common common

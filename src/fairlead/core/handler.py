@@ -73,6 +73,7 @@ class Service:
         self.scheme = "http"
         self.debug = False
         self.forwarded = None
+        self.announcing = None  # peers that owe a PROXY header, as something with `hop(peer).trusted`
         self.draining = False
         self.retired = False
 

@@ -15,9 +15,11 @@ import asyncio
 import errno
 import logging
 import socket
+from functools import partial
 from typing import Any
 
 from fairlead.core.errors import FairleadError
+from fairlead.net.greet import Greeter, addresses
 from fairlead.net.poll import IN, Watcher
 from fairlead.net.tcp import Tcp
 
@@ -50,6 +52,7 @@ class Listener(Watcher):
         self.make_codec = make_codec
         self.tls = tls
         self.tcps = set()
+        self.greeting = set()
         self.accepted = 0
         self.most = 0
         self.listening = False
@@ -118,16 +121,29 @@ class Listener(Watcher):
             self.gate.took()
 
     def open(self, fd, peer):
-        """One accepted connection."""
+        """One accepted connection; one that owes us a PROXY header begins when it has come."""
         now = self.poller.now()
-        tcp = Tcp(self.poller, fd, self.service, peer, _fast.local_address(fd))
+        waited = _fast.accept_wait(fd) if self.is_tcp else -1
+        self.accepted += 1
+        announcing = self.service.announcing
+        if announcing is not None and announcing.hop(peer).trusted:
+            begin = partial(self.announced, peer, now, waited)
+            self.greeting.add(Greeter(self.poller, fd, peer, self.service.limits, begin, self.greeting.discard))
+        else:
+            self.start_one(fd, peer, _fast.local_address(fd), now, waited)
+
+    def announced(self, peer, now, waited, fd, header):
+        """The PROXY header has come."""
+        client, local = addresses(header, peer, _fast.local_address(fd))
+        self.start_one(fd, client, local, now, waited)
+
+    def start_one(self, fd, peer, local, now, waited):
+        """A connection whose first byte is its own."""
+        tcp = Tcp(self.poller, fd, self.service, peer, local)
         conn = tcp.conn
         conn.accepted = now
-        if self.is_tcp:
-            waited = _fast.accept_wait(fd)
-            if waited >= 0:
-                conn.connected = now - waited * 1_000_000
-        self.accepted += 1
+        if waited >= 0:
+            conn.connected = now - waited * 1_000_000
         self.tcps.add(tcp)
         tcp.on_close = self.tcps.discard
         self.service.observer.opened(conn)
@@ -157,6 +173,8 @@ class Listener(Watcher):
 
     def begin_drain(self):
         """Idle connections close now, busy ones after their answer."""
+        for greeter in list(self.greeting):
+            greeter.abort(None)
         for tcp in list(self.tcps):
             tcp.conn.draining = True
             if tcp.codec is None:

@@ -308,6 +308,7 @@ class Builder:
         service.scheme = "http" if listener.tls is None else "https"
         service.server_timing = self.shows_timing(listener)
         service.forwarded = Trusted(listener.forwarded)
+        service.announcing = Trusted(listener.proxy_protocol) if listener.proxy_protocol else None
         service.debug = self.config.server.reload
         return service
 

@@ -40,7 +40,7 @@ class Server:
     """
 
     def __init__(self, app: Any, bind: str | list[str] = "127.0.0.1:0", **options: Any) -> None:
-        self.app = app
+        self.given: Any = None if isinstance(app, str) else app
         self.config = configured(app, bind, options)
         self.addresses: list[Address] = []
         self.slab: Slab | None = None
@@ -90,8 +90,7 @@ class Server:
         self.slab = Slab.create(1)
         values = {"config": self.config, "workers": 1, "ticket_keys": [secrets.token_bytes(TICKET_KEY)], "index": 0}
         self.builder = Builder(loop, self.slab.region(0), State(), values)
-        if not isinstance(self.app, str):
-            self.builder.given = self.app
+        self.builder.given = self.given
         opened: list[tuple[str, Any]] = []
         try:
             for listener in plan.listeners:

@@ -133,8 +133,6 @@ def listener_refusals(path: str, listener: c.Listener, problem: Say) -> Iterator
             yield problem(f"{path}.protocols", f'"{protocol}" is not in this version', 'write ["h1"]')
     if listener.tls is not None and listener.tls.mode == "acme":
         yield problem(f"{path}.tls.mode", '"acme" is not in this version', 'write mode = "dev", or certificate and key')
-    if listener.proxy_protocol:
-        yield problem(f"{path}.proxy_protocol", "the PROXY protocol is not in this version", "leave it out")
     if listener.early_data:
         yield problem(f"{path}.early_data", "early data is not in this version", "leave it out")
     if listener.socket.cork:
