@@ -358,11 +358,13 @@ def config_from_args(
     server_timing: str = "",
     dir: str = "",
     page: str = "",
+    settings: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> c.Config:
     """The configuration that ``fairlead run module:attribute`` means: one listener, one route, the page on loopback.
 
-    ``tls`` is "dev" or ""; ``page`` an address, "off" or "" (on for loopback). Raises ``ConfigError`` naming the flags.
+    ``tls`` is "dev" or ""; ``page`` an address, "off" or "" (on for loopback); ``settings`` more by their key path, which begins
+    with a section, ``listener`` or ``app``. Raises ``ConfigError`` naming the flags.
     """
     given = {"workers": workers, "pattern": pattern, "unit": unit, "reload": reload}
     flags: dict[str, Any] = {f"server.{key}": value for key, value in given.items() if value}
@@ -375,6 +377,15 @@ def config_from_args(
     listener: dict[str, Any] = {"name": "web", "bind": bind}
     if tls and tls != "off":
         listener["tls"] = tls
+    for path, value in (settings or {}).items():
+        top, *inside, key = path.split(".")
+        if top in SECTIONS:
+            flags.setdefault(path, value)
+            continue
+        table = listener if top == "listener" else app
+        for name in inside:
+            table = table.setdefault(name, {})
+        table.setdefault(key, value) if value != "" else None
     data: dict[str, Any] = {"listener": [listener], "route": [{"app": app}]}
     config, problems = build_flags(data, flags, os.environ if env is None else env)
     config = settle(config, problems)

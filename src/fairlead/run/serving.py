@@ -11,6 +11,7 @@ from typing import Any
 
 from fairlead.core.errors import ConfigError
 from fairlead.run import config as c
+from fairlead.run import spellings
 
 EXAMPLES = """examples:
   fairlead run app:app --bind 127.0.0.1:8000 --workers 2
@@ -25,11 +26,12 @@ def register(subparsers: Any) -> None:
     run.add_argument("target", help="module:attribute of an application, or a configuration file")
     run.add_argument(
         "--bind",
+        "-b",
         action="append",
         metavar="ADDRESS",
         help="host:port, [::]:port or unix:/path; may be repeated (default: 127.0.0.1:8000)",
     )
-    run.add_argument("--workers", type=int, metavar="N", help="processes that run the app (default: one per core)")
+    run.add_argument("--workers", "-w", type=int, metavar="N", help="processes that run the app (default: one per core)")
     run.add_argument(
         "--pattern",
         choices=("single", "handoff", "dispatch", "shared", "reuseport"),
@@ -66,6 +68,7 @@ def register(subparsers: Any) -> None:
     run.add_argument(
         "--log-format", choices=("text", "json"), default="", help="how the server's own log is written (default: text)"
     )
+    spellings.register(run)
     run.set_defaults(run=run_command)
 
 
@@ -75,6 +78,7 @@ def run_command(args: argparse.Namespace) -> int:
     from fairlead.run.upgrade import inheritance
 
     given = inheritance()
+    args.bind = spellings.binds(args)
     if not args.bind and given.passed and given.channel is None and is_app(args.target):
         args.bind = list(dict.fromkeys(str(one.address) for one in given.passed))
     load = loader(args)
@@ -122,6 +126,7 @@ def from_flags(args: argparse.Namespace) -> c.Config:
         server_timing=args.server_timing,
         dir=args.dir,
         page=args.page,
+        settings=spellings.settings(args),
     )
     return with_log_format(config, args.log_format)
 
@@ -143,6 +148,11 @@ def from_file(args: argparse.Namespace) -> c.Config:
         "journey.server_timing": args.server_timing or None,
         "admin.page": args.page or None,
     }
+    given = spellings.settings(args)
+    misplaced = next((path for path in given if path.startswith(("app.", "listener."))), None)
+    if misplaced is not None:
+        raise ConfigError(f"a flag for {misplaced} belongs to an application", hint="write it into the file")
+    flags |= given
     config = load(args.target, flags={key: value for key, value in flags.items() if value is not None})
     return with_log_format(config, args.log_format)
 

@@ -1,0 +1,125 @@
+"""run.spellings: command lines of other servers, and what they become here."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fairlead.core.errors import ConfigError
+from fairlead.run.cli import parser
+from fairlead.run.serving import from_flags, loader
+from fairlead.run.spellings import OTHERWISE, SAME, binds
+
+
+def configured(line):
+    args = parser("run").parse_args(["run", *line.split()])
+    args.bind = binds(args)
+    return from_flags(args)
+
+
+def tls(tmp_path):
+    (tmp_path / "c.pem").write_text("")
+    (tmp_path / "k.pem").write_text("")
+    return tmp_path / "c.pem", tmp_path / "k.pem"
+
+
+def test_a_uvicorn_command_line():
+    config = configured(
+        "shop.main:app --host 0.0.0.0 --port 9000 --workers 3 --backlog 99 --timeout-keep-alive 7 --log-level critical "
+        "--timeout-graceful-shutdown 20 --limit-concurrency 50 --limit-max-requests 1000 --no-access-log --lifespan off "
+        "--forwarded-allow-ips 10.0.0.1,10.1.0.0/16 --app-dir src --loop asyncio"
+    )
+    server, listener, [route] = config.server, config.listeners[0], config.routes
+    assert [str(one) for one in listener.bind] == ["0.0.0.0:9000"]
+    assert (server.workers, server.backlog, server.grace, server.loop) == (3, 99, 20.0, "asyncio")
+    assert (server.limits.requests, server.max_requests) == (50, 1000)
+    assert (listener.limits.idle, config.log.level, config.log.access) == (7.0, "error", "off")
+    assert [str(one) for one in listener.forwarded] == ["10.0.0.1/32", "10.1.0.0/16"]
+    assert (route.app.target, route.app.dir, route.app.lifespan) == ("shop.main:app", "src", "off")
+
+
+def test_a_gunicorn_command_line(tmp_path):
+    certificate, key = tls(tmp_path)
+    config = configured(
+        f"shop.wsgi:application -b 127.0.0.1:9001 -b unix:/run/x.sock -w 2 -k gthread --threads 8 --max-requests 500 "
+        f"--graceful-timeout 15 --keep-alive 3 --access-logfile - --certfile {certificate} --keyfile {key} --chdir app"
+    )
+    listener, [route] = config.listeners[0], config.routes
+    assert [str(one) for one in listener.bind] == ["127.0.0.1:9001", "unix:/run/x.sock"]
+    assert (route.app.interface, route.app.threads, route.app.dir) == ("wsgi", 8, "app")
+    assert (listener.tls.certificate, listener.tls.key) == (str(certificate), str(key))
+    assert (config.server.max_requests, config.server.grace, config.log.access) == (500, 15.0, "-")
+
+
+def test_a_granian_command_line(tmp_path):
+    certificate, key = tls(tmp_path)
+    config = configured(
+        f"--interface asgi shop:app --host ::1 --port 9002 --workers 2 --blocking-threads 4 --workers-lifetime 3600 "
+        f"--ssl-certificate {certificate} --ssl-keyfile {key} --working-dir app --factory"
+    )
+    assert [str(one) for one in config.listeners[0].bind] == ["[::1]:9002"]
+    assert config.server.max_age == 3600.0 and config.routes[0].app.threads == 4 and config.routes[0].app.factory
+
+
+@pytest.mark.parametrize("name", sorted(OTHERWISE))
+def test_what_has_no_equal_says_what_to_write(name):
+    with pytest.raises(ConfigError) as caught:
+        configured(f"shop:app {name} x")
+    assert name in str(caught.value) and caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("shop:app --backlog many", "--backlog many is not a number"),
+        ("shop:app -k tornado", "tornado"),
+        ("shop:app --timeout-keep-alive soon", "soon"),
+    ],
+)
+def test_a_value_that_is_none_is_named(line, said):
+    with pytest.raises(ConfigError, match=said):
+        configured(line)
+
+
+def test_a_file_takes_only_flags_that_belong_to_the_server(tmp_path):
+    file = tmp_path / "fairlead.toml"
+    file.write_text('[[listener]]\nbind = "127.0.0.1:0"\n[[route]]\nrespond = "x"\n')
+    args = parser("run").parse_args(["run", str(file), "--backlog", "7"])
+    args.bind = []
+    assert loader(args)().server.backlog == 7
+    args = parser("run").parse_args(["run", str(file), "--timeout-keep-alive", "7"])
+    args.bind = []
+    with pytest.raises(ConfigError, match="limits.idle"):
+        loader(args)()
+
+
+def test_every_spelling_sets_a_setting_that_exists():
+    from fairlead.run import config as c
+    from fairlead.run.setting import settings
+
+    tops = {"server": c.Server, "log": c.Log, "listener": c.Listener, "app": c.App}
+    for one in SAME:
+        top, *names = one.path.split(".")
+        table = tops[top]
+        for name in names:
+            found = {key: setting for _, setting, key in settings(table)}
+            assert name in found, one.path
+            table = found[name].table
+
+
+def migrations():
+    """(before, now) of the guide's table."""
+    page = (Path(__file__).resolve().parent.parent / "docs" / "guide" / "migrating.md").read_text(encoding="utf-8")
+    return re.findall(r"^\| `((?:uvicorn|gunicorn|granian) [^`]*)` \| `fairlead run ([^`]*)` \|$", page, re.M)
+
+
+@pytest.mark.parametrize("before, now", migrations())
+def test_the_lines_of_the_guide_are_understood_as_they_stand(before, now):
+    assert before.partition(" ")[2] == now
+    config = configured(now)
+    assert config.routes[0].app.target in now and config.listeners[0].bind
+
+
+def test_the_guide_shows_lines_of_all_three():
+    assert len(migrations()) >= 10
+    assert {before.split()[0] for before, _ in migrations()} == {"uvicorn", "gunicorn", "granian"}
