@@ -89,7 +89,7 @@ def test_a_file_takes_only_flags_that_belong_to_the_server(tmp_path):
     assert loader(args)().server.backlog == 7
     args = parser("run").parse_args(["run", str(file), "--timeout-keep-alive", "7"])
     args.bind = []
-    with pytest.raises(ConfigError, match="limits.idle"):
+    with pytest.raises(ConfigError, match=r"limits\.idle"):
         loader(args)()
 
 
