@@ -18,7 +18,7 @@ REQUIRE = os.environ.get("FAIRLEAD_REQUIRE_COMPILED") == "1"
 WITHOUT_JOURNEY = os.environ.get("FAIRLEAD_WITHOUT_JOURNEY") == "1"  # for the bench only
 SKIP = os.environ.get("FAIRLEAD_SKIP_COMPILE") == "1"
 JOBS = min(os.cpu_count() or 1, 8)
-COLD = ("core/slab", "core/histogram", "net/pool", "serve/pick", "serve/upstream", "serve/forwarded")  # -O1 will do
+COLD = ("core/slab", "core/histogram")  # -O1 will do
 # nonecheck: a None where an object should be raises AttributeError, as interpreted; without it the process would die.
 DIRECTIVES = {"language_level": 3, "nonecheck": True, "embedsignature": True, "embedsignature.format": "python"}
 

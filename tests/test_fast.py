@@ -301,3 +301,49 @@ def test_text_frames_are_utf8_and_no_surrogate_leaves(leaf):
     assert leaf.frame_text(0x81, "é", -1) == b"\x81\x02\xc3\xa9"
     with pytest.raises(UnicodeEncodeError):
         leaf.frame_text(0x81, "\ud800", -1)
+
+
+def test_a_value_ends_at_the_first_byte_that_may_not_be_in_one(leaf):
+    for size in range(20):
+        for bad in (0, 8, 10, 13, 31, 127):
+            for at in range(size):
+                data = b"x" * at + bytes([bad]) + b"\r\ny" * size
+                assert leaf.value_stop(data, 0, at + size) == at, (size, bad, at)
+        for good in (9, 32, 126, 128, 255):
+            assert leaf.value_stop(bytes([good]) * size, 0, size) == size
+        assert leaf.value_stop(b"\t\xff ~\t!" * size + b"\n", size, size * 6 + 1) == size * 6
+
+
+def test_a_piece_of_bytes_is_compared_where_it_stands(leaf):
+    assert leaf.stands(b"abcdef", 2, 4, b"cd")
+    assert leaf.stands(b"abcdef", 2, 2, b"")
+    assert not leaf.stands(b"abcdef", 2, 4, b"ce")
+    assert not leaf.stands(b"abcdef", 2, 5, b"cd")
+
+
+def test_a_head_is_written_from_the_positions_of_its_fields(leaf):
+    data = b"junk\r\nX-A: 1\r\nLONGER-name:\tv \t\r\nGone: x\r\nempty:\r\n"
+    marks = [6, 9, 11, 12, -1, 14, 25, 27, 28, 5, 32, 36, 38, 39, 7, 41, 46, 47, 47, -1]
+    numbers = bytearray(1024)
+    numbers[7] = 3
+
+    def write(drop, tail=b"", length=-1, marks=marks):
+        pieces = [b"G ", b"/", b" V\r\n", b"b: 1\r\n", b"via: ", tail, b"m: 2\r\n"]
+        return leaf.head_of(data, marks, bytes(numbers), drop, pieces, length)
+
+    assert write(0, b"t", 10) == (
+        b"G / V\r\nb: 1\r\nx-a: 1\r\nlonger-name: v\r\ngone: x\r\nempty: \r\nvia: t\r\ncontent-length: 10\r\nm: 2\r\n\r\n"
+    )
+    assert b"gone" not in write(1 << 3) and b"content-length" not in write(1 << 3)
+    assert b"longer-name" in write(1 << 3)
+    assert write(0, b"a\r\nb: c") is None
+    assert write(0, b"t", 0, []) == b"G / V\r\nb: 1\r\nvia: t\r\ncontent-length: 0\r\nm: 2\r\n\r\n"
+    assert b"content-length: 9223372036854775807\r\n" in write(0, b"t", (1 << 63) - 1)
+
+
+def test_names_of_any_length_become_lower_case(leaf):
+    for size in range(1, 40):
+        name = (b"@AZ[`az{-09" * 4)[:size]
+        data = name + b": v"
+        said = leaf.head_of(data, [0, size, size + 2, size + 3, -1], bytes(1024), 0, [b"", b"", b"", b"", b"", b"", b""], -1)
+        assert said == name.lower() + b": v\r\n\r\n"

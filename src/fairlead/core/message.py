@@ -3,6 +3,11 @@
 Header lists are `list[tuple[bytes, bytes]]` in the order received, names in lower case (header names are
 case-insensitive, RFC 9110 section 5.1; HTTP/2 and 3 only have lower case), values without outer white space.
 `length` is the body's declared length in bytes: 0 no body, -1 unknown (chunked, until close, or a stream).
+
+A head that was received need not be a list: `block` may hold its fields in the form in which they came, as a `Fields`. The
+first look at `headers` makes the list; from then on the list is the truth and the block is forgotten. Who only passes a
+head on changes the block instead: the fields of `drop` (bits, see NUMBERS) are left out, the lines `before` and `after`
+put around the rest, and `tail` completes the last line of `after`. Both ways give the same list and the same bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +24,39 @@ REASONS |= {  # RFC 9110's names, which Python has from 3.13 on
     416: b"Range Not Satisfiable",
     422: b"Unprocessable Content",
 }
+# names that somebody decides by: bit `1 << number` of `Fields.known` says that a head has such a field. 0 is all others.
+NUMBERS = {
+    b"host": 1, b"content-length": 2, b"transfer-encoding": 3, b"connection": 4, b"expect": 5, b"upgrade": 6, b"date": 7,
+    b"server": 8, b"keep-alive": 9, b"proxy-connection": 10, b"te": 11, b"via": 12, b"max-forwards": 13, b"forwarded": 14,
+    b"x-forwarded-for": 15, b"x-forwarded-proto": 16, b"x-forwarded-host": 17, b"x-request-id": 18, b"http2-settings": 19,
+    b"trailer": 20,
+}  # fmt: skip
+ODD = 1 << 40  # Connection has other options than one "close" or "keep-alive"
+
+
+def bits_of(*names):
+    """The bits of some names out of NUMBERS."""
+    return sum([1 << NUMBERS[name] for name in names])
+
+
+class Fields:
+    """The fields of a head in another form than the list. `known`: bits of the names in it, and ODD."""
+
+    def __init__(self):
+        self.known = self.count = 0
+        self.data = b""
+
+    def listed(self, drop):
+        """The list, made anew, without the names of `drop`."""
+        return []
+
+    def edited(self, drop, before, after, tail):
+        """The same between the fields of the lines `before` and `after` + `tail`."""
+        return []
+
+    def get(self, name):
+        """The first value of a header (lower-case bytes name), or None."""
+        return None
 
 
 class Request:
@@ -46,10 +84,13 @@ class Request:
         self.scheme = scheme
         self.authority = authority
         self.target = target
-        self.headers = headers
+        self.kept = headers
+        self.block: Fields = None  # type: ignore[assignment]  # unless `kept` is None
+        self.drop = 0
+        self.before = self.after = self.tail = b""
         self.version = version
         self.length = length
-        self.path = ""
+        self.decoded = ""
         self.raw_path = b""
         self.query = b""
         self.expect = False
@@ -57,9 +98,43 @@ class Request:
         self.protocol = b""
         self.trailers = None
 
+    @property
+    def headers(self):
+        """The header list."""
+        return self.listed() if self.kept is None else self.kept
+
+    @headers.setter
+    def headers(self, headers):
+        self.kept = headers
+        self.block = None  # type: ignore[assignment]
+
+    def listed(self):
+        """`headers`, without the cost of a property."""
+        if self.kept is None:
+            block = self.block
+            if self.drop:
+                self.kept = block.edited(self.drop, self.before, self.after, self.tail)
+            else:
+                self.kept = block.listed(0)
+            self.block = None  # type: ignore[assignment]
+        return self.kept
+
     def get(self, name):
         """The first value of a header (lower-case bytes name), or None."""
-        return find(self.headers, name)
+        if self.kept is None and not self.drop:
+            return self.block.get(name)
+        return find(self.listed(), name)
+
+    @property
+    def path(self):
+        """The normalised path, decoded; made of `raw_path` when nobody set it."""
+        if not self.decoded and self.raw_path:
+            self.decoded = self.raw_path.decode("ascii")
+        return self.decoded
+
+    @path.setter
+    def path(self, path):
+        self.decoded = path
 
     def __repr__(self):
         return f"<Request {self.method} {self.authority!r} {self.target!r} HTTP/{self.version} length={self.length}>"
@@ -74,16 +149,42 @@ class Response:
     def begin(self, status, headers, length, reason, version):
         """In place of a constructor on the hot path: `Response.__new__(Response)`, then this."""
         self.status = status
-        self.headers = headers
+        self.kept = headers
+        self.block: Fields = None  # type: ignore[assignment]  # unless `kept` is None
+        self.drop = 0
+        self.before = self.after = self.tail = b""
         self.length = length
         self.reason = reason
         self.version = version
         self.upgrade = b""
         self.trailers = None
 
+    @property
+    def headers(self):
+        """The header list."""
+        return self.listed() if self.kept is None else self.kept
+
+    @headers.setter
+    def headers(self, headers):
+        self.kept = headers
+        self.block = None  # type: ignore[assignment]
+
+    def listed(self):
+        """`headers`, without the cost of a property."""
+        if self.kept is None:
+            block = self.block
+            if self.drop:
+                self.kept = block.edited(self.drop, self.before, self.after, self.tail)
+            else:
+                self.kept = block.listed(0)
+            self.block = None  # type: ignore[assignment]
+        return self.kept
+
     def get(self, name):
         """The first value of a header (lower-case bytes name), or None."""
-        return find(self.headers, name)
+        if self.kept is None and not self.drop:
+            return self.block.get(name)
+        return find(self.listed(), name)
 
     def __repr__(self):
         return f"<Response {self.status} length={self.length} {self.headers!r}>"
@@ -92,13 +193,13 @@ class Response:
 class Common:
     """The fields every answer of a listener gets unless it has its own: `date` (refreshed once a second) and `server`.
 
-    `lines` is both as HTTP/1 writes them.
+    `lines` is both as HTTP/1 writes them, `date_line` and `server_line` each alone.
     """
 
     def __init__(self, server=b"fairlead"):
         self.server = server
         self.date = b""
-        self.lines = b""
+        self.lines = self.date_line = self.server_line = b""
         self.refresh()
 
     def refresh(self):
@@ -108,8 +209,9 @@ class Common:
     def set(self, date):
         """Set `date`, and `lines` with it."""
         self.date = date
-        server = b"server: %b\r\n" % self.server if self.server else b""
-        self.lines = b"date: %b\r\n%b" % (date, server)
+        self.date_line = b"date: %b\r\n" % date
+        self.server_line = b"server: %b\r\n" % self.server if self.server else b""
+        self.lines = self.date_line + self.server_line
 
 
 def find(headers, name):

@@ -122,7 +122,7 @@ class App(Handler):
             scope["query_string"] = request.query
         scope["path"] = request.path
         scope["raw_path"] = request.raw_path
-        scope["headers"] = request.headers
+        scope["headers"] = request.listed()
         scope["client"] = conn.peer
         scope["server"] = conn.local
         scope["state"] = self.state.copy()
@@ -313,7 +313,7 @@ class Cycle(Answer):
         fields = self.fields(message.get("headers", ()))
         response = Response.__new__(Response)
         response.status = status
-        response.headers = fields
+        response.kept = fields
         response.length = self.left
         response.version = "1.1"
         response.reason = response.upgrade = b""

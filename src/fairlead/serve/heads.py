@@ -6,6 +6,9 @@ Rules
 2. `Via` is added to (section 7.6.3). `Forwarded` and `X-Forwarded-*` are ours to write, see `serve/forwarded`.
 3. The path goes on in the normal form that routing saw, the query as it came.
 4. Framing is not decided here: the codecs do that from the message's length.
+5. A head that came as a block (`core/message`) and needs nothing unusual goes on as a block: what is dropped is a set of
+   bits, and what is added was written once for the connection (`Said`). Anything else takes the list. Both say the same.
+   Names leave in lower case, whichever way, because HTTP/2 knows no other.
 """
 
 from __future__ import annotations
@@ -15,8 +18,14 @@ from os import urandom
 
 from fairlead.core.errors import Refused
 from fairlead.core.handler import Handler
-from fairlead.core.message import Request, Response
+from fairlead.core.message import NUMBERS, ODD, Request, Response, bits_of
 from fairlead.serve.forwarded import NOBODY, added
+from fairlead.wire.h1bytes import LOW, VALUE
+
+try:
+    from fairlead.wire import _fast
+except ImportError:  # no compiler at install
+    from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
 # what happens to a request's field; anything else is copied
 DROP, CONNECTION, CHAIN, VIA, ID, FORWARDS, EXPECT = range(1, 8)
@@ -30,6 +39,15 @@ RESPONSE_FIELDS = {
     b"connection": CONNECTION, b"via": VIA, b"keep-alive": DROP, b"proxy-connection": DROP, b"transfer-encoding": DROP,
     b"upgrade": DROP, b"te": DROP,
 }  # fmt: skip
+# the same as bits: what a block cannot do (the list can), and what is left out of one
+CHAINED = bits_of(b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+LISTED = ODD | bits_of(b"via", b"expect", b"max-forwards", b"te", b"upgrade")
+DROPPED = CHAINED | bits_of(
+    b"host", b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"http2-settings"
+)  # fmt: skip
+ANSWER_LISTED = ODD | bits_of(b"via", b"upgrade")
+ANSWER_DROPPED = bits_of(b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"te")
+_CHAINED, _LISTED, _ANSWER_LISTED, _ANSWER_DROPPED = CHAINED, LISTED, ANSWER_LISTED, ANSWER_DROPPED
 KEPT = frozenset((b"host", b"content-length"))  # `Connection` may name these, and is not obeyed
 DIGITS = tuple([b"%02x" % i for i in range(256)])
 
@@ -50,6 +68,21 @@ class Options:
     set_response: tuple = ()
     add_response: tuple = ()
     remove_response: tuple = ()
+
+
+class Said:
+    """What one connection's requests are given on their way: kept on it (`conn.target`), made anew when something differs."""
+
+    def __init__(self, heads, source, scheme, host, server):
+        self.heads = heads
+        self.source = source
+        self.scheme = scheme
+        self.host = host
+        self.server = server
+        self.trusted = False
+        self.authority = host
+        self.before = b""
+        self.after = b""
 
 
 class Heads(Handler):
@@ -73,11 +106,73 @@ class Heads(Handler):
             self.fields[self.id_name] = ID
         self.rewrites_request = bool(options.set_request or options.add_request or options.remove_request)
         self.rewrites_response = bool(options.set_response or options.add_response or options.remove_response)
+        self.listing = self.rewrites_request or (bool(self.id_name) and self.id_name not in NUMBERS)
+        self.drop = DROPPED | (1 << NUMBERS[self.id_name] if self.id_name in NUMBERS else 0)
+        self.id_bit = self.drop & ~DROPPED
+        self.via_line = b"via: 1.1 %b\r\n" % self.via
 
     # ---- the request's head
 
     def outgoing(self, exchange, target):
         """The Request to say on the leg."""
+        given = exchange.request
+        block = given.block
+        if block is None or self.listing or block.known & _LISTED or given.version != "1.1":
+            return self.outgoing_list(exchange, target)
+        conn = exchange.conn
+        said = conn.target
+        if said is None or not self.fits(said, conn, given, target):
+            said = self.say(conn, given, target)
+            if said is None:
+                return self.outgoing_list(exchange, target)
+        if said.trusted and (block.known & _CHAINED or (block.known & self.id_bit and not exchange.tag)):
+            return self.outgoing_list(exchange, target)
+        request = Request.__new__(Request)
+        request.begin(given.method, self.upstream.scheme, said.authority, self.path(given), None, "1.1", given.length)
+        request.block = block
+        request.drop = self.drop
+        request.before = said.before
+        request.after = said.after
+        if self.id_name:
+            request.tail = exchange.tag or self.identify(exchange, None)
+        return request
+
+    def fits(self, said, conn, given, target):
+        """Whether what was said on this connection before is what is to be said now."""
+        return (
+            said.heads is self
+            and said.host == given.authority
+            and said.scheme == given.scheme
+            and said.source is conn.service.forwarded
+            and (said.server is target or not self.host_of_target)
+        )
+
+    def say(self, conn, given, target):
+        """Write the lines for a connection's requests, and keep them on it. None when they cannot be written."""
+        source = conn.service.forwarded
+        hop = (source if source is not None else NOBODY).hop(conn.peer)
+        said = Said(self, source, given.scheme, given.authority, target)
+        said.trusted = hop.trusted
+        said.authority = self.host_for(given.authority, target)
+        before = _fast.fields_joined([(b"host", said.authority)], LOW, VALUE)
+        after = _fast.fields_joined([self.via_field, *hop.fields(given.scheme, given.authority)], LOW, VALUE)
+        if before is None or after is None:
+            return None
+        said.before = before
+        said.after = after + self.id_name + b": " if self.id_name else after
+        conn.target = said
+        return said
+
+    def host_for(self, host, target):
+        """The Host to ask for."""
+        if self.host:
+            return self.host
+        if self.host_of_target:
+            return target.name.encode() if type(target.address) is tuple else b"localhost"
+        return host
+
+    def outgoing_list(self, exchange, target):
+        """The same by the list of fields."""
         given = exchange.request
         fields = self.fields
         conn = exchange.conn
@@ -89,7 +184,7 @@ class Heads(Handler):
         headers = [(b"host", host)]
         chained = ident = named = None
         via = self.via_field
-        for field in given.headers:
+        for field in given.listed():
             kind = fields.get(field[0])
             if kind is None:
                 headers.append(field)
@@ -119,10 +214,7 @@ class Heads(Handler):
         headers.extend(hop.fields(given.scheme, host) if chained is None else added(hop, given.scheme, host, chained))
         if self.id_name:
             headers.append((self.id_name, self.identify(exchange, ident)))
-        if self.host:
-            headers[0] = (b"host", self.host)
-        elif self.host_of_target:
-            headers[0] = (b"host", target.name.encode() if type(target.address) is tuple else b"localhost")
+        headers[0] = (b"host", self.host_for(host, target))
         if self.rewrites_request:
             options = self.options
             headers = rewritten(headers, options.set_request, options.add_request, options.remove_request)
@@ -137,6 +229,8 @@ class Heads(Handler):
         """The request-target to ask for: the normalised path, less what is stripped, and the query as it came."""
         target = given.target
         raw = given.raw_path
+        if raw is target and not self.strip:
+            return target
         if raw and not (target.startswith(raw) and (len(target) == len(raw) or target[len(raw)] == 63)):
             at = target.find(b"?")
             target = raw + target[at:] if at >= 0 else raw
@@ -166,11 +260,16 @@ class Heads(Handler):
 
     def returning(self, response):
         """Make the upstream's head ours: its connection's fields out, `Via` in."""
+        block = response.block
+        if block is not None and not self.rewrites_response and not block.known & _ANSWER_LISTED:
+            response.drop = _ANSWER_DROPPED
+            response.after = self.via_line
+            return
         fields = RESPONSE_FIELDS
         headers = []
         named = None
         via = self.via_field
-        for field in response.headers:
+        for field in response.listed():
             kind = fields.get(field[0])
             if kind is None:
                 headers.append(field)

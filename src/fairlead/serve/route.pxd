@@ -2,10 +2,11 @@ cimport cython
 from fairlead.core.connection cimport Connection
 from fairlead.core.exchange cimport Answer, Exchange
 from fairlead.core.handler cimport Handler, Service
-from fairlead.core.message cimport Request, Response
+from fairlead.core.message cimport Fields, Request, Response
 from fairlead.serve.table cimport Match, Table
 
 cdef list DIGITS
+cdef long long _TOLD
 
 cdef class Route:
     cdef public Handler handler
@@ -19,6 +20,7 @@ cdef class Router(Handler):
     cdef long long count
     @cython.locals(request=Request, conn=Connection, service=Service, match=Match, route=Route, low=cython.longlong)
     cpdef open(self, Exchange exchange)
+    @cython.locals(request=Request, block=Fields)
     cdef believe(self, Exchange exchange, Connection conn, object forwarded)
     cdef special(self, Exchange exchange)
     @cython.locals(filters=tuple)

@@ -21,11 +21,12 @@ import re
 from fairlead.core.errors import AppError, Refused
 from fairlead.core.exchange import Answer
 from fairlead.core.handler import Handler, error_response
-from fairlead.core.message import Response
+from fairlead.core.message import Response, bits_of
 from fairlead.serve.forwarded import effective
 
 TAG = re.compile(rb"[A-Za-z0-9_.:/+=@,-]{1,128}\Z")
 DIGITS = [b"%02x" % n for n in range(256)]
+_TOLD = bits_of(b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-request-id")
 ANY_METHOD = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
@@ -88,15 +89,18 @@ class Router(Handler):
         if not hop.trusted:
             return
         request = exchange.request
+        block = request.block
+        if block is not None and not block.known & _TOLD:
+            return
         told = False
-        for name, value in request.headers:
+        for name, value in request.listed():
             kind = header_kind(name, name)
             if kind == 1:
                 told = True
             elif kind == 2 and TAG.match(value):
                 exchange.tag = value
         if told:
-            client, scheme, host = effective(request.headers, conn.peer, forwarded)
+            client, scheme, host = effective(request.listed(), conn.peer, forwarded)
             if client and client != hop.address.decode("latin-1"):
                 exchange.client = (client, 0)
             if scheme is not None:

@@ -37,7 +37,7 @@ cdef class Side:
     cdef public list entries, rest
     cdef public Match only
     cdef public dict buckets
-    cdef public bint hosted
+    cdef public bint hosted, choosy
     @cython.locals(i=Py_ssize_t, end=Py_ssize_t, entries=list, entry=Entry, passed=list, bare=str)
     cpdef Match find(self, str host, str path, str method, list headers)
 

@@ -188,6 +188,7 @@ class Side:
         self.buckets = None
         self.rest = entries
         self.hosted = any([entry.hosts is not None for entry in entries])
+        self.choosy = any([bool(entry.headers) for entry in entries])
         first = entries[0] if entries else None
         if (
             first is not None
@@ -277,19 +278,20 @@ class Table:
             path = raw.decode("ascii")
         else:
             raw = target if end == len(target) else target[:end]
-            path = decoded = raw.decode("ascii")
+            path = decoded = ""
         if 0 <= end < len(target):
             request.query = target[end + 1 :]
         request.raw_path = raw
-        request.path = decoded
+        request.decoded = decoded  # "": whoever wants it makes it of `raw_path`
         side = self.sides.get(listener)
         if side is None:
             side = self.common
         if side.only is not None:
             return side.only
         host = request.authority.decode("latin-1") if side.hosted else ""
+        headers = request.listed() if side.choosy else []
         method = request.method if not request.protocol else "GET"  # an extended CONNECT asks as a GET with Upgrade does
-        return side.find(host, path, method, request.headers)
+        return side.find(host, path or request.path, method, headers)
 
 
 def refusal(passed):

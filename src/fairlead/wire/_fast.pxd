@@ -1,3 +1,29 @@
+cdef extern from *:
+    """
+    #include <string.h>
+    /* where the first byte stands that may not be in a field value (a control byte but HTAB): eight bytes at a time */
+    static inline Py_ssize_t fl_value_end(const unsigned char* v, Py_ssize_t at, Py_ssize_t end) {
+        while (end - at >= 8) {
+            unsigned long long word, del, found;
+            memcpy(&word, v + at, 8);
+            del = word ^ 0x7f7f7f7f7f7f7f7fULL;
+            found = ((word - 0x2020202020202020ULL) & ~word) | ((del - 0x0101010101010101ULL) & ~del);
+            found &= 0x8080808080808080ULL;
+            if (!found) { at += 8; continue; }
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+            at += __builtin_ctzll(found) >> 3;
+    #else
+            while (v[at] == 9 || (v[at] >= 32 && v[at] != 127)) at++;
+    #endif
+            if (v[at] != 9) return at;
+            at++;
+        }
+        while (at < end && (v[at] == 9 || (v[at] >= 32 && v[at] != 127))) at++;
+        return at;
+    }
+    """
+    Py_ssize_t value_end "fl_value_end"(const unsigned char*, Py_ssize_t, Py_ssize_t) noexcept nogil
+
 cpdef long long monotonic_ns() noexcept
 cpdef long long realtime_ns() noexcept
 cpdef object recv(int fd, Py_ssize_t size)
@@ -15,12 +41,16 @@ cpdef tuple tcp_info(int fd)
 cpdef long long accept_wait(int fd) noexcept
 cpdef Py_ssize_t find(bytes data, bytes what, Py_ssize_t start) noexcept
 cpdef bytes piece(bytes data, Py_ssize_t start, Py_ssize_t end)
+cpdef bint stands(bytes data, Py_ssize_t start, Py_ssize_t end, bytes what)
 cpdef bytes lower(bytes data, Py_ssize_t start, Py_ssize_t end)
 cpdef bytes joined(list parts)
 cpdef bytes decimal(long long number)
 cpdef bytes hexadecimal(long long number)
 cpdef bytes fields_joined(list fields, bytes names, bytes values)
 cpdef bint only(bytes data, bytes allowed)
+cdef bytes head_joined(bytes data, const int* marks, int count, bytes numbers, long long drop, bytes a, bytes b, bytes c, bytes before, bytes after, bytes tail, long long length, bytes more)
+cpdef bytes head_of(bytes data, list marks, bytes numbers, long long drop, list pieces, long long length)
+cpdef Py_ssize_t value_stop(bytes data, Py_ssize_t at, Py_ssize_t end)
 
 cdef class Epoll:
     cdef int fd

@@ -8,7 +8,7 @@ and raise OSError for the rest.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, ECONNABORTED, EINPROGRESS, EINTR, EMFILE, ENFILE, EPROTO, errno
-from libc.string cimport memchr, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 import os
 import socket as _socket
 
@@ -344,6 +344,14 @@ cpdef bytes piece(bytes data, Py_ssize_t start, Py_ssize_t end):
     if start == 0 and end == size:
         return data
     return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + start, end - start)
+
+
+cpdef bint stands(bytes data, Py_ssize_t start, Py_ssize_t end, bytes what):
+    """Whether `data[start:end]`, for positions inside of it, is `what`."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(what)
+    if end - start != size or start < 0 or end > PyBytes_GET_SIZE(data):
+        return False
+    return memcmp(PyBytes_AS_STRING(data) + start, PyBytes_AS_STRING(what), size) == 0
 
 
 cpdef bytes lower(bytes data, Py_ssize_t start, Py_ssize_t end):
@@ -694,3 +702,120 @@ cpdef bytes frame_text(int first, str text, long long key):
         direct = PyUnicode_AsUTF8AndSize(text, &size)
         return framed(first, direct, size, key)
     return frame(first, text.encode(), key)
+
+
+cpdef Py_ssize_t value_stop(bytes data, Py_ssize_t at, Py_ssize_t end):
+    """From `at` on, where the first byte stands that may not be in a field value, `end` when none does (value_end, for tests)."""
+    return value_end(<const unsigned char*>PyBytes_AS_STRING(data), at, end)
+
+
+cdef inline char* put(char* target, bytes part) noexcept:
+    memcpy(target, PyBytes_AS_STRING(part), PyBytes_GET_SIZE(part))
+    return target + PyBytes_GET_SIZE(part)
+
+
+cdef inline void lowered(char* target, Py_ssize_t size) noexcept nogil:
+    """ASCII capitals made small, eight bytes at a time; all bytes are below 0x80."""
+    cdef unsigned long long word, upper
+    cdef Py_ssize_t i = 0
+    while size - i >= 8:
+        memcpy(&word, target + i, 8)
+        upper = (word + <unsigned long long>0x3f3f3f3f3f3f3f3f) & ~(word + <unsigned long long>0x2525252525252525)
+        word |= (upper & <unsigned long long>0x8080808080808080) >> 2
+        memcpy(target + i, &word, 8)
+        i += 8
+    while i < size:
+        if 65 <= target[i] <= 90:
+            target[i] += 32
+        i += 1
+
+
+cdef bytes head_joined(bytes data, const int* marks, int count, bytes numbers, long long drop, bytes a, bytes b, bytes c,
+                       bytes before, bytes after, bytes tail, long long length, bytes more):
+    """A head: a b c, `before`, fields by their marks, `after` (completed by `tail`), Content-Length, `more`, an empty line.
+
+    `marks` holds five positions per field: name, colon, value, its end, and the slot of a known name or -1; fields whose slot's
+    number in `numbers` is a bit of `drop` are left out. Names are written in lower case. None when `tail` is no field value.
+    """
+    cdef const unsigned char* number = <const unsigned char*>PyBytes_AS_STRING(numbers)
+    cdef const char* source = PyBytes_AS_STRING(data)
+    cdef Py_ssize_t whole = PyBytes_GET_SIZE(data)
+    cdef Py_ssize_t size, name, value
+    cdef char digits[24]
+    cdef int i, figures = 24
+    cdef const int* mark
+    cdef bytes made
+    cdef char* target
+    if a is None or b is None or c is None or before is None or after is None or tail is None or more is None:
+        raise TypeError("bytes, not None")
+    size = PyBytes_GET_SIZE(a) + PyBytes_GET_SIZE(b) + PyBytes_GET_SIZE(c) + PyBytes_GET_SIZE(before)
+    size += PyBytes_GET_SIZE(after) + PyBytes_GET_SIZE(more) + 2
+    if PyBytes_GET_SIZE(tail):
+        size += PyBytes_GET_SIZE(tail) + 2
+        if value_end(<const unsigned char*>PyBytes_AS_STRING(tail), 0, PyBytes_GET_SIZE(tail)) != PyBytes_GET_SIZE(tail):
+            return None
+    for i in range(count):
+        mark = marks + 5 * i
+        if mark[4] >= 0 and drop >> number[mark[4] & 1023] & 1:
+            continue
+        if not 0 <= mark[0] <= mark[1] <= mark[2] <= mark[3] <= whole:
+            raise ValueError("marks outside of their bytes")
+        size += mark[1] - mark[0] + mark[3] - mark[2] + 4
+    if length >= 0:
+        while True:
+            figures -= 1
+            digits[figures] = 48 + length % 10
+            length //= 10
+            if length == 0:
+                break
+        size += 24 - figures + 18
+    made = PyBytes_FromStringAndSize(NULL, size)
+    target = put(put(put(put(PyBytes_AS_STRING(made), a), b), c), before)
+    for i in range(count):
+        mark = marks + 5 * i
+        if mark[4] >= 0 and drop >> number[mark[4] & 1023] & 1:
+            continue
+        name = mark[1] - mark[0]
+        value = mark[3] - mark[2]
+        if mark[2] == mark[1] + 2 and source[mark[1] + 1] == 32:  # as we write it ourselves
+            memcpy(target, source + mark[0], name + 2 + value)
+        else:
+            memcpy(target, source + mark[0], name)
+            target[name] = 58
+            target[name + 1] = 32
+            memcpy(target + name + 2, source + mark[2], value)
+        lowered(target, name)
+        target += name + 2 + value
+        target[0] = 13
+        target[1] = 10
+        target += 2
+    target = put(target, after)
+    if PyBytes_GET_SIZE(tail):
+        target = put(target, tail)
+        target[0] = 13
+        target[1] = 10
+        target += 2
+    if figures < 24:
+        memcpy(target, <const char*>b"content-length: ", 16)
+        memcpy(target + 16, digits + figures, 24 - figures)
+        target += 16 + 24 - figures
+        target[0] = 13
+        target[1] = 10
+        target += 2
+    target = put(target, more)
+    target[0] = 13
+    target[1] = 10
+    target += 2
+    return made
+
+
+cpdef bytes head_of(bytes data, list marks, bytes numbers, long long drop, list pieces, long long length):
+    """`head_joined` for tests: `marks` in a list, `pieces` for a b c before after tail more."""
+    cdef int positions[240]
+    cdef int i
+    if len(marks) > 240 or PyBytes_GET_SIZE(numbers) < 1024:
+        raise ValueError("too many marks, or no table")
+    for i in range(len(marks)):
+        positions[i] = marks[i]
+    a, b, c, before, after, tail, more = pieces
+    return head_joined(data, positions, len(marks) // 5, numbers, drop, a, b, c, before, after, tail, length, more)

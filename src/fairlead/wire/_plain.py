@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import select
 import socket
 import struct
@@ -214,6 +215,10 @@ def piece(data, start, end):
     return data[start:end]
 
 
+def stands(data, start, end, what):
+    return data[start:end] == what
+
+
 def lower(data, start, end):
     return data[start:end].lower()
 
@@ -240,6 +245,39 @@ def fields_joined(fields, names, values):
             return None
         made += (name, b": ", value, b"\r\n")
     return b"".join(made)
+
+
+NO_VALUE = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
+
+
+def value_end(data, at, end):
+    found = NO_VALUE.search(data, at, end)
+    return end if found is None else found.start()
+
+
+value_stop = value_end
+
+
+def head_joined(data, marks, count, numbers, drop, a, b, c, before, after, tail, length, more):
+    if value_end(tail, 0, len(tail)) != len(tail):
+        return None
+    made = [a, b, c, before]
+    for i in range(0, count * 5, 5):
+        name, colon, value, end, slot = marks[i : i + 5]
+        if slot < 0 or not drop >> numbers[slot] & 1:
+            made += (data[name:colon].lower(), b": ", data[value:end], b"\r\n")
+    made.append(after)
+    if tail:
+        made += (tail, b"\r\n")
+    if length >= 0:
+        made.append(b"content-length: %d\r\n" % length)
+    made += (more, b"\r\n")
+    return b"".join(made)
+
+
+def head_of(data, marks, numbers, drop, pieces, length):
+    a, b, c, before, after, tail, more = pieces
+    return head_joined(data, marks, len(marks) // 5, numbers, drop, a, b, c, before, after, tail, length, more)
 
 
 def only(data, allowed):

@@ -1,6 +1,7 @@
 cimport cython
 from fairlead.core.message cimport Request, Response
 from fairlead.wire cimport _fast
+from fairlead.wire.h1block cimport Block
 from fairlead.wire.h1bytes cimport clean, clean_target, token
 from fairlead.wire.h1hear cimport Hearing
 from fairlead.wire.h1say cimport Given, last_chunk, status_line
@@ -9,6 +10,8 @@ cdef dict _METHOD_BYTES
 cdef int _IDLE, _WAIT, _SAY_LENGTH, _SAY_CHUNKED, _SAY_UNTIL_CLOSE, _SWALLOW, _SAID, _SAY_TUNNEL
 cdef int _HEAD, _LENGTH, _HEARD, _TUNNEL
 cdef int _SMALL
+cdef tuple _WITH_BODY
+cdef long long _CONTENT_LENGTH, _SERVER, _DATED, _FRAMING
 
 cdef class H1(Hearing):
     @cython.locals(out=list)
@@ -19,11 +22,16 @@ cdef class H1(Hearing):
     @cython.locals(status=cython.int, parts=list, tunnel=cython.bint, bodyless=cython.bint, keep=cython.bint,
                    length=cython.longlong, saying=cython.int, given=Given)
     cdef say_response(self, Response message, bint end)
+    cdef bint plain(self, int status) except -1
+    @cython.locals(keep=cython.bint, length=cython.longlong, known=cython.longlong, more=bytes, saying=cython.int, made=bytes)
+    cdef answer_block(self, Response message, Block block, bint end)
     cdef put_own(self, list parts, Given given, bint keep, bint switching)
     cdef open_tunnel(self)
     cpdef long long open_stream(self)
     @cython.locals(method=bytes, parts=list, length=cython.longlong, wanted=cython.longlong, given=Given)
     cdef say_request(self, Request message, bint end)
+    @cython.locals(wanted=cython.longlong, shown=cython.longlong, more=bytes, made=bytes)
+    cdef ask_block(self, bytes method, Request message, Block block, bint end)
     @cython.locals(parts=list)
     cpdef inform(self, long long stream, int status, list headers)
     @cython.locals(saying=cython.int, size=Py_ssize_t)

@@ -16,6 +16,8 @@ Rules
 from __future__ import annotations
 
 from fairlead.core.errors import AppError
+from fairlead.core.message import bits_of
+from fairlead.wire.h1block import Block
 from fairlead.wire.h1bytes import METHODS, clean, clean_target, token
 from fairlead.wire.h1hear import Hearing
 from fairlead.wire.h1say import last_chunk, status_line
@@ -40,7 +42,12 @@ _LENGTH = 1
 _HEARD = 5
 _TUNNEL = 6
 
-_METHOD_BYTES = {name: raw for raw, name in METHODS.items()}
+_METHOD_BYTES = {name: raw + b" " for raw, name in METHODS.items()}
+_WITH_BODY = ("POST", "PUT", "PATCH")
+_CONTENT_LENGTH = bits_of(b"content-length")
+_SERVER = bits_of(b"server")
+_DATED = bits_of(b"date", b"server")
+_FRAMING = bits_of(b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
 _SMALL = 16384  # answers below this leave as one piece of bytes
 
 
@@ -88,10 +95,13 @@ class H1(Hearing):
             raise AppError(
                 f"{status} is not a final status" if status != 101 else "101 answers only a request to upgrade"
             )
+        if message.kept is None and message.drop and isinstance(message.block, Block) and self.plain(status):
+            self.answer_block(message, message.block, end)
+            return
         parts = [status_line(status, message.reason)]
         tunnel = status == 101 or (self.method == "CONNECT" and 200 <= status < 300)
         given = self.given
-        given.put(parts, message.headers)
+        given.put(parts, message.listed() if message.kept is None else message.kept)
         length = given.length
         bodyless = status == 204 or status == 304 or self.method == "HEAD"
         keep = self.keep and not self.closing and not given.close and not self.expecting
@@ -134,15 +144,61 @@ class H1(Hearing):
         elif end:
             self.said()
 
+    def plain(self, status):
+        """Whether an answer with this status is framed by its length alone."""
+        return status >= 200 and status != 204 and status != 304 and self.method != "HEAD" and self.method != "CONNECT"
+
+    def answer_block(self, message, block, end):
+        """A final response whose fields are a block: the same bytes as `say_response` writes, in one go."""
+        keep = self.keep and not self.closing and not self.expecting
+        if self.max_requests and self.stream >= self.max_requests:
+            keep = False
+        length = message.length
+        if end and length > 0:
+            raise AppError(f"the answer promises {length} bytes and has no body")
+        known = block.known & ~message.drop
+        more = b""
+        if self.common is not None:
+            if not known & _DATED:
+                more = self.common.lines
+            elif known & _DATED != _DATED:
+                more = self.common.date_line if known & _SERVER else self.common.server_line
+        saying = _SAY_LENGTH
+        if end:
+            length = 0
+        elif length < 0:
+            if self.minor:
+                saying = _SAY_CHUNKED
+                more = b"transfer-encoding: chunked\r\n" + more
+            else:
+                saying = _SAY_UNTIL_CLOSE
+                keep = False
+        if not keep:
+            more = more + b"connection: close\r\n"
+        elif self.minor == 0:
+            more = more + b"connection: keep-alive\r\n"
+        line = status_line(message.status, message.reason)
+        made = block.said(
+            line, b"", b"", message.before, message.drop | _FRAMING, message.after, message.tail, length, more
+        )
+        if made is None:
+            raise AppError("a field that was added has a byte that would break the head")
+        self.write(made)
+        self.keep = keep
+        self.said_left = length if length > 0 else 0
+        self.saying = saying
+        if end:
+            self.said()
+
     def put_own(self, parts, given, keep, switching):
         """The fields of an answer that are ours to say: date, server, and what becomes of the connection."""
         if self.common is not None:
             if not given.date and not given.server:
                 parts.append(self.common.lines)
             elif not given.date:
-                parts.append(b"date: %b\r\n" % self.common.date)
-            elif not given.server and self.common.server:
-                parts.append(b"server: %b\r\n" % self.common.server)
+                parts.append(self.common.date_line)
+            elif not given.server:
+                parts.append(self.common.server_line)
         if given.upgrade or switching:
             parts.append(b"connection: upgrade\r\n" if keep else b"connection: upgrade, close\r\n")
         elif not keep:
@@ -175,16 +231,20 @@ class H1(Hearing):
             method = message.method.encode("latin-1", "replace")
             if not token(method):
                 raise AppError(f"{message.method!r} is no method")
+            method = method + b" "
         if not clean_target(message.target):
             raise AppError(f"{message.target!r} is no request-target")
-        parts = [method, b" ", message.target, b" HTTP/1.1\r\n"]
+        if message.kept is None and message.drop and message.before and isinstance(message.block, Block):
+            self.ask_block(method, message, message.block, end)
+            return
+        parts = [method, message.target, b" HTTP/1.1\r\n"]
         given = self.given
-        given.put(parts, message.headers)
+        given.put(parts, message.listed() if message.kept is None else message.kept)
         length = given.length
         if not given.host:
             if not clean(message.authority):
                 raise AppError("the authority has a control byte")
-            parts.insert(4, b"host: %b\r\n" % message.authority)
+            parts.insert(3, b"host: %b\r\n" % message.authority)
         wanted = message.length
         if end:
             wanted = 0
@@ -202,7 +262,7 @@ class H1(Hearing):
             parts.append(b"transfer-encoding: chunked\r\n")
         else:
             self.saying = _SAY_LENGTH
-            if not end or length == 0 or message.method in ("POST", "PUT", "PATCH"):
+            if not end or length == 0 or message.method in _WITH_BODY:
                 parts.append(b"content-length: 0\r\n")
         self.upgrading = given.upgrade
         if given.upgrade:
@@ -212,6 +272,32 @@ class H1(Hearing):
             self.keep = False
         parts.append(b"\r\n")
         self.write(_fast.joined(parts))
+        self.method = message.method
+        self.said_left = wanted if wanted > 0 else 0
+        if end:
+            self.said()
+
+    def ask_block(self, method, message, block, end):
+        """A request whose fields are a block, Host in its `before`: the same bytes as `say_request` writes, in one go."""
+        wanted = 0 if end else message.length
+        if end and message.length > 0:
+            raise AppError(f"the request promises {message.length} bytes and has no body")
+        shown = wanted
+        more = b""
+        self.saying = _SAY_LENGTH
+        if wanted < 0:
+            self.saying = _SAY_CHUNKED
+            more = b"transfer-encoding: chunked\r\n"
+        elif wanted == 0 and end and not block.known & _CONTENT_LENGTH and message.method not in _WITH_BODY:
+            shown = -1
+        made = block.said(
+            method, message.target, b" HTTP/1.1\r\n", message.before, message.drop | _FRAMING, message.after, message.tail,
+            shown, more,
+        )  # fmt: skip
+        if made is None:
+            raise AppError("a field that was added has a byte that would break the head")
+        self.upgrading = False
+        self.write(made)
         self.method = message.method
         self.said_left = wanted if wanted > 0 else 0
         if end:

@@ -20,8 +20,9 @@ cpdef bint clean(bytes value)
 @cython.locals(allowed=cython.p_const_uchar, i=Py_ssize_t)
 cdef bint _clean(const unsigned char* v, Py_ssize_t size) noexcept
 cpdef long long number(bytes value) except -2
-@cython.locals(total=cython.longlong, i=Py_ssize_t)
-cdef long long _number(const unsigned char* v, Py_ssize_t size) noexcept
+cpdef long long number_at(bytes data, Py_ssize_t first, Py_ssize_t last) except -2
+@cython.locals(total=cython.longlong)
+cdef long long _number(const unsigned char* v, Py_ssize_t first, Py_ssize_t last) noexcept
 cpdef bint clean_target(bytes value)
 cpdef bint token(bytes value)
 cpdef bint good_host(bytes host)

@@ -6,6 +6,8 @@ gives the name as one shared object, and its kind: whether it decides something.
 
 from __future__ import annotations
 
+from fairlead.core.message import NUMBERS
+
 try:
     from fairlead.wire import _fast
 except ImportError:  # no compiler at install
@@ -37,7 +39,7 @@ COMMON = (
     b"sec-websocket-key sec-websocket-version sec-websocket-extensions sec-websocket-protocol sec-websocket-accept "
     b"strict-transport-security traceparent tracestate upgrade-insecure-requests user-agent vary via www-authenticate "
     b"x-content-type-options x-forwarded-for x-forwarded-host x-forwarded-proto x-frame-options x-real-ip x-request-id "
-    b"x-powered-by x-requested-with server-timing content-security-policy"
+    b"x-powered-by x-requested-with server-timing content-security-policy http2-settings"
 ).split()
 METHODS = {
     m.encode(): m
@@ -51,21 +53,23 @@ def _slot(name: bytes) -> int:
     return (size + name[0] + name[size - 1] * 21 + name[size >> 1] * 23) & 1023
 
 
-def _known() -> tuple[list, bytes]:
-    """Known names by slot, and the kind of each. Names that decide something come first and may not collide."""
+def _known() -> tuple[list, bytes, bytes]:
+    """Known names by slot, the kind and the number of each. Names that decide something come first and may not collide."""
     names: list = [None] * 1024
     kinds = bytearray(1024)
-    for name in list(KIND_OF) + COMMON:
+    numbers = bytearray(1024)
+    for name in [*KIND_OF, *NUMBERS, *COMMON]:
         slot = _slot(name)
         if names[slot] is None:
             names[slot] = name
             kinds[slot] = KIND_OF.get(name, 0)
-        elif name in KIND_OF:
+            numbers[slot] = NUMBERS.get(name, 0)
+        elif names[slot] != name and (name in KIND_OF or name in NUMBERS):
             raise AssertionError(f"{name!r} collides with {names[slot]!r}")
-    return names, bytes(kinds)
+    return names, bytes(kinds), bytes(numbers)
 
 
-NAMES, KINDS = _known()
+NAMES, KINDS, SLOT_NUMBERS = _known()
 
 # the same, where compiled code reads them as C
 _LOW = LOW
@@ -145,19 +149,23 @@ def _clean(v, size):
 
 def number(value):
     """The number that 1 to 18 decimal digits say, or -1 for anything else (18 digits cannot overflow)."""
-    return _number(value, len(value))
+    return _number(value, 0, len(value))
 
 
-def _number(v, size):
-    if size == 0 or size > 18:
+def number_at(data, first, last):
+    """The same for `data[first:last]`."""
+    return _number(data, first, last)
+
+
+def _number(v, first, last):
+    if first >= last or last - first > 18:
         return -1
     total = 0
-    i = 0
-    while i < size:
-        if v[i] < 48 or v[i] > 57:
+    while first < last:
+        if v[first] < 48 or v[first] > 57:
             return -1
-        total = total * 10 + (v[i] - 48)
-        i += 1
+        total = total * 10 + (v[first] - 48)
+        first += 1
     return total
 
 

@@ -1,28 +1,35 @@
 cimport cython
 from fairlead.core.message cimport Request, Response
 from fairlead.wire cimport _fast
-from fairlead.wire.h1bytes cimport good_host, number, same
+from fairlead.wire.h1block cimport Block
+from fairlead.wire.h1bytes cimport good_host, number_at, same
 
 cdef bytes _LOW
 cdef bytes _VALUE
 cdef bytes _TARGET
 cdef bytes _KINDS
 cdef list _NAMES
+cdef long long _ODD, _one
+cdef bytes _NUMBERS
+cdef Py_ssize_t _LARGEST
 
 cdef class Head:
     cdef public bint client, lenient_lf, lenient_fold
     cdef public long long max_line, max_head, max_fields, max_name, max_trailer
     cdef public list headers
-    cdef public bint begun, whole, trailing, chunked, close, keep, upgrading, expect
+    cdef public Block block
+    cdef public bint begun, whole, trailing, chunked, close, keep, upgrading, expect, connecting
     cdef public long long size, length
     cdef public int blank, minor, hosts, status
-    cdef public bytes host, upgrade, target, reason
+    cdef public bytes host, known_host, upgrade, target, reason
     cdef public str method
 
     cpdef start(self)
     cpdef trail(self)
     cdef fail(self, str rule)
-    @cython.locals(first=Py_ssize_t)
+    @cython.locals(block=Block)
+    cdef unblock(self)
+    @cython.locals(first=Py_ssize_t, block=Block)
     cpdef Py_ssize_t read(self, bytes data, Py_ssize_t at, Py_ssize_t end) except -1
     cdef too_long(self, long long pending)
     cdef too_big(self, long long pending)
@@ -36,17 +43,19 @@ cdef class Head:
     @cython.locals(allowed=cython.p_const_uchar, start=Py_ssize_t, status=cython.int, i=Py_ssize_t, first=Py_ssize_t,
                    last=Py_ssize_t)
     cdef Py_ssize_t status_line(self, bytes data, const unsigned char* v, Py_ssize_t at, Py_ssize_t end) except -1
-    @cython.locals(low=cython.p_const_uchar, allowed=cython.p_const_uchar, kinds=cython.p_const_uchar, names=list,
-                   headers=list, start=Py_ssize_t, size=Py_ssize_t, first=Py_ssize_t, last=Py_ssize_t, slot=cython.int,
-                   name=bytes, value=bytes)
+    @cython.locals(low=cython.p_const_uchar, kinds=cython.p_const_uchar, names=list, start=Py_ssize_t, size=Py_ssize_t,
+                   first=Py_ssize_t, last=Py_ssize_t, slot=cython.int, name=bytes, block=Block, marks="int*", free=cython.int,
+                   numbers=cython.p_const_uchar)
     cdef Py_ssize_t fields(self, bytes data, const unsigned char* v, Py_ssize_t at, Py_ssize_t end) except -1
+    @cython.locals(headers=list, name=bytes)
+    cdef keep_field(self, bytes data, Py_ssize_t start, Py_ssize_t colon, Py_ssize_t first, Py_ssize_t last, int slot)
     cdef Py_ssize_t odd_end(self, const unsigned char* v, Py_ssize_t at, Py_ssize_t end) except -2
     cdef Py_ssize_t odd_line(self, bytes data, Py_ssize_t at, Py_ssize_t end, Py_ssize_t size) except -2
     @cython.locals(first=Py_ssize_t, last=Py_ssize_t, name=bytes, value=bytes, more=bytes)
     cdef Py_ssize_t unfold(self, bytes data, Py_ssize_t at, Py_ssize_t end) except -2
-    cdef note(self, int kind, bytes value)
-    cdef note_length(self, bytes value)
-    cdef note_connection(self, bytes value)
+    cdef note(self, int kind, bytes data, Py_ssize_t first, Py_ssize_t last)
+    cdef note_rest(self, int kind, bytes value)
+    cdef note_connection(self, bytes data, Py_ssize_t first, Py_ssize_t last)
     @cython.locals(target=bytes, host=bytes, message=Request)
     cpdef Request request(self, str scheme)
     @cython.locals(target=bytes)

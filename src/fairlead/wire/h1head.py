@@ -10,13 +10,29 @@ Rules
 3. HTTP/1.1 requests have exactly one Host, a plain host with an optional port. An absolute target overrides it.
 4. The first rule broken, from left to right, is the one reported, however the bytes were split.
 
+Fields are noted as positions in a `Block` (see `h1block`) while a head comes in one read; a head that comes in pieces, a
+long one and trailers become a list of pairs as they come.
+
 Names of rules are in `h1rules`. Compiled, `v` is a pointer to the bytes of `data`; interpreted, it is `data` itself.
 """
 
 from __future__ import annotations
 
-from fairlead.core.message import Request, Response
-from fairlead.wire.h1bytes import KIND_OF, KINDS, LOW, METHODS, NAMES, TARGET, VALUE, good_host, number, same
+from fairlead.core.message import ODD, Request, Response
+from fairlead.wire.h1block import COMPILED, LARGEST, Block
+from fairlead.wire.h1bytes import (
+    KIND_OF,
+    KINDS,
+    LOW,
+    METHODS,
+    NAMES,
+    SLOT_NUMBERS,
+    TARGET,
+    VALUE,
+    good_host,
+    number_at,
+    same,
+)  # fmt: skip
 from fairlead.wire.h1rules import broken
 
 try:
@@ -29,6 +45,10 @@ _VALUE = VALUE
 _TARGET = TARGET
 _NAMES = NAMES
 _KINDS = KINDS
+_NUMBERS = SLOT_NUMBERS
+_one = 1
+_ODD = ODD
+_LARGEST = LARGEST
 
 
 class Head:
@@ -43,11 +63,13 @@ class Head:
         self.max_fields = limits.headers or 1 << 60
         self.max_name = limits.name or 1 << 60
         self.max_trailer = limits.trailer or 1 << 60
+        self.known_host = b""
         self.start()
 
     def start(self):
         """Forget the last head."""
-        self.headers = []
+        self.headers: list = None  # type: ignore[assignment]  # fields as a list; None while `block` holds them
+        self.block: Block = None  # type: ignore[assignment]
         self.begun = False  # the start line is understood
         self.whole = False  # the empty line came
         self.trailing = False  # these are trailer fields
@@ -64,6 +86,7 @@ class Head:
         self.upgrade = b""
         self.expect = False
         self.method = ""
+        self.connecting = False
         self.target = b""
         self.status = 0
         self.reason = b""
@@ -71,6 +94,7 @@ class Head:
     def trail(self):
         """What comes now are the trailer fields of the same message."""
         self.headers = []
+        self.block = None  # type: ignore[assignment]
         self.whole = False
         self.trailing = True
         self.size = 0
@@ -90,12 +114,29 @@ class Head:
                 self.too_long(end - at)
                 self.size += at - first
                 return at
+        if self.headers is None:
+            if self.block is None and not self.lenient_fold and len(data) <= _LARGEST:
+                block = Block.__new__(Block)
+                block.data = data
+                if not COMPILED:  # else it was made all zero
+                    block.begin()
+                self.block = block
+            elif self.block is None or self.block.data is not data:
+                self.unblock()
         at = self.fields(data, data, at, end)
         self.size += at - first
         if not self.whole:
             self.too_long(end - at)
-        self.too_big(0 if self.whole else end - at)
+            self.too_big(end - at)
+        elif self.size > self.max_head or self.trailing:
+            self.too_big(0)
         return at
+
+    def unblock(self):
+        """Go on with a list of pairs."""
+        block = self.block
+        self.headers = [] if block is None else block.listed(0)
+        self.block = None  # type: ignore[assignment]
 
     def too_long(self, pending):
         """Refuse a line that is not over yet and already too long."""
@@ -152,15 +193,19 @@ class Head:
         at = self.version(data, v, at + 1, end, data[start:name_end] == b"PRI" if v[start] == 80 else False)
         if at < 0:
             return start
-        at = self.line_end(v, at, end)
-        if at < 0:
-            return start
+        if at + 1 < end and v[at] == 13 and v[at + 1] == 10:
+            at += 2
+        else:
+            at = self.line_end(v, at, end)
+            if at < 0:
+                return start
         if at - start > self.max_line:
             self.fail("line-too-long")
         if name_end - start == 3 and v[start] == 71 and v[start + 1] == 69 and v[start + 2] == 84:
             self.method = "GET"
         else:
             self.method = _method(data[start:name_end])
+            self.connecting = self.method == "CONNECT"
         self.target = _fast.piece(data, first, last)
         self.begun = True
         return at
@@ -237,10 +282,10 @@ class Head:
     def fields(self, data, v, at, end):
         """Field lines, up to and with the empty line. The position where the first line that is not whole starts."""
         low = _LOW
-        allowed = _VALUE
         names = _NAMES
         kinds = _KINDS
-        headers = self.headers
+        numbers = _NUMBERS
+        block = self.block
         while at < end:
             start = at
             while at < end and low[v[at]]:
@@ -262,9 +307,7 @@ class Head:
             while at < end and (v[at] == 32 or v[at] == 9):
                 at += 1
             first = at
-            while at < end and allowed[v[at]]:
-                at += 1
-            last = at
+            at = last = _fast.value_end(v, at, end)
             if at + 1 < end and v[at] == 13 and v[at + 1] == 10:
                 at += 2
             else:
@@ -276,16 +319,34 @@ class Head:
             if size > self.max_name or at - start > self.max_line:
                 self.fail("name-too-long" if size > self.max_name else "field-too-long")
             slot = (size + low[v[start]] + low[v[start + size - 1]] * 21 + low[v[start + (size >> 1)]] * 23) & 1023
-            name = names[slot]
-            value = _fast.piece(data, first, last)
-            if name is None or not same(name, data, start, size):
-                name = _fast.lower(data, start, start + size)
-            elif kinds[slot]:
-                self.note(kinds[slot], value)
-            headers.append((name, value))
-            if len(headers) > self.max_fields:
+            if names[slot] is None or not same(names[slot], data, start, size):
+                slot = -1
+            elif kinds[slot] and (kinds[slot] < 7 or self.trailing):
+                self.note(kinds[slot], data, first, last)
+            if block is None or block.count == 48:
+                self.keep_field(data, start, start + size, first, last, slot)
+                block = None
+                continue
+            marks = block.marks
+            free = block.count * 5
+            marks[free], marks[free + 1] = start, start + size
+            marks[free + 2], marks[free + 3], marks[free + 4] = first, last, slot
+            block.count += 1
+            if slot >= 0:
+                block.known |= _one << numbers[slot]
+            if block.count > self.max_fields:
                 self.fail("too-many-fields")
         return at
+
+    def keep_field(self, data, start, colon, first, last, slot):
+        """One more field for the list."""
+        if self.headers is None:
+            self.unblock()
+        headers = self.headers
+        name = _fast.lower(data, start, colon) if slot < 0 else _NAMES[slot]
+        headers.append((name, _fast.piece(data, first, last)))
+        if len(headers) > self.max_fields:
+            self.fail("too-many-fields")
 
     def odd_end(self, v, at, end):
         """A value that does not end in CRLF: behind its end, -1 while it is not whole, or an error."""
@@ -321,7 +382,7 @@ class Head:
 
     def unfold(self, data, at, end):
         """An obs-fold line, if they are tolerated: it joins the value before it, with a space between."""
-        if not self.lenient_fold or not self.headers:
+        if not self.lenient_fold or not self.headers:  # who tolerates folds keeps a list
             self.fail("obs-fold")
         name, value = self.headers[-1]
         if name in KIND_OF:
@@ -344,7 +405,7 @@ class Head:
 
     # ---- what fields mean
 
-    def note(self, kind, value):
+    def note(self, kind, data, first, last):
         """Remember a field that decides framing, routing or the connection's course."""
         if self.trailing:
             if kind != 7 and kind != 8:
@@ -353,17 +414,29 @@ class Head:
             self.hosts += 1
             if self.hosts > 1 and not self.client:
                 self.fail("two-hosts")
-            self.host = value
+            if _fast.stands(data, first, last, self.known_host):
+                self.host = self.known_host
+            else:
+                self.host = _fast.piece(data, first, last)
         elif kind == 2:
-            self.note_length(value)
-        elif kind == 3:
+            if self.length >= 0:
+                self.fail("two-cl")
+            self.length = number_at(data, first, last)
+            if self.length < 0:
+                self.fail("bad-cl")
+        elif kind == 4:
+            self.note_connection(data, first, last)
+        else:
+            self.note_rest(kind, _fast.piece(data, first, last))
+
+    def note_rest(self, kind, value):
+        """Transfer-Encoding, Expect, Upgrade."""
+        if kind == 3:
             if self.chunked:
                 self.fail("two-te")
             if value != b"chunked" and value.lower() != b"chunked":
                 self.fail("te-not-chunked")
             self.chunked = True
-        elif kind == 4:
-            self.note_connection(value)
         elif kind == 5:
             if value.lower() != b"100-continue":
                 if not self.client:
@@ -373,18 +446,17 @@ class Head:
         elif kind == 6:
             self.upgrade = self.upgrade + b"," + value.lower() if self.upgrade else value.lower()
 
-    def note_length(self, value):
-        if self.length >= 0:
-            self.fail("two-cl")
-        self.length = number(value)
-        if self.length < 0:
-            self.fail("bad-cl")
-
-    def note_connection(self, value):
-        if value == b"keep-alive":
+    def note_connection(self, data, first, last):
+        """A Connection field: our options out of it; the block is told when there are others."""
+        if same(b"keep-alive", data, first, last - first):
             self.keep = True
             return
-        for option in value.lower().split(b","):
+        if same(b"close", data, first, last - first):
+            self.close = True
+            return
+        if self.block is not None:
+            self.block.known |= _ODD
+        for option in data[first:last].lower().split(b","):
             option = option.strip(b" \t")
             if option == b"close":
                 self.close = True
@@ -400,8 +472,10 @@ class Head:
         target = self.target
         host = self.host
         if self.hosts:
-            if not good_host(host):
-                self.fail("bad-host")
+            if host is not self.known_host or not host:
+                if not good_host(host):
+                    self.fail("bad-host")
+                self.known_host = host
         elif self.minor:
             self.fail("no-host")
         message = Request.__new__(Request)
@@ -409,16 +483,19 @@ class Head:
         message.scheme = scheme
         message.authority = host
         message.target = target
-        message.headers = self.headers
+        message.kept = self.headers
+        message.block = self.block
+        message.drop = 0
         message.trailers = None
         message.version = "1.1" if self.minor else "1.0"
-        message.path = ""
+        message.decoded = ""
         message.raw_path = message.query = message.upgrade = message.protocol = b""
+        message.before = message.after = message.tail = b""
         message.length = 0
         message.expect = False
         if target[0] != 47:
             self.other_form(message)
-        elif self.method == "CONNECT":
+        elif self.connecting:
             self.fail("target-form")
         if self.chunked:
             if self.length >= 0:
@@ -470,14 +547,17 @@ class Head:
         """The target's authority replaces Host (RFC 9112 section 3.2.2)."""
         message.authority = authority
         if self.hosts and self.host != authority:
-            message.headers = [(name, authority if name == b"host" else value) for name, value in self.headers]
+            message.headers = [(name, authority if name == b"host" else value) for name, value in message.headers]
 
     def response(self, method):
         """The Response of a whole head, to a request with this method. `length` is what its framing says."""
         status = self.status
         message = Response.__new__(Response)
         message.status = status
-        message.headers = self.headers
+        message.kept = self.headers
+        message.block = self.block
+        message.drop = 0
+        message.before = message.after = message.tail = b""
         message.trailers = None
         message.reason = self.reason
         message.version = "1.1" if self.minor else "1.0"

@@ -2,7 +2,7 @@ cimport cython
 from fairlead.wire cimport _fast
 from fairlead.wire.h1bytes cimport clean, kind_of, number, special
 
-cdef dict _LINES
+cdef list _LINES
 
 cdef class Given:
     cdef public long long length

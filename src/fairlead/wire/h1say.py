@@ -17,7 +17,7 @@ try:
 except ImportError:  # no compiler at install
     from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
-_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, phrase) for status, phrase in REASONS.items()}
+_LINES = [b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"")) for status in range(600)]
 
 
 class Given:
@@ -90,12 +90,13 @@ def blame(fields):
 
 def status_line(status, phrase):
     """The status line of an answer, with the phrase given or the standard one."""
-    line = _LINES.get(status)
-    if line is None or (phrase and phrase != REASONS.get(status)):
-        if phrase and not clean(phrase):
-            raise AppError("the reason phrase has a control byte")
-        line = b"HTTP/1.1 %d %b\r\n" % (status, phrase)
-    return line
+    if 0 < status < 600:
+        line = _LINES[status]
+        if not phrase or _fast.stands(line, 13, len(line) - 2, phrase):
+            return line
+    if phrase and not clean(phrase):
+        raise AppError("the reason phrase has a control byte")
+    return b"HTTP/1.1 %d %b\r\n" % (status, phrase)
 
 
 def last_chunk(trailers):
