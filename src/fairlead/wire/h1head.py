@@ -325,7 +325,7 @@ class Head:
                 self.note(kinds[slot], data, first, last)
             if block is None or block.count == 48:
                 self.keep_field(data, start, start + size, first, last, slot)
-                block = None
+                block = None  # type: ignore[assignment]
                 continue
             marks = block.marks
             free = block.count * 5
