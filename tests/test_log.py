@@ -134,3 +134,28 @@ def test_a_reader_that_left_is_survived() -> None:
     sink.write(b"nobody\n")
     assert sink.pending == b"nobody\nnobody\n"
     os.close(writer)
+
+
+def test_a_disk_that_fills_in_the_middle_of_a_line_and_has_room_again_shows_every_line_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, real = [25], os.write
+
+    def write(fd: int, data: memoryview) -> int:
+        took = min(room[0], len(data))
+        if not took:
+            raise OSError(28, "No space left on device")
+        room[0] -= took
+        return real(fd, data[:took])
+
+    monkeypatch.setattr(os, "write", write)
+    sink = Sink(str(tmp_path / "access.log"))
+    with caplog.at_level(logging.INFO, "fairlead"):
+        for number in range(5):
+            sink.write(b"line %04d\n" % number)
+        assert caplog.text.count("No space left") == 1
+        room[0] = 1000
+        sink.write(b"")
+    assert (tmp_path / "access.log").read_bytes() == b"".join(b"line %04d\n" % number for number in range(5))
+    assert "is written again (lines dropped since the start: 0)" in caplog.text
+    sink.close()

@@ -4,6 +4,7 @@ import logging
 import logging.config
 import ssl
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -51,3 +52,49 @@ def test_anything_else_unraisable_is_shown_as_always(monkeypatch):
     what = SimpleNamespace(object=print, exc_value=ValueError())
     logs.unraisable(what)
     assert shown == [what]
+
+
+def record(words):
+    return logging.LogRecord("fairlead", logging.INFO, "", 0, words, None, None)
+
+
+@pytest.fixture
+def handler(tmp_path):
+    made = logs.Reopening(str(tmp_path / "server.log"))
+    made.setFormatter(logging.Formatter("%(message)s"))
+    yield made
+    made.close()
+
+
+def test_what_the_disk_does_not_take_goes_to_standard_error_and_the_file_ends_with_whole_lines(handler, capsys, monkeypatch):
+    room = [8]  # bytes that the disk still has
+
+    def write(fd, data):
+        took = min(room[0], len(data))
+        if not took:
+            raise OSError(28, "No space left on device")
+        room[0] -= took
+        return real(fd, data[:took])
+
+    real = logs.os.write
+    monkeypatch.setattr(logs.os, "write", write)
+    for words in ("one", "two", "three", "four"):  # "one\n" and "two\n" fit, then nothing
+        handler.emit(record(words))
+    said = capsys.readouterr().err
+    assert said.splitlines()[1:] == ["three", "four"] and said.count("No space left") == 1
+    room[0] = 3
+    handler.emit(record("five"))  # the beginning of the line that says how many are missing
+    room[0] = 1000
+    handler.emit(record("six"))
+    lines = Path(handler.path).read_text().splitlines()
+    assert lines[:2] == ["one", "two"] and lines[-1] == "six"
+    assert [line.split()[0] for line in lines[2:-1]] == ["2", "3"]  # once cut and completed, once whole
+    handler.emit(record("seven"))
+    assert Path(handler.path).read_text().endswith("six\nseven\n")
+
+
+def test_a_log_that_cannot_be_opened_again_goes_on_in_the_old_file(handler, tmp_path, caplog):
+    handler.path = str(tmp_path / "nowhere" / "server.log")
+    handler.reopen()
+    handler.emit(record("still here"))
+    assert (tmp_path / "server.log").read_text() == "still here\n"

@@ -5,8 +5,8 @@ Rules
    passed. Each write ends at the end of a line, and files are opened with O_APPEND, so workers that share one do not
    cut each other's lines.
 2. A pipe, terminal or socket that takes no more is not waited for: at most `PENDING_MOST` bytes wait in memory, then
-   whole lines are dropped and counted (`lost`). A full disk likewise: counted, said once, and tried again with the
-   next lines.
+   whole lines are dropped and counted (`lost`). A full disk likewise: said once, counted, tried again with the next
+   lines and once a second, going on in the middle of the line where it stopped; when there is room again that is said too.
 3. `reopen` (SIGUSR1, after logrotate moved the file) opens the path again; if that fails the old file goes on being
    used.
 4. A pipe shared with others must not become non-blocking for them: it is opened anew through /proc where that works,
@@ -40,6 +40,7 @@ class Sink:
         self.lost = 0
         self.pending = b""
         self.failing = False
+        self.error: OSError | None = None
         self.special = False
         self.own = False
         self.open()
@@ -73,16 +74,17 @@ class Sink:
     def write(self, data: Any) -> None:
         """Write whole lines, as much as is taken now."""
         waiting: Any = self.pending + bytes(data) if self.pending else data
-        try:
-            rest = self.push(memoryview(waiting))
-            self.failing = False
-        except OSError as error:
-            self.fail(error)
-            rest = waiting
+        self.error = None
+        rest = self.push(memoryview(waiting))
         self.pending = self.keep(bytes(rest))
+        if self.error is not None:
+            self.fail(self.error)
+        elif self.failing and not self.pending:
+            self.failing = False
+            log.info("the access log %s is written again (lines dropped since the start: %d)", self.path, self.lost)
 
     def push(self, data: memoryview) -> memoryview:
-        """Write until all is gone or no more is taken; what is left."""
+        """Write until all is gone, no more is taken or an `error` comes; what is left."""
         while data:
             piece: Any = data
             if self.special and not self.own:
@@ -92,18 +94,19 @@ class Sink:
             try:
                 data = data[os.write(self.fd, piece) :]
             except OSError as error:
-                if error.errno in FULL:
-                    return data
-                raise
+                if error.errno not in FULL:
+                    self.error = error
+                return data
         return data
 
     def keep(self, rest: bytes) -> bytes:
         """What may wait: whole lines up to the limit; the oldest are dropped and counted."""
         if len(rest) <= PENDING_MOST:
             return rest
-        cut = rest.find(b"\n", len(rest) - PENDING_MOST) + 1
-        self.lost += rest.count(b"\n", 0, cut)
-        return rest[cut:]
+        begun = rest.find(b"\n") + 1  # the end of a line whose beginning may be written already
+        cut = max(begun, rest.find(b"\n", len(rest) - PENDING_MOST + begun) + 1)
+        self.lost += rest.count(b"\n", begun, cut)
+        return rest[:begun] + rest[cut:]
 
     def fail(self, error: OSError) -> None:
         """Say once that writing fails."""

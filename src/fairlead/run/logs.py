@@ -1,7 +1,8 @@
 """The server's own log: what happened to the process, one line each, as text for people or JSON for programs.
 
-The access log is another matter (run/observe). Standard error is the default; a file is opened for appending and opened
-again on `reopen` (SIGUSR1), so that logrotate can move it away.
+The access log is another matter (run/log). Standard error is the default; a file is opened for appending and opened
+again on `reopen` (SIGUSR1), so that logrotate can move it away. What a full disk does not take goes to standard error until
+there is room again: said once, and the file ends with whole lines.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from fairlead.core.errors import NetError
@@ -47,34 +49,96 @@ class Json(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
-class Reopening(logging.StreamHandler):
-    """A file that `reopen` opens again under its name."""
+class Reopening(logging.Handler):
+    """A file that `reopen` opens again under its name. `missing` counts the messages that it could not take."""
 
     def __init__(self, path: str) -> None:
+        super().__init__()
         self.path = path
-        super().__init__(self.open())
+        self.rest = b""  # of a line that was written in part
+        self.missing = 0
+        self.fd = self.open()
 
-    def open(self) -> Any:
+    def open(self) -> int:
+        """A descriptor for appending. Raises NetError."""
         try:
-            return open(self.path, "a", buffering=1, encoding="utf-8")
+            return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise NetError(
                 f"cannot write the log {self.path}: {error.strerror}", side="us", hint="see [log] file"
             ) from None
 
     def reopen(self) -> None:
-        """Let the old file go."""
-        before = self.setStream(self.open())
-        if before is not None:
-            before.close()
+        """Let the old file go, unless the new one cannot be opened."""
+        try:
+            before, self.fd, self.rest = self.fd, self.open(), b""
+        except NetError as error:
+            log.error("%s; going on with the old file", error)
+            return
+        os.close(before)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append one line; where that fails, say it on standard error."""
+        line = self.format(record) + "\n"
+        error = self.append(line.encode("utf-8", "backslashreplace"))
+        if error is None:
+            self.missing = 0
+            return
+        if not self.missing:
+            aside(f"cannot write the log {self.path}: {error.strerror}; it goes on here until that is over\n")
+        self.missing += 1
+        aside(line)
+
+    def append(self, line: bytes) -> OSError | None:
+        """Append the end of a line that was cut, how many are missing, and this line; what stood in the way."""
+        lines = [self.rest, self.said_again() if self.missing else b"", line]
+        for one in lines:
+            left, error = push(self.fd, one)
+            self.rest = left if len(left) < len(one) or one is self.rest else b""
+            if error is not None:
+                return error
+        return None
+
+    def said_again(self) -> bytes:
+        """The line that says that lines are missing."""
+        words = f"{self.missing} messages could not be written here; standard error has them"
+        record = logging.LogRecord("fairlead", logging.WARNING, "", 0, words, None, None)
+        return (self.format(record) + "\n").encode()
+
+    def close(self) -> None:
+        """The end."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        super().close()
+
+
+def push(fd: int, data: bytes) -> tuple[bytes, OSError | None]:
+    """Write until all is gone or an error comes: what is left, and the error."""
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError as error:
+        return data, error
+    return b"", None
+
+
+def aside(text: str) -> None:
+    """To standard error, if that takes it."""
+    with suppress(OSError, ValueError, AttributeError):  # AttributeError: there is none
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def setup(settings: c.Log) -> None:
     """Send everything under the logger "fairlead" where the configuration says."""
     to_terminal = settings.file == "-"
-    handler: logging.StreamHandler = logging.StreamHandler(sys.stderr) if to_terminal else Reopening(settings.file)
+    handler: logging.Handler = logging.StreamHandler(sys.stderr) if to_terminal else Reopening(settings.file)
     colour = to_terminal and sys.stderr.isatty() and "NO_COLOR" not in os.environ
     handler.setFormatter(Json() if settings.file_format == "json" else Text(colour))
+    for before in log.handlers:
+        if isinstance(before, Reopening):
+            before.close()
     log.handlers[:] = [handler]
     log.setLevel(settings.level.upper())
     log.propagate = False
