@@ -232,3 +232,25 @@ def test_sigterm_finishes_what_was_asked(real: Real, pattern: str, unit: str) ->
         seen.server.signal(signal.SIGTERM)
         assert seen.server.wait() == 0
     assert not [one for one in load.failures if not one.startswith("connect:")], load.failures
+
+
+SLOW_START = """
+import os, time
+try:
+    os.close(os.open("first", os.O_CREAT | os.O_EXCL))
+except FileExistsError:
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+from who import app
+"""
+
+
+def test_the_socket_of_a_worker_that_starts_slowly_is_lent_to_a_sibling(real: Real) -> None:
+    words = ("--workers", "3", "--page", "off", "--access-log", "off")
+    server = real.fairlead("slow:app", *words, files={"slow.py": SLOW_START, "who.py": APP})
+    seen = Seen(server, "reuseport", "process")
+    answered = Counter(seen.ask_once() for _ in range(40))  # the hash spreads them over all three sockets
+    assert len(answered) == 1
+    (server.home / "go").touch()
+    server.says("Ctrl-C")
+    eventually(lambda: len({pid for pid, *_ in seen.acceptors()}) == 3 == len(seen.acceptors()), what="each its own")

@@ -7,6 +7,8 @@ Rules
    after all; `settle` closes what the served plan no longer has. Nothing is closed and opened again.
 4. Where a pattern passes connections on, the socket pairs between the one who accepts and the workers are held here
    too, both ends: one per address and worker. What is on its way when either dies is still there for its successor.
+4. UDP sockets, for listeners that want them, are held one per worker and address, whatever the pattern, and given out by
+   the worker's place: a datagram finds its worker by the connection id in it (`net.steer`). None closes before the last.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class Held:
     address: Address
     socks: list[socket.socket]
     made: tuple[int, int] | None = None
+    datagrams: list[socket.socket] = field(default_factory=list)
     links: list[tuple[socket.socket, socket.socket]] = field(default_factory=list)
     fixed: bool = False  # opened by systemd: all workers share what was passed
 
@@ -45,7 +48,7 @@ class Held:
         return Address(name[0], name[1])
 
     def close(self) -> None:
-        for sock in (*self.socks, *(end for pair in self.links for end in pair)):
+        for sock in (*self.socks, *self.datagrams, *(end for pair in self.links for end in pair)):
             sock.close()
         if self.address.is_unix:
             sockets.unlink(self.address.path, self.made)
@@ -95,7 +98,19 @@ class Holder:
         socks = sockets.open_all(address, count, plan.config.server.backlog, listener.socket)
         held = Held(address, socks, sockets.identity(socks[0]) if address.is_unix else None)
         self.link(held, plan)
+        try:
+            self.add_datagrams(held, listener, plan)
+        except BaseException:
+            held.close()
+            raise
         return held
+
+    def add_datagrams(self, held: Held, listener: c.Listener, plan: Plan) -> None:
+        """A UDP socket for each worker, where the listener wants them."""
+        missing = plan.workers - len(held.datagrams)
+        if wants_datagrams(listener) and missing > 0 and not held.address.is_unix:
+            beside = held.datagrams[0] if held.datagrams else None
+            held.datagrams += sockets.open_datagrams(held.bound, missing, listener.socket, beside)
 
     def link(self, held: Held, plan: Plan) -> None:
         """A pair for each worker, where the pattern passes connections on."""
@@ -105,6 +120,7 @@ class Holder:
     def grow(self, held: Held, listener: c.Listener, plan: Plan) -> None:
         """More sockets for more workers, and the options as they are now."""
         self.link(held, plan)
+        self.add_datagrams(held, listener, plan)
         for sock in held.socks:
             sockets.configure(sock, listener.socket)
             sockets.listen(sock, plan.config.server.backlog, listener.socket)
@@ -160,6 +176,17 @@ class Holder:
                 fds += [sock.fileno() for sock in shared]
         return names, fds
 
+    def datagrams(self, plan: Plan, index: int) -> tuple[list[tuple[str, str]], list[int]]:
+        """The same for UDP: the sockets of a worker's place; what is beyond the workers is shared among them."""
+        names: list[tuple[str, str]] = []
+        fds: list[int] = []
+        for listener in plan.listeners:
+            for address in listener.bind:
+                mine = [s for place, s in enumerate(self.held[address].datagrams) if place % plan.workers == index]
+                names += [(listener.name, str(address))] * len(mine)
+                fds += [sock.fileno() for sock in mine]
+        return names, fds
+
     def bound(self) -> list[tuple[str, Address]]:
         """(listener, address really bound) of every address."""
         return [(self.names.get(address, ""), held.bound) for address, held in self.held.items()]
@@ -186,3 +213,8 @@ class Holder:
             with suppress(OSError):
                 held.close()
         self.held.clear()
+
+
+def wants_datagrams(listener: c.Listener) -> bool:
+    """Does it speak something over UDP?"""
+    return "h3" in listener.protocols or listener.kind in ("udp", "turn")

@@ -64,6 +64,7 @@ class Master:
         self.announce = announce
         self.holder = Holder(self.given.passed)
         self.roles: list[Role] = []
+        self.covered: dict[int, Role] = {}  # {place that nobody serves: who accepts for it}
         self.fails: dict[int, int] = {}
         self.numbers = 0
         self.hosts: list[Host] = []  # unit = "thread": the processes whose threads the workers are
@@ -192,7 +193,6 @@ class Master:
             if not ready and not self.stopping:
                 self.exit_code = 1
                 raise start_error(role)
-        self.tell_places()
 
     def start_worker(self, index: int, plan: plans.Plan | None = None) -> Role:
         """Start what belongs at a place, a worker or what stands before the workers, on the sockets of that place."""
@@ -202,6 +202,7 @@ class Master:
         self.numbers += 1
         role = staff.new_role(self, index, plan)
         role.on_word = self.heard
+        role.became.add_done_callback(self.cover)
         names, fds = self.holder.share(plan, index)
         values = {
             "config": plan.config,
@@ -246,10 +247,9 @@ class Master:
         gone = [role for role in self.roles if role.reap()]
         self.roles = [role for role in self.roles if role not in gone]
         if gone:
-            self.tell_places()
+            self.cover()
         for role in gone:
             if self.stopping:
-                self.lend(role.index)
                 if not self.roles:
                     self.finish()
             elif role.became.result() and self.holder_needs(role.index):
@@ -280,15 +280,26 @@ class Master:
                 self.fails[role.index],
                 LASTED,
             )
-        self.lend(role.index)
         self.spawn(self.again(role.index, pause))
 
-    def lend(self, index: int) -> None:
-        """Have a sibling accept on the sockets of a place that has no worker."""
-        sibling = self.plan.pattern.heir([role for role in self.roles if role.state == SERVING], index)
-        if sibling is not None and self.holder.held:
-            names, fds = self.holder.share(self.plan, index)
-            sibling.say("lend", fds, place=index, listeners=names)
+    def cover(self, _: Any = None) -> None:
+        """Lend the sockets of each place that nobody serves to a sibling, and take back those of one that is served
+        again. Called whenever somebody came or went.
+        """
+        serving = [role for role in self.roles if role.state == SERVING]
+        filled = {role.index for role in serving}
+        for place, heir in list(self.covered.items()):
+            if place in filled or heir not in serving:
+                del self.covered[place]
+                heir.say("return", place=place)
+        empty = set(self.plan.places) - filled - self.covered.keys() if self.holder.held else set()
+        for place in empty:
+            sibling = self.plan.pattern.heir(serving, place)
+            if sibling is not None:
+                self.covered[place] = sibling
+                names, fds = self.holder.share(self.plan, place)
+                sibling.say("lend", fds, place=place, listeners=names)
+        self.tell_places()
 
     async def again(self, index: int, pause: float) -> None:
         """Start a worker at a place until one serves."""
@@ -298,18 +309,10 @@ class Master:
                 return
             role = self.start_worker(index)
             if await role.became:
-                self.take_back(index)
-                self.tell_places()
                 return
             fails = self.fails[index] = self.fails.get(index, 0) + 1
             pause = BACKOFF[min(fails, len(BACKOFF) - 1)]
             log.error("%s does not start: %s; trying again in %g s", role.title, role.error or role.ending(), pause)
-
-    def take_back(self, index: int) -> None:
-        """A place has its own worker again: siblings stop accepting for it."""
-        for other in self.roles:
-            if other.index != index:
-                other.say("return", place=index)
 
     async def replace(self, role: Role) -> None:
         """Put a new worker beside one that is worn out, then drain it."""
@@ -325,7 +328,6 @@ class Master:
             if await new.became:
                 role.drain(self.config.server.grace, SETTLE)
                 self.watch_end(role)
-                self.tell_places()
             else:
                 log.error("%s keeps its old process: %s", role.title, new.error or new.ending())
 
@@ -450,7 +452,6 @@ class Master:
             for role in new:
                 role.kill()
             return one_line(start_error(bad))
-        self.tell_places()
         self.dismiss(old, self.config.server.grace, SETTLE)
         self.fails.clear()
         return ""

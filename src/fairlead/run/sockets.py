@@ -15,10 +15,12 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from fairlead.core.errors import NetError
+from fairlead.net import steer
 from fairlead.run import config as c
 from fairlead.run.units import Address
 
@@ -45,6 +47,36 @@ def open_all(
     return opened
 
 
+def open_datagrams(
+    address: Address, count: int, options: c.Socket, beside: socket.socket | None = None
+) -> list[socket.socket]:
+    """`count` UDP sockets on one address, one per worker, steered by QUIC connection id (`net.steer`); `beside` one that
+    is there already, as more of them. Raises `NetError` in one line.
+    """
+    family, where = (beside.family, beside.getsockname()) if beside else resolve(address, socket.SOCK_DGRAM)
+    opened: list[socket.socket] = []
+    try:
+        if beside is None:
+            plain_bind(family, where, socket.SOCK_DGRAM)
+        for _ in range(count):
+            sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            opened.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            for option, size in ((socket.SO_RCVBUF, options.rcvbuf), (socket.SO_SNDBUF, options.sndbuf)):
+                if size:
+                    sock.setsockopt(socket.SOL_SOCKET, option, size)
+            sock.bind(where)
+            where = sock.getsockname()
+        steer.attach(opened[-1])
+    except OSError as error:
+        for sock in opened:
+            sock.close()
+        raise refused(address, error, "udp") from None
+    return opened
+
+
 def more(first: socket.socket, count: int, address: Address, backlog: int, options: c.Socket) -> list[socket.socket]:
     """`count` more sockets beside one that listens already."""
     opened: list[socket.socket] = []
@@ -60,11 +92,11 @@ def more(first: socket.socket, count: int, address: Address, backlog: int, optio
     return opened
 
 
-def resolve(address: Address) -> tuple[int, tuple]:
+def resolve(address: Address, kind: int = socket.SOCK_STREAM) -> tuple[int, tuple]:
     """(family, socket address) of a host and port; IPv4 first where a name has both."""
     try:
         found = socket.getaddrinfo(
-            address.host or "0.0.0.0", address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            address.host or "0.0.0.0", address.port, type=kind, flags=socket.AI_PASSIVE
         )
     except OSError as error:
         raise NetError(
@@ -125,21 +157,27 @@ def listen(sock: socket.socket, backlog: int, options: c.Socket) -> None:
 
 def taken(family: int, where: tuple, address: Address) -> None:
     """Raise `NetError` when the address cannot be bound by a plain socket (rule 1)."""
-    with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        plain_bind(family, where, socket.SOCK_STREAM)
+    except OSError as error:
+        raise refused(address, error) from None
+
+
+def plain_bind(family: int, where: tuple, kind: int) -> None:
+    """Bind and let go; raises OSError when somebody has the address."""
+    with socket.socket(family, kind | socket.SOCK_CLOEXEC) as sock:
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            sock.bind(where)
-        except OSError as error:
-            raise refused(address, error) from None
+        sock.bind(where)
 
 
-def refused(address: Address, error: OSError) -> NetError:
+def refused(address: Address, error: OSError, kind: str = "tcp") -> NetError:
     """The one-line error for a bind that failed."""
     reason, hint = error.strerror or str(error), ""
     if error.errno == errno.EADDRINUSE:
-        holder = who_listens(address.port)
+        holder = who_listens(address.port, kind)
         reason = f"the port is taken by {holder}" if holder else "the port is taken"
         hint = "stop that process or choose another port with --bind"
     elif error.errno == errno.EACCES:
@@ -158,9 +196,14 @@ def lowest_port() -> int:
         return 1024
 
 
-def who_listens(port: int) -> str:
-    """ "name (pid 123)" of the process that listens on a TCP port; "" when /proc does not tell."""
-    inodes = {f"socket:[{inode}]" for inode in listening_inodes(port)}
+def who_listens(port: int, kind: str = "tcp") -> str:
+    """ "name (pid 123)" of the process that listens on a port; "" when /proc does not tell."""
+    return who_holds(listening_inodes(port, kind))
+
+
+def who_holds(numbers: Iterable[str | int]) -> str:
+    """ "name (pid 123)" of the first process found with one of these socket inodes open, "" when /proc does not tell."""
+    inodes = {f"socket:[{inode}]" for inode in numbers}
     if not inodes:
         return ""
     for entry in Path("/proc").glob("[0-9]*"):
@@ -172,14 +215,14 @@ def who_listens(port: int) -> str:
     return ""
 
 
-def listening_inodes(port: int) -> list[str]:
-    """Inodes of the sockets in LISTEN (0A) on a port, from /proc/net/tcp and tcp6."""
+def listening_inodes(port: int, kind: str = "tcp") -> list[str]:
+    """Inodes of the sockets in LISTEN (0A) on a port, or bound to it (07) for "udp", from /proc/net."""
     found = []
-    for table in ("tcp", "tcp6"):
+    for table in (kind, f"{kind}6"):
         with suppress(OSError):
             for line in Path("/proc/net", table).read_text().splitlines()[1:]:
                 part = line.split()
-                if part[3] == "0A" and int(part[1].rpartition(":")[2], 16) == port:
+                if part[3] == ("0A" if kind == "tcp" else "07") and int(part[1].rpartition(":")[2], 16) == port:
                     found.append(part[9])
     return found
 

@@ -4,8 +4,9 @@ runs the application. The model of Memcached.
 The socket travels by SCM_RIGHTS (unix(7)) over a socket pair per worker and address; between threads of one process its
 number does. The master holds both ends of each pair: what is on its way when a worker dies is taken by a sibling.
 
-Busy is read from the slab: connections handed over that the worker has not taken yet (its loop is busy, or stuck), then
-requests in flight and connections open. The listener looks once per turn of its loop and counts on from there.
+Busy is connections open and requests in flight, from the slab, and connections that wait in the worker's pairs, from the
+kernel (SIOCOUTQ). A worker that leaves them there for `STALE` is stuck, and the last choice. The listener looks once per
+turn of its loop and counts on from there.
 
 When the listener is gone a worker accepts in its place until there is a new one. A pair that is full is no loss: the
 connection goes to the next worker, and when all are full the listener stops accepting, so that the kernel's queue, and
@@ -66,28 +67,40 @@ class Handoff(Pattern):
 
 
 class Busy:
-    """How busy one worker is, as the listener sees it."""
+    """How busy one worker is, as the listener sees it. `fds` are the near ends of its pairs."""
 
-    def __init__(self, region: Any) -> None:
+    def __init__(self, place: int, region: Any, fds: Sequence[int]) -> None:
+        self.place = place
         self.region = region
+        self.fds = fds
+        self.unit = 0  # what one waiting connection counts for in SIOCOUTQ, with the kernel's overhead
         self.sent = 0
-        self.base = self.seen = region.get("opened")
+        self.queued = 0
         self.since = 0
+        self.stuck = False
+        self.load = 0
 
-    def handed(self, now: int) -> None:
-        """A connection is on its way to it."""
-        if self.base + self.sent == self.seen:
+    def look(self, now: int) -> None:
+        """Read how things stand."""
+        queued = sum(max(0, _fast.unacked(fd)) for fd in self.fds)
+        if not queued or queued < self.queued:
             self.since = now
-        self.sent += 1
+        self.queued = queued
+        self.stuck = queued > 0 and now - self.since > STALE
+        waiting = queued // self.unit if self.unit else 0
+        self.load = waiting + self.region.get("open") + self.region.get("in_flight")
 
-    def score(self, now: int) -> tuple[bool, int]:
-        """(stuck, connections and requests): the smallest is the least busy."""
-        opened = self.region.get("opened")
-        if opened != self.seen:
-            self.seen, self.since = opened, now
-        waiting = max(0, self.base + self.sent - opened)
-        stuck = waiting > 0 and now - self.since > STALE
-        return stuck, waiting + self.region.get("open") + self.region.get("in_flight")
+    def handed(self, fd: int) -> None:
+        """One more connection is on its way, over this pair."""
+        self.load += 1
+        self.sent += 1
+        waiting = _fast.unacked(fd)
+        if waiting > 0:
+            self.unit = min(self.unit, waiting) if self.unit else waiting
+
+    def rank(self) -> tuple[bool, int, int]:
+        """The smallest is the least busy; among equals, whose turn it is."""
+        return self.stuck, self.load, self.sent
 
 
 class Handing:
@@ -101,7 +114,9 @@ class Handing:
         self.region = self.slab.region(values["slot"])
         self.fds = fds[1:]
         self.doors: dict[int, Door] = {}
-        self.busy: dict[int, Busy] = {}
+        self.links: dict[tuple[str, str], list[socket.socket]] = {}
+        self.places: dict[int, int] = {}
+        self.busy: list[Busy] = []
         self.pending: tuple[Names, list[int]] | None = None
 
     async def main(self) -> int:
@@ -114,7 +129,7 @@ class Handing:
         self.poller = Poller(self.loop)
         self.region.claim(os.getpid(), time_ns(), monotonic_ns())
         self.beat()
-        self.know(self.values["places"])
+        self.places = self.values["places"]
         self.open(self.values["listeners"], self.fds)
         self.channel.say("ready", thread=threading.get_native_id())
         await self.leave
@@ -156,9 +171,14 @@ class Handing:
     told_to_leave = depart
 
     def know(self, places: dict[int, int]) -> None:
-        """Which workers serve: {place: region of the slab}."""
-        old = {place: busy for place, busy in self.busy.items() if places.get(place) == busy.region.index}
-        self.busy = {place: old.get(place) or Busy(self.slab.region(slot)) for place, slot in places.items()}
+        """Which workers serve: {place: region of the slab}. When none does, all are: their successors will."""
+        self.places = places
+        most = max((len(links) for links in self.links.values()), default=0)
+        self.busy = [
+            Busy(place, self.slab.region(slot), [links[place].fileno() for links in self.links.values()])
+            for place, slot in (places or dict.fromkeys(range(most), self.region.index)).items()
+            if place < most
+        ]
 
     def open(self, names: Names, fds: list[int]) -> None:
         """Accept on these sockets and hand to these links; a socket that is there already goes on."""
@@ -179,34 +199,38 @@ class Handing:
             doors[inode] = door
         for door in self.doors.values():
             door.shut()
-        self.doors = doors
+        close_all([link for many in self.links.values() for link in many])
+        self.doors, self.links = doors, links
+        self.know(self.places)
         for door in doors.values():
-            door.renew(links[door.name])
+            door.watch(True)
 
-    def choose(self, count: int) -> list[int]:
-        """The places in the order in which they should get a connection: the least busy first."""
+    def look(self) -> None:
+        """How busy is everybody now?"""
         now = monotonic_ns()
-        scores = [(busy.score(now), busy.sent, place) for place, busy in self.busy.items() if place < count]
-        return [place for *_, place in sorted(scores)] or list(range(count))
+        for one in self.busy:
+            one.look(now)
+
+    def hand(self, name: tuple[str, str], fd: int) -> bool:
+        """Pass a connection to the least busy worker whose pair takes it."""
+        for one in sorted(self.busy, key=Busy.rank):
+            link = self.links[name][one.place]
+            if hand(link, fd, self.here):
+                one.handed(link.fileno())
+                return True
+        return False
 
 
 class Door(Watcher):
-    """One listening socket, and the links to the workers."""
+    """One listening socket. `name` is its listener and address."""
 
     def __init__(self, owner: Handing, sock: socket.socket) -> None:
         super().__init__()
         self.owner = owner
         self.sock = sock
         self.name = ("", "")
-        self.links: list[socket.socket] = []
         self.held: int | None = None
         self.watched = False
-
-    def renew(self, links: list[socket.socket]) -> None:
-        """Hand to these from now on."""
-        close_all(self.links)
-        self.links = links
-        self.watch(True)
 
     def watch(self, wanted: bool) -> None:
         """Have the poller tell us of connections, or not."""
@@ -217,6 +241,7 @@ class Door(Watcher):
         self.watched = wanted
 
     def ready(self, events: int) -> None:
+        self.owner.look()
         for _ in range(BURST):
             try:
                 fd = self.take()
@@ -225,7 +250,7 @@ class Door(Watcher):
                 return self.rest(PAUSE)
             if fd is None:
                 return
-            if not self.hand(fd):
+            if not self.owner.hand(self.name, fd):
                 self.held = fd
                 return self.rest(FULL)
 
@@ -236,15 +261,6 @@ class Door(Watcher):
             return fd
         got = _fast.accept(self.sock.fileno())
         return None if got is None else got[0]
-
-    def hand(self, fd: int) -> bool:
-        """Pass a connection to the least busy worker whose link takes it."""
-        for place in self.owner.choose(len(self.links)):
-            if hand(self.links[place], fd, self.owner.here):
-                if place in self.owner.busy:
-                    self.owner.busy[place].handed(monotonic_ns())
-                return True
-        return False
 
     def rest(self, seconds: float) -> None:
         """Stop accepting for a moment."""
@@ -264,13 +280,13 @@ class Door(Watcher):
             fd = self.take()
             if fd is None:
                 return
-            while not self.hand(fd):
+            while not self.owner.hand(self.name, fd):
                 await asyncio.sleep(FULL)
 
     def shut(self) -> None:
         """Accept no more here."""
         self.watch(False)
-        close_all([self.sock, *self.links])
+        self.sock.close()
 
     def abort(self, why: Any) -> None:
         log.error("listener %s failed: %s", self.name[0], why)

@@ -98,27 +98,54 @@ def test_a_worker_that_is_stuck_or_leaves_does_not_lower_the_mean(slab):
 # ---- handoff: who is the least busy
 
 
-def test_what_is_on_its_way_counts_until_the_worker_has_it(slab):
-    busy = Busy(slab.region(0))
-    assert busy.score(NOW) == (False, 0)
-    busy.handed(NOW)
-    busy.handed(NOW)
-    assert busy.score(NOW) == (False, 2)
-    slab.region(0).set("opened", 2)
-    slab.region(0).set("open", 2)
-    assert busy.score(NOW) == (False, 2)
-    slab.region(0).set("open", 0)
-    assert busy.score(NOW) == (False, 0)
+@pytest.fixture
+def pair():
+    near, far = inbox.pair()
+    yield near, far
+    near.close()
+    far.close()
 
 
-def test_a_worker_that_does_not_take_its_connections_is_the_last_choice(slab):
-    stuck, idle = Busy(slab.region(0)), Busy(slab.region(1))
+def test_what_is_on_its_way_counts_until_the_worker_has_it(slab, pair):
+    near, far = pair
+    busy = Busy(0, slab.region(0), [near.fileno()])
+    for count in (1, 2, 3):
+        near.send(inbox.MESSAGE.pack(0, 0))
+        busy.handed(near.fileno())
+        busy.look(NOW)
+        assert busy.load == count
+    far.recv(100)
+    busy.look(NOW)
+    assert busy.load == 2
+    slab.region(0).set("open", 1)
+    slab.region(0).set("in_flight", 1)
+    busy.look(NOW)
+    assert busy.load == 4
+
+
+def test_a_worker_that_does_not_take_its_connections_is_the_last_choice(slab, pair):
+    near, far = pair
+    stuck, other = Busy(0, slab.region(0), [near.fileno()]), Busy(1, slab.region(1), [])
     slab.region(1).set("open", 100)
-    stuck.handed(NOW)
-    assert stuck.score(NOW + STALE) < idle.score(NOW + STALE)
-    assert stuck.score(NOW + STALE + 1) > idle.score(NOW + STALE + 1)
-    slab.region(0).set("opened", 1)
-    assert stuck.score(NOW + STALE + 2) < idle.score(NOW + STALE + 2)
+    stuck.look(NOW)
+    near.send(inbox.MESSAGE.pack(0, 0))
+    for later, last in ((STALE, False), (STALE + 1, True)):
+        stuck.look(NOW + later)
+        other.look(NOW + later)
+        assert (stuck.rank() > other.rank()) is last
+    far.recv(100)
+    stuck.look(NOW + STALE + 2)
+    assert stuck.rank() < other.rank()
+
+
+def test_among_equals_it_goes_round(slab):
+    workers = [Busy(place, slab.region(place), []) for place in range(3)]
+    chosen = []
+    for _ in range(6):
+        one = min(workers, key=Busy.rank)
+        one.sent += 1
+        chosen.append(one.place)
+    assert chosen == [0, 1, 2, 0, 1, 2]
 
 
 # ---- connections that travel
