@@ -71,7 +71,7 @@ class Seen:
             for task in Path(f"/proc/{pid}/task").iterdir():
                 with suppress(OSError):
                     names[(task / "comm").read_text().strip()] += 1
-        return Counter({name: count for name, count in names.items() if name.startswith("fl ")})
+        return Counter({name: count for name, count in names.items() if re.match("fl (worker|listener|front)", name)})
 
     def holders(self, client: socket.socket) -> set[int]:
         """The pids that have the server's end of a connection open."""

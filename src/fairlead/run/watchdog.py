@@ -29,6 +29,7 @@ from typing import Any
 
 from fairlead.core.names import name_of
 from fairlead.run import logs
+from fairlead.run.itself import name_thread
 
 log = logging.getLogger("fairlead")
 
@@ -81,6 +82,7 @@ class Watchdog:
 
     def watch(self) -> None:
         """The thread's work."""
+        name_thread("watchdog")
         while not self.over.wait(self.pause()):
             limit = self.limit()
             began = self.alive

@@ -33,6 +33,7 @@ from fairlead.run import logs, patterns
 from fairlead.run import plan as plans
 from fairlead.run.build import Builder, Built
 from fairlead.run.channel import Channel
+from fairlead.run.itself import die_with_master, name_thread, pin
 from fairlead.run.state import State
 from fairlead.run.watchdog import Watchdog, dump_on_signal
 from fairlead.run.wear import Wear
@@ -279,22 +280,6 @@ def detail(error: BaseException) -> str:
     return "".join(traceback.format_exception(cause or error))
 
 
-def die_with_master() -> None:
-    """Linux: SIGTERM for us when the master dies, in case the channel's end is not looked at (prctl(2))."""
-    if sys.platform == "linux":
-        with suppress(Exception):
-            import ctypes
-
-            ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-
-
-def pin(index: int) -> None:
-    """[server] affinity: one core of those we may use."""
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[index % len(cores)]})
-
-
 def new_loop(wanted: str) -> asyncio.AbstractEventLoop:
     """The event loop of [server] loop."""
     if wanted != "asyncio":
@@ -358,15 +343,6 @@ class Life:
 
 
 SETTING_UP = threading.Lock()
-
-
-def name_thread(title: str) -> None:
-    """Linux: what `ps -L`, `top -H` and /proc/PID/task/*/comm call this thread (prctl(2), 15 bytes)."""
-    if sys.platform == "linux":
-        with suppress(Exception):
-            import ctypes
-
-            ctypes.CDLL(None).prctl(15, f"fl {title}".encode()[:15], 0, 0, 0)
 
 
 def settle_signals() -> None:
