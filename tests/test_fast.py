@@ -1,10 +1,13 @@
 """The C leaves and their plain twins promise the same."""
 
+import mmap
 import os
 import select
 import socket
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fairlead.wire import _plain
 
@@ -347,3 +350,62 @@ def test_names_of_any_length_become_lower_case(leaf):
         data = name + b": v"
         said = leaf.head_of(data, [0, size, size + 2, size + 3, -1], bytes(1024), 0, [b"", b"", b"", b"", b"", b"", b""], -1)
         assert said == name.lower() + b": v\r\n\r\n"
+
+
+@pytest.mark.skipif(_fast is None, reason="not compiled")
+@given(
+    st.tuples(*(st.integers(0, most) for most in (255, 255, 65535, 2**32 - 1, 2**63 - 1))),
+    st.none() | st.lists(st.binary(max_size=40), max_size=6),
+    st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20)), max_size=6),
+    st.binary(max_size=50),
+)
+def test_frames_are_the_same_and_are_read_as_they_were_written(head, parts, fields, body):
+    fields = None if parts is None else fields
+    made = _plain.hop_frame(*head, parts, fields, body)
+    assert made == _fast.hop_frame(*head, parts, fields, body)
+    if parts is not None:
+        end = len(made) - len(body)
+        assert _fast.hop_block(made, 24, end) == _plain.hop_block(made, 24, end) == (parts, fields)
+
+
+@pytest.mark.skipif(_fast is None, reason="not compiled")
+@given(st.binary(max_size=60), st.integers(-2, 10), st.integers(-2, 70))
+def test_blocks_that_are_none_are_refused_alike(data, start, end):
+    assert _fast.hop_block(data, start, end) == _plain.hop_block(data, start, end)
+
+
+def test_of_two_that_swap_a_word_one_succeeds(leaf, tmp_path):
+    with open(tmp_path / "lock", "wb") as lock:
+        memory = bytearray(24)
+        words = leaf.Words(memory, lock.fileno())
+        words.store(1, 5)
+        assert words.count == 3 and (words.load(0), words.load(1)) == (0, 5)
+        assert words.swap(1, 5, -6) and not words.swap(1, 5, 7)
+        assert words.load(1) == -6 and memory[8:16] == (-6).to_bytes(8, "little", signed=True)
+        for bad in (-1, 3):
+            with pytest.raises(IndexError):
+                words.load(bad)
+            with pytest.raises(IndexError):
+                words.store(bad, 1)
+            with pytest.raises(IndexError):
+                words.swap(bad, 0, 1)
+
+
+def test_a_word_is_swapped_once_by_processes_that_race(leaf, tmp_path):
+    path = tmp_path / "words"
+    path.write_bytes(bytes(8 * 2000))
+    children = []
+    for mark in (1, 2):
+        pid = os.fork()
+        if pid == 0:
+            won = 0
+            with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+                words = leaf.Words(memory, file.fileno())
+                for i in range(2000):
+                    won += words.swap(i, 0, mark)
+                (tmp_path / f"won{mark}").write_text(str(won))
+                os._exit(0)
+        children.append(pid)
+    for pid in children:
+        assert os.waitpid(pid, 0)[1] == 0
+    assert sum(int((tmp_path / f"won{mark}").read_text()) for mark in (1, 2)) == 2000

@@ -55,17 +55,14 @@ def test_answers_of_later_versions_are_refused_with_their_line(answer):
         made(BASE.replace('app = "shop:app"', answer))
 
 
-@pytest.mark.parametrize("pattern", ["dispatch"])
-def test_patterns_of_later_versions_are_refused_by_name(pattern):
-    with pytest.raises(ConfigError, match=f'fairlead.toml:3: server.pattern: "{pattern}"'):
-        made(BASE.replace("[server]", f'[server]\npattern = "{pattern}"'))
-    with pytest.raises(ConfigError, match=pattern):
-        find(pattern)
+def test_a_pattern_that_there_is_not_is_refused():
+    with pytest.raises(ConfigError, match="scatter"):
+        find("scatter")
 
 
 def test_every_refusal_is_told_at_once():
     with pytest.raises(ConfigError) as caught:
-        made(BASE.replace("[server]", '[server]\npattern = "dispatch"').replace('app = "shop:app"', 'upload = "."'))
+        made(BASE.replace("[server]", "[store]\nurl = \"memory:\"\n[server]").replace('app = "shop:app"', 'upload = "."'))
     assert len(caught.value.problems) == 2
 
 

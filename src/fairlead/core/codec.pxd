@@ -22,6 +22,7 @@ cdef class Codec:
     cpdef bytes detach(self)
     cpdef head(self, long long stream, object message, bint end)
     cpdef long long open_stream(self)
+    cpdef bint start(self, long long stream) except -1
     cpdef inform(self, long long stream, int status, list headers)
     cpdef bint data(self, long long stream, bytes chunk, bint end) except -1
     cpdef end(self, long long stream, list trailers)

@@ -110,6 +110,10 @@ class Codec:
         """Client role: the number for a new exchange, 0 when none may be opened now."""
         return 0
 
+    def start(self, stream):
+        """The handler begins to work on this request now. False: somebody else has it (hop); drop it without a word."""
+        return True
+
     def inform(self, stream, status, headers):
         """Say an interim (1xx) response."""
 

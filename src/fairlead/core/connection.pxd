@@ -71,6 +71,7 @@ cdef class Connection(Channel):
     cpdef hand_over(self, Exchange ex, Handler handler)
     @cython.locals(stage=Stage)
     cpdef say_end(self, Exchange ex, list trailers)
+    cpdef bint begin(self, Exchange ex) except -1
     @cython.locals(stream=cython.longlong, ex=Exchange)
     cpdef Exchange open_leg(self, Request request, Journey journey)
     cpdef drain(self)

@@ -475,6 +475,9 @@ class Connection(Channel):
         self.codec.consumed(ex.stream, count)
         self.carrier.touch()
 
+    def begin(self, ex):
+        return self.codec.start(ex.stream)
+
     def flush(self):
         self.carrier.touch()
 
@@ -567,7 +570,8 @@ class Connection(Channel):
         """We said the last word of this direction."""
         ex.said_end = True
         if ex.role == 0:
-            ex.journey.finished = self.said_now  # journey
+            if ex.journey.finished == 0:  # a worker's mark came with its answer's end (hop)
+                ex.journey.finished = self.said_now  # journey
         elif ex.heard_end:
             self.leg_over(ex)
         self.carrier.touch()

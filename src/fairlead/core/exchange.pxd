@@ -27,6 +27,7 @@ cdef class Channel(Sink):
     cpdef say_end(self, Exchange exchange, list trailers)
     cpdef say_reset(self, Exchange exchange, object why, str side)
     cpdef credit(self, Exchange exchange, long long count)
+    cpdef bint begin(self, Exchange exchange) except -1
     cpdef flush(self)
 
 cdef class Exchange(Answer):

@@ -101,6 +101,10 @@ class Channel(Sink):
     def credit(self, exchange, count):
         """The reader took `count` bytes."""
 
+    def begin(self, exchange):
+        """The handler begins to work (its STARTED). False: somebody else has the request (hop), drop it without a word."""
+        return True
+
     def flush(self):
         """Send now what has been said (a head alone otherwise waits for the first body bytes)."""
 

@@ -11,6 +11,8 @@ Rules
 4. The header names what is where, as JSON: a reader finds cells by name, and refuses a segment whose magic it does
    not know.
 5. Memory is charged when touched: slots never used cost address space only.
+6. Claim words are the exception to rule 1: a front writes one, then front and worker compare and swap it, atomically
+   (`_fast.Words`). Each link has its own: a worker's region holds them by the region of the front.
 
 The segment is a memfd (Linux), elsewhere an unlinked temporary file; either way a descriptor that workers inherit.
 """
@@ -38,6 +40,7 @@ TOTALS = (
     "bad_requests", "client_left", "broke", "unstamped", "clamped", "turns", "turn_ns", "turn_max",
     "tls_requests", "first_requests", "log_lines", "log_lost", "running", "draining", "tunnels", "slow",
     "process_ns", "total_ns", "retries", "taken", "stalled", "stalls", "stall_ns",
+    "hopped", "queued", "queue_most", "queue_full", "queue_late", "taken_back", "repeated", "shed", "idle_closed",
 )  # fmt: skip
 HISTOGRAMS = STEPS + ("total", "turn")
 ROUTE_CELLS = ("requests", "errors", "bytes_out", "step_ns", "step_count")  # the last two once per step and total
@@ -52,7 +55,7 @@ CUSTOM_MOST = 8
 TEXTS = (("id", 48), ("method", 12), ("target", 128), ("host", 48), ("peer", 56), ("end", 24), ("version", 4))
 
 
-def layout(keep, routes, slow, running, names):
+def layout(keep, routes, slow, running, names, claims):
     """Where everything is in a region: {name: word offset}, plus the sizes, as it stands in the header."""
     steps = len(STEPS) + 1
     sizes = (
@@ -65,6 +68,7 @@ def layout(keep, routes, slow, running, names):
         ("ring", keep * RECORD_WORDS),
         ("slow", slow * RECORD_WORDS),
         ("running", running * RECORD_WORDS),
+        ("claims", claims),
     )
     at, offsets = 0, {}
     for name, words in sizes:
@@ -73,7 +77,7 @@ def layout(keep, routes, slow, running, names):
     at += -at % (PAGE // 8)
     return {
         "version": VERSION, "region": at, "offsets": offsets, "keep": keep, "routes": routes, "slow": slow,
-        "running": running, "names": names, "buckets": BUCKETS, "totals": TOTALS, "histograms": HISTOGRAMS,
+        "running": running, "names": names, "claims": claims, "buckets": BUCKETS, "totals": TOTALS, "histograms": HISTOGRAMS,
         "points": POINTS, "spends": SPENDS,
         "texts": TEXTS, "record": RECORD_WORDS, "text_at": TEXT_AT, "custom_at": CUSTOM_AT,
     }  # fmt: skip
@@ -91,9 +95,11 @@ class Slab:
         self.view = memoryview(memory)
 
     @classmethod
-    def create(cls, slots, *, keep=256, routes=64, slow=32, running=16, names=64):
-        """A new segment for `slots` workers. `keep` is the number of requests remembered per worker."""
-        plan = layout(max(keep, 1), routes, slow, running, names)
+    def create(cls, slots, *, keep=256, routes=64, slow=32, running=16, names=64, claims=0):
+        """A new segment for `slots` workers. `keep` is the number of requests remembered per worker, `claims` of words
+        that a worker and fronts swap (rule 6).
+        """
+        plan = layout(max(keep, 1), routes, slow, running, names, claims)
         text = json.dumps(plan).encode()
         created = time_ns()
         size = HEADER + slots * plan["region"] * 8
@@ -211,6 +217,11 @@ class Region:
             "requests": cells[0], "errors": cells[1], "bytes_out": cells[2], "steps": steps,
             "counts": self.words[start : start + BUCKETS].tolist(),
         }  # fmt: skip
+
+    def claims(self):
+        """The bytes of the claim words."""
+        start = self.offsets["claims"] * 8
+        return self.bytes[start : start + self.layout["claims"] * 8]
 
     def records(self, part, most=0):
         """The believable records of "ring", "slow" or "running", newest first, as dicts; `most` of them, 0 for all."""

@@ -156,7 +156,7 @@ class Builder:
         self.ticket_keys = values["ticket_keys"]
         self.access = access_log(self.config.log)
         self.recorder = Recorder(region, (), self.access, self.poller, self.config.log.flush)
-        self.region, self.before = region, int(region.get("requests"))
+        self.region, self.before = region, int(region.get("requests")) + int(region.get("hopped"))
         self.recorder.watch(self.admission)
         self.recorder.start()
         self.code: dict[str, int] = {}
@@ -164,6 +164,9 @@ class Builder:
         self.leaving: list[Listener] = []
         self.gate: Any = None
         self.given: Any = None  # an application object, for a server inside another program
+        self.hop: Callable[[c.Route], Handler | None] | None = None  # dispatch: who answers in place of an app
+        self.gauges: list[Callable[[Any], None]] = []  # called once a second with our region of the slab
+        self.timer = loop.call_later(1.0, self.measure)
         self.tasks: set[asyncio.Task[Any]] = set()
 
     # ---- building
@@ -212,7 +215,9 @@ class Builder:
             "redirect": self.redirect,
             "respond": self.respond,
         }
-        made = makers[settings.answer](settings)
+        made = self.hop(settings) if self.hop is not None else None
+        if made is None:
+            made = makers[settings.answer](settings)
         handler: Handler = await made if asyncio.iscoroutine(made) else made
         return Route(
             handler,
@@ -335,7 +340,17 @@ class Builder:
 
     def answered(self) -> int:
         """Requests that this worker answered."""
-        return int(self.region.get("requests")) - self.before
+        return int(self.region.get("requests")) + int(self.region.get("hopped")) - self.before
+
+    def measure(self) -> None:
+        """Once a second: what others are to see of us, into the slab."""
+        for gauge in self.gauges:
+            gauge(self.region)
+        self.timer = self.loop.call_later(1.0, self.measure)
+
+    def link_service(self, limits: Any) -> Service:
+        """What the links of a front share: no admission and no log, for the request they carry has had both."""
+        return Service(Handler(), name="hop", clock=self.poller, limits=limits, common=self.common)
 
     def code_changed(self) -> bool:
         """Was a source file of the application written since it was imported?"""
@@ -391,6 +406,9 @@ class Builder:
         self.release(self.state.commit())
         if self.tasks:
             await asyncio.wait(set(self.tasks), timeout=timeout)
+        self.timer.cancel()
+        self.measure()
+        self.timer.cancel()
         self.recorder.close()
         if self.access is not None:
             self.access.close()

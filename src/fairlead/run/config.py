@@ -47,6 +47,7 @@ class ServerLimits:
     queue: int = setting(1000, "Requests that may wait for admission; above it the answer is 503.", u.COUNT)
     queue_wait: float = setting("1s", "How long a request may wait for admission before the answer is 503.", u.DURATION)
     idle: int | None = setting(100000, "Connections without a request; above it the longest idle one is closed.", u.SOME_COUNT)
+    health: Many = setting(["/healthz", "/livez", "/readyz"], "Exact paths that never wait for admission and are never refused.", u.TEXTS)
     memory: int | None = setting("none", "Resident memory of all workers; above it new requests are answered 503.", u.SOME_SIZE)
 
 
@@ -62,6 +63,7 @@ class Server:
     unready: float = setting("0s", "How long a server that was told to stop still accepts while its readiness answer is 503, so that balancers look away first.", u.DURATION)
     fronts: int = setting(1, "Front processes; pattern `dispatch` only.", u.count(1, 256))
     limits: ServerLimits = table(ServerLimits, "Limits of all workers together.")
+    sticky: str = setting("", "Cookie that ties a client to the worker it first got, `dispatch` only; empty ties nobody.", u.matching("a cookie name", r"[!#$%&'*+.^_`|~0-9A-Za-z-]*", "a cookie name has no spaces and no separators"))
     max_requests: int = setting(0, "Replace a worker after this many requests; 0 is never.", u.COUNT)
     max_age: float = setting("0s", "Replace a worker after this time; 0s is never.", u.DURATION)
     ticket_rotation: float = setting("12h", "How often the key that seals TLS session tickets is replaced, for all workers at once; the key before it still opens them. 0s is never.", u.DURATION)

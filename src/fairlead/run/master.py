@@ -31,6 +31,7 @@ from fairlead.run import config as c
 from fairlead.run import logs, sockets, staff, standing, systemd, upgrade
 from fairlead.run import plan as plans
 from fairlead.run.holder import Holder
+from fairlead.run.links import Links
 from fairlead.run.role import GONE, SERVING, STARTING, Host, Role, ThreadRole
 from fairlead.run.tickets import Tickets
 from fairlead.run.upgrade import Inheritance
@@ -45,6 +46,7 @@ LINGER = 0.3  # seconds between the last worker's end and ours, when somebody wa
 CUT = 3.0  # seconds beyond its grace that a draining worker has for farewells and lifespans before it is killed
 IMPORTING = 1.0  # seconds that a worker which has not started yet has to leave
 SUCCEEDED = "a new server has taken over"
+CLAIMS = 64  # words by which a worker and a front decide who has a request (wire/hop)
 SPARE = 16  # slab regions beyond two per worker, for a reload with more workers
 
 
@@ -69,6 +71,7 @@ class Master:
         self.numbers = 0
         self.hosts: list[Host] = []  # unit = "thread": the processes whose threads the workers are
         self.host: Host | None = None  # the newest of them
+        self.links = Links()
         self.began = time()
         self.since = monotonic()
         self.reloads = 0
@@ -130,7 +133,9 @@ class Master:
 
     def make_slab(self) -> None:
         """The shared memory that workers count in."""
-        self.slab = Slab.create(2 * len(self.plan.places) + SPARE, keep=self.config.journey.keep)
+        slots = 2 * len(self.plan.places) + SPARE
+        claims = slots * CLAIMS if self.plan.pattern.hops else 0
+        self.slab = Slab.create(slots, keep=self.config.journey.keep, claims=claims)
 
     def try_tls(self) -> None:
         """Decide on the TLS engine before the workers start: the environment tells them what the trial showed."""
@@ -203,6 +208,7 @@ class Master:
         role = staff.new_role(self, index, plan)
         role.on_word = self.heard
         role.became.add_done_callback(self.cover)
+        role.hops, role.apps = plan.pattern.hops, plan.numbers
         names, fds = self.holder.share(plan, index)
         values = {
             "config": plan.config,
@@ -228,6 +234,7 @@ class Master:
         for role in self.roles:
             if role.index < 0:
                 role.say("places", places=staff.places(self.roles))
+        self.links.connect(self.roles)
 
     def at(self, index: int) -> list[Role]:
         """The living roles of a place that are not on their way out."""

@@ -54,6 +54,15 @@ class Plan:
         return (*range(self.workers), *range(-1, -1 - fronts, -1))
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """Pattern `dispatch`: the numbers of the applications that a worker of this plan runs."""
+        if not self.pattern.hops:
+            return ()
+        from fairlead.run.patterns.dispatch import numbers_of
+
+        return tuple(numbers_of(self.config))
+
+    @property
     def listeners(self) -> tuple[c.Listener, ...]:
         """The listeners, in file order."""
         return self.config.listeners
@@ -73,7 +82,7 @@ def make(config: c.Config) -> Plan:
     problems = list(refusals(config))
     if problems:
         raise ConfigError(problems=problems)
-    pattern = patterns.find(config.server.chosen_pattern)
+    pattern = patterns.find(config.server.chosen_pattern, config.server.fronts)
     return Plan(config, pattern, config.server.worker_count)
 
 
@@ -108,13 +117,6 @@ Say = Callable[..., Problem]
 
 def server_refusals(server: c.Server, problem: Say) -> Iterator[Problem]:
     """What of [server] is not served."""
-    if server.chosen_pattern in patterns.LATER:
-        what = patterns.LATER[server.chosen_pattern]
-        yield problem(
-            "server.pattern",
-            f'"{server.chosen_pattern}" ({what}) is not in this version',
-            'write "reuseport" or "handoff"',
-        )
     if server.limits.memory is not None:
         yield problem(
             "server.limits.memory",
@@ -216,7 +218,7 @@ def difference(old: Plan, new: Plan) -> tuple[str, list[str]]:
 
 def shapes(old: Plan, new: Plan) -> Iterator[tuple[str, Any, Any]]:
     """(name, before, after) of everything that a worker reads once, when it starts."""
-    for key in ("chosen_pattern", "unit", "worker_count", "loop", "affinity", "user"):
+    for key in ("chosen_pattern", "unit", "worker_count", "fronts", "loop", "affinity", "user"):
         yield (
             f"server.{key.removeprefix('chosen_').replace('worker_count', 'workers')}",
             getattr(old.config.server, key),

@@ -36,6 +36,8 @@ class Role:
         self.index = index
         self.title = f"{title} {index if index >= 0 else -1 - index}"
         self.thread = 0
+        self.hops = False
+        self.apps: tuple[int, ...] = ()
         self.slot = slot
         self.number = number
         self.state = STARTING

@@ -24,6 +24,7 @@ from fairlead.net import steer
 from fairlead.run import config as c
 from fairlead.run.units import Address
 
+LINK_BUFFER = 1 << 20  # bytes; the kernel caps it at net.core.wmem_max
 
 def open_all(
     address: Address, count: int, backlog: int, options: c.Socket, mode: int | None = None
@@ -336,3 +337,12 @@ def queue_depth(sock: socket.socket) -> tuple[int, int]:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
         return int.from_bytes(info[24:28], "little"), int.from_bytes(info[28:32], "little")
     return 0, 0
+
+
+def link() -> tuple[socket.socket, socket.socket]:
+    """A socket pair between a front and a worker, with room for a turn's worth of answers."""
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    for sock in pair:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LINK_BUFFER)
+        sock.setblocking(False)
+    return pair

@@ -91,6 +91,12 @@ class Checker:
         if server.pattern == "single" and server.workers not in (None, 1):
             right = 'write workers = 1, or pattern = "reuseport"'
             self.say("server.workers", f'pattern "single" has exactly one worker, not {server.workers}', right)
+        if server.sticky and server.pattern != "dispatch":
+            self.say(
+                "server.sticky",
+                f"sticky placement is in dispatch only: in {server.pattern} a client's next connection goes anywhere",
+                'write pattern = "dispatch", or keep sessions where every worker finds them',
+            )
         if server.fronts != 1 and server.pattern != "dispatch":
             self.say("server.fronts", 'fronts belong to pattern "dispatch"', 'remove it, or write pattern = "dispatch"')
         page = self.config.admin.page

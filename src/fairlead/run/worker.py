@@ -29,6 +29,7 @@ from typing import Any
 
 from fairlead.core.errors import ConfigError, FairleadError
 from fairlead.core.slab import Slab
+from fairlead.run import config as c
 from fairlead.run import logs, patterns
 from fairlead.run import plan as plans
 from fairlead.run.build import Builder, Built
@@ -72,7 +73,8 @@ class Worker:
         self.builder = Builder(self.loop, self.slab.region(self.values["slot"]), self.state, self.values)
         self.builder.gate = patterns.find(self.config.server.chosen_pattern).gate(self.slab, self.values["slot"])
         try:
-            self.built = await self.builder.build(plans.make(self.config), self.values)
+            self.equip()
+            self.built = await self.builder.build(self.plan(self.config), self.values)
             self.builder.serve(self.built, None)
             self.open(self.sockets)
         except BaseException as error:
@@ -90,6 +92,13 @@ class Worker:
         await self.drain(grace, settle)
         watchdog.stop()
         return 0
+
+    def plan(self, config: c.Config) -> plans.Plan:
+        """What of a configuration is served here."""
+        return plans.make(config)
+
+    def equip(self) -> None:
+        """For roles of another kind: what the builder needs before it builds."""
 
     def grow_old(self, wear: Wear) -> None:
         """Ask for a successor when this worker is worn out."""
@@ -156,7 +165,7 @@ class Worker:
             if self.builder.code_changed():
                 error = "code"
             else:
-                self.pending = (await self.builder.build(plans.make(values["config"]), values), values, fds)
+                self.pending = (await self.builder.build(self.plan(values["config"]), values), values, fds)
         except Exception as problem:
             error = one_line(problem)
         if self.pending is None:
@@ -321,10 +330,8 @@ class Life:
             self.channel.say("failed", error=one_line(error))
             return 1
         values["in_thread"] = self.in_thread
-        if values["index"] < 0:
-            self.role = patterns.find(config.server.chosen_pattern).front(self.channel, values, fds)
-        else:
-            self.role = Worker(self.channel, values, fds)
+        pattern = patterns.find(config.server.chosen_pattern, config.server.fronts)
+        self.role = (pattern.front if values["index"] < 0 else pattern.worker)(self.channel, values, fds)
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             return runner.run(self.main())
 

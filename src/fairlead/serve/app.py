@@ -188,6 +188,9 @@ class Cycle(Answer):
     async def run(self, scope):
         """The task: the application between STARTED and its end."""
         self.journey.started = self.clock.now()
+        if not self.exchange.conn.begin(self.exchange):
+            self.over()
+            return
         try:
             await self.app.target(scope, self.receive, self.send)
         except Exception as error:

@@ -51,6 +51,16 @@ cpdef bint only(bytes data, bytes allowed)
 cdef bytes head_joined(bytes data, const int* marks, int count, bytes numbers, long long drop, bytes a, bytes b, bytes c, bytes before, bytes after, bytes tail, long long length, bytes more)
 cpdef bytes head_of(bytes data, list marks, bytes numbers, long long drop, list pieces, long long length)
 cpdef Py_ssize_t value_stop(bytes data, Py_ssize_t at, Py_ssize_t end)
+cpdef bytes hop_frame(int kind, int flags, int aux, unsigned int extra, long long stream, list parts, list fields, bytes body)
+cpdef tuple hop_block(bytes data, Py_ssize_t start, Py_ssize_t end)
+
+cdef class Words:
+    cdef object held
+    cdef long long* at
+    cdef readonly Py_ssize_t count
+    cpdef long long load(self, Py_ssize_t word) except? -1
+    cpdef store(self, Py_ssize_t word, long long value)
+    cpdef bint swap(self, Py_ssize_t word, long long old, long long new) except -1
 
 cdef class Epoll:
     cdef int fd

@@ -819,3 +819,168 @@ cpdef bytes head_of(bytes data, list marks, bytes numbers, long long drop, list 
         positions[i] = marks[i]
     a, b, c, before, after, tail, more = pieces
     return head_joined(data, positions, len(marks) // 5, numbers, drop, a, b, c, before, after, tail, length, more)
+
+
+cdef inline void put32(char* at, unsigned long long value) noexcept nogil:
+    at[0] = value & 255
+    at[1] = (value >> 8) & 255
+    at[2] = (value >> 16) & 255
+    at[3] = (value >> 24) & 255
+
+
+cdef inline Py_ssize_t get32(const unsigned char* at) noexcept nogil:
+    return at[0] | at[1] << 8 | at[2] << 16 | <Py_ssize_t>at[3] << 24
+
+
+cpdef bytes hop_frame(int kind, int flags, int aux, unsigned int extra, long long stream, list parts, list fields, bytes body):
+    """One frame of `wire.hop`: a header of 24 bytes, a block of `parts` (bytes) and `fields` (pairs of bytes), and `body`.
+
+    Header, little-endian: u32 bytes behind it, u8 kind, u8 flags, u16 aux, u64 stream, u32 bytes of the block, u32 extra.
+    Block: u16 parts, u16 fields, the u32 length of each part, name and value, then their bytes. Both lists None: no block.
+    """
+    cdef Py_ssize_t block = 0, count = 0, pairs = 0, size, i
+    cdef bytes part, value, made
+    cdef tuple field
+    cdef char* lengths
+    cdef char* target
+    if body is None:
+        raise TypeError("bytes, not None")
+    if parts is not None and fields is not None:
+        count = len(parts)
+        pairs = len(fields)
+        if count > 65535 or pairs > 65535:
+            raise OverflowError("too many for one frame")
+        block = 4 + 4 * count + 8 * pairs
+        for part in parts:
+            if part is None:
+                raise TypeError("bytes, not None")
+            block += PyBytes_GET_SIZE(part)
+        for field in fields:
+            part, value = field
+            if part is None or value is None:
+                raise TypeError("bytes, not None")
+            block += PyBytes_GET_SIZE(part) + PyBytes_GET_SIZE(value)
+    size = block + PyBytes_GET_SIZE(body)
+    if size > 0x7fffffff:
+        raise OverflowError("too large for one frame")
+    made = PyBytes_FromStringAndSize(NULL, 24 + size)
+    target = PyBytes_AS_STRING(made)
+    put32(target, size)
+    target[4] = kind & 255
+    target[5] = flags & 255
+    target[6] = aux & 255
+    target[7] = (aux >> 8) & 255
+    put32(target + 8, stream & 0xffffffff)
+    put32(target + 12, (stream >> 32) & 0xffffffff)
+    put32(target + 16, block)
+    put32(target + 20, extra)
+    target += 24
+    if block:
+        target[0] = count & 255
+        target[1] = (count >> 8) & 255
+        target[2] = pairs & 255
+        target[3] = (pairs >> 8) & 255
+        lengths = target + 4
+        target += 4 + 4 * count + 8 * pairs
+        for i in range(count):
+            part = <bytes>parts[i]
+            size = PyBytes_GET_SIZE(part)
+            put32(lengths, size)
+            memcpy(target, PyBytes_AS_STRING(part), size)
+            lengths += 4
+            target += size
+        for i in range(pairs):
+            field = <tuple>fields[i]
+            part = <bytes>field[0]
+            size = PyBytes_GET_SIZE(part)
+            put32(lengths, size)
+            memcpy(target, PyBytes_AS_STRING(part), size)
+            target += size
+            part = <bytes>field[1]
+            size = PyBytes_GET_SIZE(part)
+            put32(lengths + 4, size)
+            memcpy(target, PyBytes_AS_STRING(part), size)
+            lengths += 8
+            target += size
+    memcpy(target, PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
+    return made
+
+
+cpdef tuple hop_block(bytes data, Py_ssize_t start, Py_ssize_t end):
+    """(parts, fields) of the block at data[start:end], as `hop_frame` wrote them; None when it is not one, to the byte."""
+    cdef const unsigned char* v = <const unsigned char*>PyBytes_AS_STRING(data)
+    cdef Py_ssize_t count, pairs, i, at, n, m
+    cdef list parts, fields
+    if start < 0 or end > PyBytes_GET_SIZE(data) or end - start < 4:
+        return None
+    v += start
+    end -= start
+    count = v[0] | v[1] << 8
+    pairs = v[2] | v[3] << 8
+    at = 4 + 4 * count + 8 * pairs
+    if at > end:
+        return None
+    parts = []
+    fields = []
+    for i in range(count):
+        n = get32(v + 4 + 4 * i)
+        if n > end - at:
+            return None
+        parts.append(PyBytes_FromStringAndSize(<const char*>v + at, n))
+        at += n
+    for i in range(pairs):
+        n = get32(v + 4 + 4 * count + 8 * i)
+        m = get32(v + 8 + 4 * count + 8 * i)
+        if n > end - at or m > end - at - n:
+            return None
+        fields.append((PyBytes_FromStringAndSize(<const char*>v + at, n), PyBytes_FromStringAndSize(<const char*>v + at + n, m)))
+        at += n + m
+    if at != end:
+        return None
+    return parts, fields
+
+
+cdef extern from *:
+    """
+    static long long fl_load(long long* at) { return __atomic_load_n(at, __ATOMIC_SEQ_CST); }
+    static void fl_store(long long* at, long long v) { __atomic_store_n(at, v, __ATOMIC_SEQ_CST); }
+    static int fl_swap(long long* at, long long old, long long v) {
+        return __atomic_compare_exchange_n(at, &old, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    }
+    """
+    long long fl_load(long long*) nogil
+    void fl_store(long long*, long long) nogil
+    int fl_swap(long long*, long long, long long) nogil
+
+
+cdef class Words:
+    """64-bit words of memory that processes share, read and written atomically. `memory` is a writable buffer, aligned to 8
+    bytes; `lock` is a descriptor that only the plain twin needs.
+    """
+
+    def __cinit__(self, memory, int lock=-1):
+        cdef unsigned char[::1] view = memory
+        cdef Py_ssize_t size = view.shape[0]
+        if size < 8 or (<size_t>&view[0]) % 8:
+            raise ValueError("words are 8 bytes, aligned")
+        self.held = view
+        self.at = <long long*>&view[0]
+        self.count = size // 8
+
+    cpdef long long load(self, Py_ssize_t word) except? -1:
+        """The word's value."""
+        if word < 0 or word >= self.count:
+            raise IndexError(word)
+        return fl_load(self.at + word)
+
+    cpdef store(self, Py_ssize_t word, long long value):
+        """Write the word."""
+        if word < 0 or word >= self.count:
+            raise IndexError(word)
+        fl_store(self.at + word, value)
+
+    cpdef bint swap(self, Py_ssize_t word, long long old, long long new) except -1:
+        """Compare and swap: write `new` if the word is `old`; whether it was. Of two that try, one succeeds."""
+        if word < 0 or word >= self.count:
+            raise IndexError(word)
+        return fl_swap(self.at + word, old, new) != 0

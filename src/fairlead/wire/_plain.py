@@ -12,12 +12,14 @@ import re
 import select
 import socket
 import struct
+import threading
 from time import monotonic_ns as monotonic_ns
 from time import time_ns
 
 HAS_EPOLL = hasattr(select, "epoll")
 COMPILED = False
 SO_TIMESTAMPNS = 35
+MUTEX = threading.Lock()
 NOTHING = (errno.EAGAIN, errno.EINTR)
 SIOCINQ, SIOCOUTQ = 0x541B, 0x5411
 NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0) | socket.MSG_DONTWAIT
@@ -336,6 +338,83 @@ def frame(first, payload, key):
 
 def frame_text(first, text, key):
     return frame(first, text.encode(), key)
+
+
+FRAME = struct.Struct("<IBBHQII")
+
+
+def hop_frame(kind, flags, aux, extra, stream, parts, fields, body):
+    block = b""
+    if body is None:
+        raise TypeError("bytes, not None")
+    if parts is not None and fields is not None:
+        if len(parts) > 65535 or len(fields) > 65535:
+            raise OverflowError("too many for one frame")
+        pieces = [*parts, *(piece for field in fields for piece in field)]
+        if None in pieces:
+            raise TypeError("bytes, not None")
+        lengths = struct.pack(f"<HH{len(pieces)}I", len(parts), len(fields), *map(len, pieces))
+        block = lengths + b"".join(pieces)
+    size = len(block) + len(body)
+    if size > 0x7FFFFFFF:
+        raise OverflowError("too large for one frame")
+    return FRAME.pack(size, kind & 255, flags & 255, aux & 65535, stream, len(block), extra) + block + body
+
+
+def hop_block(data, start, end):
+    if start < 0 or end > len(data) or end - start < 4:
+        return None
+    count, pairs = struct.unpack_from("<HH", data, start)
+    number = count + 2 * pairs
+    at = start + 4 + 4 * number
+    if at > end:
+        return None
+    pieces = []
+    for size in struct.unpack_from(f"<{number}I", data, start + 4):
+        if size > end - at:
+            return None
+        pieces.append(data[at : at + size])
+        at += size
+    if at != end:
+        return None
+    return pieces[:count], list(zip(pieces[count::2], pieces[count + 1 :: 2]))
+
+
+class Words:
+    """See `_fast.Words`. A record lock on `lock` keeps other processes out, a mutex the other threads of this one."""
+
+    def __init__(self, memory, lock=-1):
+        view = memoryview(memory).cast("B")
+        if len(view) < 8 or view.readonly:
+            raise ValueError("words are 8 bytes, writable")
+        self.words = view[: len(view) // 8 * 8].cast("q")
+        self.count = len(self.words)
+        self.fd = lock
+
+    def load(self, word):
+        if not 0 <= word < self.count:
+            raise IndexError(word)
+        return self.words[word]
+
+    def store(self, word, value):
+        if not 0 <= word < self.count:
+            raise IndexError(word)
+        self.words[word] = value
+
+    def swap(self, word, old, new):
+        if not 0 <= word < self.count:
+            raise IndexError(word)
+        with MUTEX:
+            if self.fd >= 0:
+                fcntl.lockf(self.fd, fcntl.LOCK_EX)
+            try:
+                if self.words[word] != old:
+                    return False
+                self.words[word] = new
+                return True
+            finally:
+                if self.fd >= 0:
+                    fcntl.lockf(self.fd, fcntl.LOCK_UN)
 
 
 class Epoll:

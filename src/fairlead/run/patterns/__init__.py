@@ -6,6 +6,8 @@ A pattern decides, and opens nothing:
 - `share(sockets, index, workers)`: which of them the role at a place accepts on. Workers have the places 0, 1, 2 …;
   what stands before them (a listener, a front) has -1, -2 ….
 - `fronts(server)` and `front(…)`: how many such roles there are, and what runs in them.
+- `worker(…)`: what runs in a worker.
+- `hops`: whether each front is linked with each worker by a socket pair, over which requests go (the master makes them).
 - `links`: whether each worker gets a socket pair per address, over which a front passes connections. The master holds
   both ends, as it holds the sockets, so that what is on its way outlives a worker.
 - `gate(slab, slot)`: what a worker asks before it accepts.
@@ -31,16 +33,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LATER = {
-    "dispatch": "a front that passes whole requests to the workers",
-}
-
 
 class Pattern(ABC):
     """One way to spread the work over workers."""
 
     name = ""
     links = False
+    hops = False
     title = "front"  # what a role that stands before the workers is called
 
     def fronts(self, server: c.Server) -> int:
@@ -50,6 +49,12 @@ class Pattern(ABC):
     def front(self, channel: Channel, values: dict[str, Any], fds: list[int]) -> Any:
         """What runs in such a role: an object with `async main() -> exit code`."""
         raise NotImplementedError
+
+    def worker(self, channel: Channel, values: dict[str, Any], fds: list[int]) -> Any:
+        """What runs in a worker."""
+        from fairlead.run.worker import Worker
+
+        return Worker(channel, values, fds)
 
     @abstractmethod
     def sockets(self, workers: int) -> int:
@@ -68,8 +73,8 @@ class Pattern(ABC):
         return next((role for role in roles if role.index != gone and (role.index < 0) == (gone < 0)), None)
 
 
-def find(name: str) -> Pattern:
-    """The pattern of this name; raises `ConfigError` for one that this version does not have."""
+def find(name: str, fronts: int = 1) -> Pattern:
+    """The pattern of this name; raises `ConfigError` for one that there is not. `fronts` is for `dispatch`."""
     if name == "single":
         from fairlead.run.patterns.single import Single
 
@@ -86,5 +91,8 @@ def find(name: str) -> Pattern:
         from fairlead.run.patterns.reuseport import ReusePort
 
         return ReusePort()
-    what = f" ({LATER[name]})" if name in LATER else ""
-    raise ConfigError(f'pattern "{name}"{what} is not in this version', hint='write "reuseport" or "handoff"')
+    if name == "dispatch":
+        from fairlead.run.patterns.dispatch import Dispatch
+
+        return Dispatch(fronts)
+    raise ConfigError(f'there is no pattern "{name}"', hint='write "reuseport", "handoff" or "dispatch"')

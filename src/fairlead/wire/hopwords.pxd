@@ -1,0 +1,41 @@
+cimport cython
+from fairlead.core.journey cimport Journey
+from fairlead.core.message cimport Request
+
+cdef class Memory:
+    cdef dict lines_out, lines_in, ends_out, ends_in
+    @cython.locals(key=tuple)
+    cpdef bytes line(self, Request request)
+    cpdef tuple read_line(self, bytes raw)
+    @cython.locals(key=tuple)
+    cpdef bytes ends(self, peer, local, client)
+    cpdef tuple read_ends(self, bytes raw)
+
+cdef bytes write_end(end)
+cdef object read_end(bytes raw)
+
+@cython.freelist(64)
+cdef class Letter:
+    cdef public long long app
+    cdef public bytes tag, ends, marks
+    cpdef begin(self, long long app, bytes tag, bytes ends)
+    cpdef list parts(self, Request request, bytes marks, Memory memory)
+    @cython.locals(marks=bytes, line=tuple)
+    cpdef read(self, Request request, list parts, list fields, Memory memory)
+    @cython.locals(marks=bytes)
+    cpdef stamp(self, Journey journey)
+
+@cython.locals(value=cython.uint, i=cython.int)
+cpdef long long get32(bytes data, const unsigned char* v, Py_ssize_t at) except? -1
+@cython.locals(value=cython.ulonglong, i=cython.int)
+cpdef long long get64(bytes data, const unsigned char* v, Py_ssize_t at) except? -1
+@cython.locals(i=cython.int)
+cdef put64(unsigned char* v, Py_ssize_t at, long long value)
+@cython.locals(made=bytearray)
+cpdef bytes request_marks(long long app, Request request, Journey journey)
+cdef write_request(unsigned char* v, long long app, Request request, Journey journey)
+@cython.locals(made=bytearray)
+cpdef bytes answer_marks(Journey journey, long long length, bint headed, long long finished)
+cdef write_answer(unsigned char* v, Py_ssize_t at, Journey journey, long long length, long long finished)
+@cython.locals(marks=bytes, started=cython.longlong, answered=cython.longlong, finished=cython.longlong, i=cython.int)
+cpdef marked(Journey journey, list parts, Py_ssize_t at)
