@@ -71,6 +71,7 @@ class Server:
     stuck: float | None = setting("1s", "How long a worker's event loop may stand still before its Python stack and the requests that wait for it are logged.", u.SOME_DURATION)
     stuck_limit: float | None = setting("60s", "How long it may stand still before the worker is replaced; not with `reload`.", u.SOME_DURATION)
     affinity: bool = setting(False, "Pin each worker to a core.", u.FLAG)
+    pid_file: str = setting("", "File that holds the master's process id while it runs.", u.PATH)
     user: str = setting("", "Drop to this user (or user:group) once the sockets are bound.")
     loop: str = setting("auto", "The event loop; `auto` is uvloop where it is installed.", u.choice("auto", "uvloop", "asyncio"))
     reload: bool = setting(False, "Make new workers when a source file changes (development).", u.FLAG)
@@ -156,6 +157,15 @@ class Cache:
     lock: float = setting("5s", "How long requests for the same missing answer wait for the first.", u.DURATION)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Numbers for others. `/metrics` of the admin address is Prometheus' text in any case."""
+
+    statsd: str = setting("", "Host and port of a StatsD receiver; empty sends nothing.", u.matching("host:port", r"([^\s:]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}|", 'write "127.0.0.1:8125"'))
+    prefix: str = setting("fairlead.", "What stands before each name.", u.matching("a prefix", r"[\w.-]*", "use letters, digits, '_', '-' and '.'"))
+    every: float = setting("10s", "How often.", u.DURATION)
+
+
 # ---- sockets and TLS ------------------------------------------------------------------------------------------------
 
 SOME_BUFFER = u.maybe(u.SIZE, "")
@@ -171,6 +181,7 @@ class Socket:
     congestion: str = setting("", "TCP_CONGESTION, such as `bbr`; empty is the system's.")
     rcvbuf: int | None = setting("", "SO_RCVBUF; empty lets the kernel tune it.", SOME_BUFFER)
     sndbuf: int | None = setting("", "SO_SNDBUF; empty lets the kernel tune it.", SOME_BUFFER)
+    permissions: str = setting("", "Mode of a unix socket, as in `660`; empty is what the umask leaves.", u.matching("a mode", r"([0-7]{3,4})?", 'write "660"'))
     keepalive: float | None = setting("60s", "TCP keep-alive: idle time before the first probe.", u.SOME_DURATION)
 
 
@@ -502,6 +513,7 @@ class Config:
     upstreams: tuple[Upstream, ...] = tables(Upstream, "Groups of servers behind us.", "upstream")
     log: Log = table(Log, "Logs.")
     journey: Journey = table(Journey, "The journey of each request.")
+    metrics: Metrics = table(Metrics, "Numbers for others.")
     cache: Cache = table(Cache, "The HTTP cache.")
     source: str = field(default="", compare=False)
     sources: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)

@@ -95,7 +95,7 @@ class Holder:
             self.grow(held, listener, plan)
             return held
         count = plan.pattern.sockets(plan.workers)
-        socks = sockets.open_all(address, count, plan.config.server.backlog, listener.socket)
+        socks = sockets.open_all(address, count, plan.config.server.backlog, listener.socket, mode_of(listener))
         held = Held(address, socks, sockets.identity(socks[0]) if address.is_unix else None)
         self.link(held, plan)
         try:
@@ -218,3 +218,8 @@ class Holder:
 def wants_datagrams(listener: c.Listener) -> bool:
     """Does it speak something over UDP?"""
     return "h3" in listener.protocols or listener.kind in ("udp", "turn")
+
+
+def mode_of(listener: c.Listener) -> int | None:
+    """The mode of a listener's unix sockets, None for what the umask leaves."""
+    return int(listener.socket.permissions, 8) if listener.socket.permissions else None

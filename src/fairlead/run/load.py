@@ -30,6 +30,7 @@ SECTIONS = {
     "store": c.Store,
     "log": c.Log,
     "journey": c.Journey,
+    "metrics": c.Metrics,
     "cache": c.Cache,
 }
 LARGEST_FILE = 4 * 1024 * 1024

@@ -28,7 +28,7 @@ from typing import Any
 from fairlead.core.errors import FairleadError
 from fairlead.core.slab import Slab
 from fairlead.run import config as c
-from fairlead.run import logs, sockets, staff, standing, systemd, upgrade
+from fairlead.run import logs, pidfile, sockets, staff, standing, systemd, upgrade
 from fairlead.run import plan as plans
 from fairlead.run.holder import Holder
 from fairlead.run.links import Links
@@ -118,6 +118,7 @@ class Master:
             await self.first_start()
             if not self.stopping:
                 self.ready = True
+                pidfile.write(self.config.server.pid_file)
                 self.tickets.turn(self.loop, self.config.server.ticket_rotation)
                 self.holder.unclaimed()
                 if self.announce is not None:
@@ -125,6 +126,7 @@ class Master:
                 systemd.ready(standing.words(self))
                 self.given.serving()
                 self.spawn(self.keep_fresh())
+                self.spawn(self.tell_statsd())
                 self.spawn(Watch(self).run())
             await self.ended
         finally:
@@ -179,6 +181,7 @@ class Master:
             self.admin.close()
         self.holder.close()
         self.given.close()
+        pidfile.remove(self.config.server.pid_file)
         if hasattr(self, "slab"):
             self.slab.close()
 
@@ -477,6 +480,17 @@ class Master:
         began = monotonic()
         await asyncio.wait([role.gone for role in fronts], timeout=grace)
         self.dismiss(rest, max(0.5, grace - (monotonic() - began)), settle)
+
+    async def tell_statsd(self) -> None:
+        """[metrics] statsd."""
+        given = self.config.metrics
+        if given.statsd:
+            host, _, port = given.statsd.rpartition(":")
+            where = (host.strip("[]"), int(port))
+            from fairlead.run.observe import Observation
+            from fairlead.run.statsd import Statsd
+
+            await Statsd(Observation(self.slab), where, given.prefix, given.every).run()
 
     async def keep_fresh(self) -> None:
         """[server] reload: new workers when a source file changes (development)."""

@@ -231,4 +231,6 @@ def shapes(old: Plan, new: Plan) -> Iterator[tuple[str, Any, Any]]:
 def fixed(old: Plan, new: Plan) -> Iterator[tuple[str, Any, Any]]:
     """(name, before, after) of what the master reads once: a change holds from the next start on."""
     yield "admin", old.config.admin, new.config.admin
+    yield "metrics", old.config.metrics, new.config.metrics
+    yield "server.pid_file", old.config.server.pid_file, new.config.server.pid_file
     yield "journey.keep", old.config.journey.keep, new.config.journey.keep
