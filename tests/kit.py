@@ -88,6 +88,9 @@ class Recorder(Sink):
     def room(self, stream: int) -> None:
         self.words.append(("room", stream))
 
+    def refused(self, stream: int, why: WireError) -> None:  # type: ignore[override]
+        self.words.append(("refused", stream, why.rule))
+
     def goaway(self, last: int) -> None:
         self.words.append(("goaway", last))
 

@@ -5,6 +5,7 @@ cdef class Sink:
     cpdef end(self, long long stream, list trailers)
     cpdef reset(self, long long stream, object why, str side)
     cpdef room(self, long long stream)
+    cpdef refused(self, long long stream, object why)
     cpdef goaway(self, long long last)
     cpdef lost(self, object why)
 
@@ -12,13 +13,15 @@ cdef class Codec:
     cdef public Sink sink
     cdef public object limits
     cdef public bint client, wants_read, more, finished, reusable, multiplexed, tunnel
-    cdef public long long now
+    cdef public long long now, abandoned
+    cdef public dict waits
     cpdef feed(self, bytes data, long long now, long long stream=*, bint fin=*)
     cpdef eof(self, long long now, long long stream=*)
     cpdef list take(self)
     cpdef long long deadline(self)
     cpdef tick(self, long long now)
     cpdef drained(self, long long now)
+    cpdef long long unsent(self, long long stream) except -1
     cpdef bytes detach(self)
     cpdef head(self, long long stream, object message, bint end)
     cpdef long long open_stream(self)

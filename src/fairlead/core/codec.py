@@ -7,8 +7,9 @@ A Codec turns one connection's bytes into words it says to its Sink, and our wor
 
 Rules
 1. Say never calls hear on the same stack: a Sink may speak from inside any word it hears, and is not re-entered for it.
-2. `feed` parses at most one request (client role: one response) per call and then returns; while `more` is true the
-   caller calls `feed(b"", now)` again, in a loop. So pipelined requests never recurse, and answers leave in order.
+2. `feed` of h1 parses at most one request (client role: one response) per call and then returns; while `more` is true
+   the caller calls `feed(b"", now)` again, in a loop. So pipelined requests never recurse, and answers leave in order. A
+   multiplexed codec hears all that it is given; its `more` says that `take` has more to give or somebody has room.
 3. What breaks the connection raises WireError from feed, eof or tick. `take()` still holds what should be sent first
    (an alert, a GOAWAY). `error.status` is the answer an unanswered HTTP/1 request deserves (say it by `refuse`);
    status 0 means: just close. What breaks one stream only is heard as `reset`.
@@ -44,6 +45,9 @@ class Sink:
     def room(self, stream):
         """A `data` that was told no room may go on."""
 
+    def refused(self, stream, why):
+        """A request head that opened no exchange; the codec has answered it. `why` is a WireError: for the log."""
+
     def goaway(self, last):
         """The peer will take no new exchange after stream `last`."""
 
@@ -61,6 +65,8 @@ class Codec:
     reusable    client role: True when another request may be said now (idle, alive)
     multiplexed True: many streams at once (writes are then batched per loop turn)
     tunnel      True after 101 or a 2xx to CONNECT (h1): `data` is raw both ways
+    abandoned   multiplexed: exchanges that ended early while the work for them goes on; their streams are not free yet
+    waits       multiplexed: {stream: (ns the peer's window kept us waiting, ns ours the peer)} of streams that are over
     """
 
     def __init__(self, sink, limits, client=False):
@@ -73,6 +79,8 @@ class Codec:
         self.reusable = False
         self.multiplexed = False
         self.tunnel = False
+        self.abandoned = 0
+        self.waits = None
         self.now = 0
 
     # bytes and time in
@@ -96,6 +104,10 @@ class Codec:
 
     def drained(self, now):
         """The socket took all that was waiting: hear `room` for each stream that was told to wait."""
+
+    def unsent(self, stream):
+        """Multiplexed: what a stream said and `take` has not given yet (0: nothing)."""
+        return 0
 
     def detach(self):
         """Leave the connection to somebody else; the bytes fed but not used."""

@@ -27,7 +27,8 @@ cdef class Connection(Channel):
     cdef public bint client, in_feed, draining, closed, linger, waiting, told
     cdef public Exchange current
     cdef public dict exchanges
-    cdef public list held
+    cdef public list held, ending
+    cdef public object ruled
     cdef public long long requests
     cdef public long long opened, connected, accepted, secured, last_seen
     cdef public long long woken, arrived, loop_ns, read_ns, read_done, decrypt_ns, decrypted, mark
@@ -40,7 +41,7 @@ cdef class Connection(Channel):
     cpdef handshaken(self, long long read, long long done)
     cpdef receive(self, bytes data, long long now)
     cpdef receive_eof(self, long long now)
-    @cython.locals(due=cython.longlong)
+    @cython.locals(due=cython.longlong, ex=Exchange)
     cpdef long long deadline(self)
     @cython.locals(ex=Exchange)
     cpdef tick(self, long long now)
@@ -56,6 +57,8 @@ cdef class Connection(Channel):
     cpdef head(self, long long stream, object message, bint end)
     @cython.locals(ex=Exchange, answer=Answer, count=Py_ssize_t, j=Journey, took=cython.bint)
     cpdef data(self, long long stream, bytes chunk, bint end)
+    @cython.locals(ex=Exchange, j=Journey, now=cython.longlong)
+    cpdef refused(self, long long stream, object why)
     @cython.locals(ex=Exchange, answer=Answer)
     cpdef end(self, long long stream, list trailers)
     @cython.locals(ex=Exchange, answer=Answer)
@@ -92,8 +95,10 @@ cdef class Connection(Channel):
     @cython.locals(ex=Exchange, answer=Answer)
     cdef leg_head(self, long long stream, object message, bint end, long long now)
     cdef leg_over(self, Exchange ex)
-    @cython.locals(ex=Exchange)
-    cdef flushed_many(self, long long sent)
+    @cython.locals(ex=Exchange, ending=list, codec=Codec, shared=cython.bint, j=Journey)
+    cdef flushed_many(self, long long begin, long long encrypted, long long sent)
+    @cython.locals(j=Journey, peer=cython.longlong, ours=cython.longlong)
+    cdef note_waits(self, Exchange ex)
     @cython.locals(answer=Answer)
     cdef tell_reset(self, Exchange ex, object why, str side)
     cdef overloaded(self, Exchange ex)

@@ -75,6 +75,8 @@ class Connection(Channel):
         self.waiting = self.told = False
         self.telling = -1
         self.held = []
+        self.ending = []
+        self.ruled = None
         self.outgoing = service.limits.outgoing
         self.request_limit = service.limits.request
         self.forget_reads()
@@ -87,6 +89,8 @@ class Connection(Channel):
             j = self.current.journey  # journey
             j.spent_read += done - start  # journey
             return
+        if self.exchanges is not None:
+            self.forget_reads()  # what an earlier read brought was no head
         if self.woken == 0:
             self.woken = woken  # journey
             self.arrived = arrived  # journey
@@ -140,6 +144,10 @@ class Connection(Channel):
         if self.current is not None and self.current.deadline:
             if due == 0 or self.current.deadline < due:
                 due = self.current.deadline
+        if self.exchanges:
+            for ex in self.exchanges.values():
+                if ex.deadline and (due == 0 or ex.deadline < due):
+                    due = ex.deadline
         return due
 
     def tick(self, now):
@@ -150,6 +158,10 @@ class Connection(Channel):
             if ex is not None and ex.deadline and now >= ex.deadline:
                 self.overdue(ex)
             else:
+                if self.exchanges:
+                    for ex in list(self.exchanges.values()):
+                        if ex.deadline and now >= ex.deadline:
+                            self.overdue(ex)
                 self.codec.tick(now)
         except WireError as error:
             self.broken(error)
@@ -163,7 +175,7 @@ class Connection(Channel):
             self.unblocked(sent)
             self.said_now = 0  # since then it was the client's time, not ours
         if self.exchanges is not None:
-            self.flushed_many(sent)
+            self.flushed_many(begin, encrypted, sent)
         elif ex is not None:
             j = ex.journey
             if ex.role == 0:
@@ -246,6 +258,20 @@ class Connection(Channel):
                 self.overloaded(ex)
         except Exception as error:
             self.raised(ex, error)
+        if self.exchanges is not None:
+            self.mark = self.clock.now()  # the next head's parsing begins now  # journey
+
+    def refused(self, stream, why):
+        now = self.clock.now()
+        request = Request("-", self.scheme, b"", b"-", [], "2", 0)
+        j = Journey()
+        self.stamp(j, now)
+        j.done = now  # journey
+        ex = Exchange(self, stream, 0, request, j)
+        ex.error = why
+        self.requests += 1
+        self.service.admission.busy += 1
+        self.release(ex)
 
     def inform(self, stream, status, headers):
         ex = self.find(stream)
@@ -359,7 +385,7 @@ class Connection(Channel):
         self.said_now = now
         codec.head(ex.stream, message, end)
         ex.said_head = True  # not before: a head the codec refuses is not out, and its error answer can still be
-        if codec.tunnel:
+        if codec.tunnel or (codec.multiplexed and ex.role == 0 and ex.request.method == "CONNECT" and message.status < 300):
             ex.tunnel = True
         if end:
             self.ended(ex)
@@ -572,6 +598,8 @@ class Connection(Channel):
         if ex.role == 0:
             if ex.journey.finished == 0:  # a worker's mark came with its answer's end (hop)
                 ex.journey.finished = self.said_now  # journey
+            if self.exchanges is not None:
+                self.ending.append(ex)
         elif ex.heard_end:
             self.leg_over(ex)
         self.carrier.touch()
@@ -614,6 +642,9 @@ class Connection(Channel):
             self.leg_over(ex)
             return
         ex.journey.done = self.clock.now()  # journey
+        if ex.working and self.codec.multiplexed:
+            ex.abandoned = True
+            self.codec.abandoned += 1
         self.release(ex)
 
     def leg_head(self, stream, message, end, now):
@@ -623,7 +654,7 @@ class Connection(Channel):
         ex.journey.leg_head = now  # journey
         ex.response = message
         ex.heard_end = end
-        if self.codec.tunnel:
+        if self.codec.tunnel or (self.codec.multiplexed and ex.request.method == "CONNECT" and message.status < 300):
             ex.tunnel = True
         answer = ex.answer
         if answer is not None:
@@ -646,11 +677,48 @@ class Connection(Channel):
         if self.owner is not None:
             self.owner.released(self)
 
-    def flushed_many(self, sent):
-        for ex in list(self.exchanges.values()):
-            if ex.said_end and ex.role == 0:
-                ex.journey.shared = True  # journey
-                self.done(ex, sent)
+    def flushed_many(self, begin, encrypted, sent):
+        """All that was taken is with the kernel: the answers that were in it to their last byte are done."""
+        ending = self.ending
+        if not ending:
+            return
+        self.ending = []
+        codec = self.codec
+        shared = len(ending) > 1
+        for ex in ending:
+            if ex.over:
+                continue
+            if codec.unsent(ex.stream):
+                self.ending.append(ex)
+                continue
+            j = ex.journey
+            if self.said_now and begin > j.finished:
+                j.spent_encode += begin - j.finished  # journey
+            j.encoded = begin  # journey
+            if encrypted:
+                j.spent_encrypt += encrypted - begin  # journey
+                j.encrypted = encrypted  # journey
+                j.spent_send += sent - encrypted  # journey
+            else:
+                j.spent_send += sent - begin  # journey
+            if shared:
+                j.shared = True  # journey
+            if codec.waits is not None:
+                self.note_waits(ex)
+            self.done(ex, sent)
+
+    def note_waits(self, ex):
+        """What a stream waited for windows: the peer's was the client's time, ours a step of its own name."""
+        waits = self.codec.waits.pop(ex.stream, None)
+        if waits is None:
+            return
+        j = ex.journey
+        peer, ours = waits
+        j.spent_client += peer  # journey
+        if peer:
+            j.add("window-peer", j.parsed, peer)
+        if ours:
+            j.add("window-ours", j.parsed, ours)
 
     def tell_reset(self, ex, why, side):
         if ex.error is None:
@@ -695,6 +763,10 @@ class Connection(Channel):
         if self.client or codec.multiplexed or error.status == 0:
             codec.finished = True
             self.lost(error)
+            if codec.multiplexed and error.status:
+                self.ruled = error
+                if not self.client:
+                    self.refused(0, error)
             return
         if ex is not None and ex.said_head:
             codec.finished = True

@@ -43,9 +43,10 @@ cdef class Exchange(Answer):
     cdef public Answer answer
     cdef public Intake intake
     cdef public Stage stage
-    cdef public bint heard_end, said_head, said_end, over, tunnel
+    cdef public bint heard_end, said_head, said_end, over, tunnel, working, abandoned
     cdef begin(self, Channel conn, long long stream, int role, Request request, Journey journey)
     cpdef credit(self, long long count)
     cpdef settle(self, long long count)
     cpdef whole(self, Response response, bytes body)
+    cpdef worked(self)
     cpdef fail(self, object why)

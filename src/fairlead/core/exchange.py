@@ -120,6 +120,8 @@ class Exchange(Answer):
     who the client proved to be (a filter's word: a user name, or the claims of a token), None for nobody. `body_limit`:
     most bytes of request body, 0 for the listener's own limit. `entire`: the whole body of a complete answer while its
     hooks see the head: one may put another of at least a byte in its place, with the length in the head.
+    `working`: set by a handler whose work may go on after the exchange ended early; it says `worked()` at its end. Until then
+    the stream is not free, so that "reset and ask again" buys no more work than `limits.streams` allows at once.
     """
 
     def __init__(self, conn, stream, role, request, journey):
@@ -154,6 +156,8 @@ class Exchange(Answer):
         self.said_end = False
         self.over = False
         self.tunnel = False
+        self.working = False
+        self.abandoned = False
 
     def head(self, message, end):
         """Say the final head: a Response, or for a leg the Request."""
@@ -213,6 +217,13 @@ class Exchange(Answer):
             conn.say_head(self, response, not body)
         if body:
             conn.say_data(self, body, True)
+
+    def worked(self):
+        """The work that `working` announced has ended."""
+        self.working = False
+        if self.abandoned:
+            self.abandoned = False
+            self.conn.codec.abandoned -= 1
 
     def fail(self, why):
         """End with an error: an error answer if the head is not out yet, else a reset. `why` is a FairleadError."""

@@ -29,8 +29,21 @@ class Limits:
     drain: int = 256 * KIB  # unread request body read and dropped to keep a connection; Apache 256k
     outgoing: int = 64 * KIB  # bytes waiting for the peer before a writer is told to wait
     informational: int = 16  # 1xx heads before a final one (client role)
-    streams: int = 100  # concurrent streams of one connection (h2, h3)
+    streams: int = 100  # concurrent streams of one connection (h2, h3), abandoned work included; Envoy's edge 100
     requests: int = 0  # requests on one connection
+
+    # h2: windows start small and grow while a reader keeps up; floods are counted, a tenth of each is forgiven a second
+    connection_window: int = 1024 * KIB  # all streams of a connection together; Envoy's edge 1 MiB
+    window_most: int = 4096 * KIB  # what a stream's window may grow to
+    connection_window_most: int = 16384 * KIB
+    resets: int = 200  # streams reset by the peer, or by us for what it did; nginx and Go count like this since 2023
+    settings: int = 100  # SETTINGS frames
+    pings: int = 1000  # PING frames: gRPC peers measure with them
+    empties: int = 100  # frames without payload that end nothing
+    updates: int = 2000  # WINDOW_UPDATE frames beyond ten for each DATA frame that we sent; Envoy's 10
+    priorities: int = 1000  # PRIORITY and PRIORITY_UPDATE frames
+    continuations: int = 16  # CONTINUATION frames of one header block; nghttp2 8, h2 64
+    control: int = 32 * KIB  # answers to control frames that wait because the peer does not read
 
     handshake: int = 10 * SECOND  # TLS handshake
     header: int = 10 * SECOND  # first byte of a head to its end; HAProxy's usual http-request 10s

@@ -25,7 +25,7 @@ cdef class Pool(Owner):
     cdef public Poller poller
     cdef public Service service
     cdef public object dialer, address, make_codec, tls, server_name, dial_timeout, waiting, topping
-    cdef public long long most, keep_warm, queue, queue_wait, busy, dials
+    cdef public long long most, keep_warm, queue, queue_wait, busy, dials, streams
     cdef public list stack
     cdef public set slots, openings, handshaking
     cdef public bint retired

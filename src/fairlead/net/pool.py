@@ -103,6 +103,7 @@ class Pool(Owner):
     make_codec   make_codec(conn) gives the codec of a new connection
     tls          object with .engine(server_name), or None; server_name is sent and checked
     most, warm   connections at most, and kept open in advance
+    streams      how many legs one connection is expected to carry: the last one's answer, so 1 for HTTP/1
     queue        askers that may wait; queue_wait: for how long, ns; dial_timeout: seconds or None
     """
 
@@ -126,6 +127,7 @@ class Pool(Owner):
         self.handshaking = set()
         self.busy = 0
         self.dials = 0
+        self.streams = 1
         self.retired = False
         self.topping = None
 
@@ -140,7 +142,8 @@ class Pool(Owner):
             if leg is None:
                 stack.pop()
                 slot.stacked = False
-                self.discard(slot)
+                if slot.used == 0 or not slot.conn.codec.multiplexed:
+                    self.discard(slot)
                 continue
             slot.used += 1
             if slot.used >= slot.most:
@@ -181,7 +184,8 @@ class Pool(Owner):
 
     def dials_needed(self):
         """Waiting askers that no dial is under way for."""
-        return len(self.waiting) - len(self.openings) - len(self.handshaking)
+        waiting = -(-len(self.waiting) // self.streams) if self.streams > 1 else len(self.waiting)
+        return waiting - len(self.openings) - len(self.handshaking)
 
     def serve(self):
         """Give free slots to those who wait."""
@@ -240,9 +244,13 @@ class Pool(Owner):
         slot.ready = True
         codec = slot.conn.codec
         if codec.multiplexed:
-            slot.most = max(self.service.limits.streams, 1)
+            slot.most = self.streams = max(self.service.limits.streams, 1)
+        else:
+            self.streams = 1
         self.up()
         self.put(slot)
+        while self.dials_needed() > 0 and len(self.slots) + len(self.openings) < self.most and not self.retired:
+            self.dial()
 
     def undialed(self, opening, error):
         """A dial failed: the one who waited longest is told."""
@@ -283,7 +291,10 @@ class Pool(Owner):
         self.over(leg)
         if conn.closed:
             return
-        if conn.codec.reusable and not conn.draining:
+        if conn.draining or conn.codec.finished:
+            if slot.used == 0:
+                self.discard(slot)
+        elif conn.codec.reusable:
             self.put(slot)
         elif slot.used == 0:
             self.discard(slot)
@@ -308,6 +319,8 @@ class Pool(Owner):
         """Close a connection that is not wanted any more."""
         if not slot.conn.closed:
             slot.conn.draining = True
+            if slot.ready:
+                slot.conn.codec.goaway(-1)
             slot.conn.carrier.close(None)
 
     def retire(self):

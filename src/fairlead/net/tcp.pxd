@@ -25,7 +25,7 @@ cdef class Tcp(Watcher):
     cdef public long long drop_after, until, reads
 
     cpdef start(self, Codec codec, engine=*, make_codec=*)
-    cdef use(self, Codec codec)
+    cpdef use(self, Codec codec)
     @cython.locals(poller=Poller, start=cython.longlong, woken=cython.longlong, arrived=cython.longlong, stamp=cython.longlong, now=cython.longlong, quality=int, data=bytes, count=Py_ssize_t)
     cdef readable(self)
     cdef noticed(self, unsigned int events)

@@ -31,6 +31,7 @@ from fairlead.run import filtering
 from fairlead.run.answers import Filter
 from fairlead.run.log import access_log
 from fairlead.run.plan import Plan
+from fairlead.run.protocols import ALPN, UPSTREAM_ALPN, client_codec, server_codec
 from fairlead.run.proxying import client_tls, file_times, proxy_options, servers_of, upstream_settings
 from fairlead.run.state import State
 from fairlead.serve.app import App
@@ -44,12 +45,9 @@ from fairlead.serve.route import Route, Router
 from fairlead.serve.table import Table
 from fairlead.serve.upstream import Upstream
 from fairlead.serve.websocket import WebSockets
-from fairlead.wire.h1 import H1
 from fairlead.wire.wsdeflate import Settings
 
 log = logging.getLogger("fairlead")
-
-ALPN = {"h1": "http/1.1", "h2": "h2"}
 
 
 class Leaving(Handler):
@@ -107,6 +105,7 @@ class Built:
         self.upstreams = builder.upstreams
         self.services: dict[str, Service] = {}
         self.tls: dict[str, Any] = {}
+        self.protocols = {listener.name: listener.protocols for listener in plan.listeners}
         for listener in plan.listeners:
             self.services[listener.name] = builder.service(listener, router)
             self.tls[listener.name] = builder.tls(listener)
@@ -133,13 +132,7 @@ class Built:
 
     def codec(self, name: str) -> Callable[[Any, Any], Any]:
         """What makes the codec of a new connection."""
-        limits = self.services[name].limits
-        common = self.builder.common
-
-        def make_codec(conn: Any, alpn: Any) -> Any:
-            return H1(conn, limits, common=common, scheme=conn.scheme)
-
-        return make_codec
+        return server_codec(self.protocols[name], self.services[name].limits, self.builder.common)
 
 
 class Builder:
@@ -291,10 +284,13 @@ class Builder:
         tls = None
         if given.tls is not None:
             settings = given.tls
-            tls = self.state.take(("client-tls", settings, file_times(settings)), lambda: client_tls(settings))
+            alpn = UPSTREAM_ALPN.get(given.protocol, ())
+            key = ("client-tls", settings, file_times(settings), alpn)
+            tls = self.state.take(key, lambda: client_tls(settings, alpn))
 
         def make() -> Upstream:
-            return Upstream(self.poller, name, servers_of(given), upstream_settings(given, self.workers), tls=tls)
+            settings = upstream_settings(given, self.workers)
+            return Upstream(self.poller, name, servers_of(given), settings, client_codec(given.protocol), tls=tls)
 
         self.upstreams[name] = self.state.take(("upstream", given, self.workers, id(tls)), make)
         return self.upstreams[name]
@@ -330,7 +326,7 @@ class Builder:
             return None
         from fairlead.net.tls import ServerTls
 
-        alpn = [ALPN[protocol] for protocol in listener.protocols if protocol in ALPN]
+        alpn = [name for protocol, name in ALPN.items() if protocol in listener.protocols]
         made = ServerTls(listener.tls, alpn=alpn, ticket_keys=self.ticket_keys if listener.tls.tickets else ())
         for warning in made.warnings:
             log.warning("listener %s: %s", listener.name, warning)

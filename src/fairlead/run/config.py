@@ -329,7 +329,7 @@ class Listener:
     name: str = setting("", "Name for routes, logs and metrics; without one: `listener1`, `listener2`, ...", u.matching("a name", r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?", "use letters, digits, '-', '_' and '.'"))
     bind: tuple[u.Address, ...] = setting("127.0.0.1:8000", "Addresses: `host:port`, `[::]:port` or `unix:/path`; one or a list.", u.ADDRESSES)
     kind: str = setting("http", "What is spoken.", u.choice("http", "tcp", "udp", "forward", "socks5", "turn"))
-    protocols: Many = setting(["h1"], "HTTP versions; `h3` needs `tls`.", u.several(u.choice("h1", "h2", "h3")))
+    protocols: Many = setting(["h1", "h2"], "HTTP versions: over TLS the client chooses (ALPN), in plain text `h2` is for clients that begin with its preface; `h3` needs `tls`.", u.several(u.choice("h1", "h2", "h3")))
     tls: Tls | None = table(Tls, "TLS; absent is plain text.", absent=True)
     proxy_protocol: tuple[Any, ...] = setting([], "Peers that must send a PROXY protocol header (v1 or v2).", u.NETWORKS)
     socket: Socket = table(Socket, "Socket options.")

@@ -131,8 +131,8 @@ def listener_refusals(path: str, listener: c.Listener, problem: Say) -> Iterator
         yield problem(f"{path}.kind", f'"{listener.kind}" is not in this version', 'write "http"')
         return
     for protocol in listener.protocols:
-        if protocol != "h1":
-            yield problem(f"{path}.protocols", f'"{protocol}" is not in this version', 'write ["h1"]')
+        if protocol not in ("h1", "h2"):
+            yield problem(f"{path}.protocols", f'"{protocol}" is not in this version', 'write ["h1", "h2"]')
     if listener.tls is not None and listener.tls.mode == "acme":
         yield problem(f"{path}.tls.mode", '"acme" is not in this version', 'write mode = "dev", or certificate and key')
     if listener.early_data:
@@ -184,8 +184,8 @@ def proxy_refusals(path: str, proxy: c.Proxy, problem: Say) -> Iterator[Problem]
 
 def upstream_refusals(path: str, upstream: c.Upstream, problem: Say) -> Iterator[Problem]:
     """What of one [[upstream]] is not served."""
-    if upstream.protocol not in ("h1", "auto"):
-        yield problem(f"{path}.protocol", f'"{upstream.protocol}" is not in this version', 'write "h1"')
+    if upstream.protocol == "h3":
+        yield problem(f"{path}.protocol", f'"{upstream.protocol}" is not in this version', 'write "h2" or "auto"')
     if upstream.discover:
         yield problem(f"{path}.discover", "discovery is not in this version", "write servers = [ ... ]")
     if upstream.health is not None:

@@ -64,16 +64,17 @@ def upstream_settings(given: c.Upstream, workers: int) -> Settings:
         eject_most=given.eject.most,
         answer_head=given.limits.head,
         answer_headers=given.limits.headers,
+        streams=1 if given.protocol == "h1" else 100,
         server_name=given.tls.name if given.tls is not None else "",
         socket=SocketOptions(sock.nodelay, sock.keepalive, sock.congestion, sock.rcvbuf, sock.sndbuf, sock.fastopen),
     )
 
 
-def client_tls(settings: c.UpstreamTls) -> Any:
-    """TLS towards an upstream."""
+def client_tls(settings: c.UpstreamTls, alpn: tuple[str, ...] = ("http/1.1",)) -> Any:
+    """TLS towards an upstream, offering `alpn`."""
     from fairlead.net.tls import ClientTls
 
-    return ClientTls(settings)
+    return ClientTls(settings, alpn=alpn)
 
 
 def file_times(settings: c.UpstreamTls) -> tuple[int, ...]:

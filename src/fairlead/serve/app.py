@@ -136,6 +136,7 @@ class App(Handler):
             self.unusual(exchange, scope)
         cycle = Cycle.__new__(Cycle)
         cycle.begin(self, exchange)
+        exchange.working = True
         exchange.answer = cycle
         self.cycles.add(cycle)
         if self.factory is not None:
@@ -532,6 +533,7 @@ class Cycle(Answer):
     def over(self):
         """The task ends: nothing may keep it, or be kept by it."""
         self.app.cycles.discard(self)
+        self.exchange.worked()
         self.task = None
         self.chunk = None
         self.chunks = None

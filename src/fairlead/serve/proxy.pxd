@@ -53,7 +53,7 @@ cdef class Pair(Answer):
     cpdef bint data(self, bytes chunk, bint end) except -1
     @cython.locals(leg=Exchange)
     cpdef finished(self)
-    cpdef bint repeatable(self) except -1
+    cpdef bint repeatable(self, object why) except -1
     cpdef half_closed(self, why)
     cpdef abandoned(self, why)
 

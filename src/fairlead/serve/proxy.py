@@ -9,8 +9,9 @@ Rules
 1. On a warm connection everything happens inside `Proxy.open`: no task, no future, no callback.
 2. `data` that finds no room withholds the credit of the other side; `room` gives it. So nothing is ever piled up here,
    except what the client sends while no connection is there yet, at most one window.
-3. A request is sent again only when that cannot do it twice: when it was not sent at all (no connection), or once, when
-   a reused connection died without a word, the method is idempotent (RFC 9110 section 9.2.2) and there was no body.
+3. A request is sent again only when that cannot do it twice: when it was not sent at all (no connection), or the
+   upstream says that it did not look at it (h2: GOAWAY, REFUSED_STREAM), or once, when a reused connection died without a
+   word, the method is idempotent (RFC 9110 section 9.2.2) and there was no body.
    Retries are held to a budget, a share of the requests, so that they never double the load of a failing server.
 4. Fields of the connection (RFC 9110 section 7.6.1) stay on theirs, also those that `Connection` names. `Via`,
    `Forwarded` and `X-Forwarded-*` are ours to write. Framing belongs to the codecs.
@@ -331,7 +332,7 @@ class Pair(Answer):
         now = self.upstream.poller.now()
         overdue = why.status == 504
         self.target.failed(now) if overdue or not self.reused else None
-        if not overdue and self.repeatable() and self.proxy.may_retry():
+        if not overdue and self.repeatable(why) and self.proxy.may_retry():
             self.leg = None
             try:
                 self.go(now)
@@ -340,15 +341,14 @@ class Pair(Answer):
                 why = error
         left.fail(blamed(why))
 
-    def repeatable(self):
+    def repeatable(self, why):
         """Rule 3: a reused connection died without a word, and asking again changes nothing."""
         request = self.left.request
         return (
-            self.reused
+            (why.retry == "always" or (self.reused and request.method in IDEMPOTENT))
             and not self.heard
             and self.attempts <= self.proxy.retries
             and request.length == 0
-            and request.method in IDEMPOTENT
             and not self.tunnel
         )
 

@@ -44,6 +44,7 @@ class Settings:
     eject_most: float = 0.5
     answer_head: int = 64 * 1024
     answer_headers: int = 200
+    streams: int = 1  # expected on one connection: more than one where HTTP/2 is spoken
     window: int = 64 * 1024
     outgoing: int = 64 * 1024
     server_name: str = ""
@@ -54,6 +55,7 @@ class Settings:
         return Limits(
             head=self.answer_head, headers=self.answer_headers, body_rate=0, body_idle=self.idle, write_idle=self.idle,
             header=self.head, idle=self.keep, handshake=self.dial, window=self.window, outgoing=self.outgoing,
+            streams=max(self.streams, 100),
         )  # fmt: skip
 
 
@@ -171,6 +173,7 @@ class Upstream:
         pool.most = settings.most
         pool.keep_warm = settings.warm
         pool.queue = settings.queue
+        pool.streams = settings.streams
         pool.queue_wait = settings.queue_wait
         pool.dial_timeout = settings.dial / SECOND if settings.dial else None
 

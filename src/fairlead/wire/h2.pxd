@@ -1,7 +1,7 @@
 cimport cython
 from fairlead.core.message cimport Request, Response
 from fairlead.wire cimport _fast
-from fairlead.wire.h1bytes cimport clean_target, token
+from fairlead.wire.h1bytes cimport clean_target, special, token
 from fairlead.wire.h2head cimport Given, mended
 from fairlead.wire.h2hear cimport Hearing
 from fairlead.wire.h2stream cimport Stream, next_of, priority_of
@@ -19,18 +19,13 @@ cdef class H2(Hearing):
     cdef long long one_frame(self, Stream st) except -1
     cdef put_data(self, Stream st, bytes chunk, long long size, bint end)
     cdef sent(self, Stream st)
-    @cython.locals(st=Stream)
-    cdef bint has_room(self) except -1
-    @cython.locals(st=Stream)
-    cdef tell_room(self)
     cpdef drained(self, long long now)
     @cython.locals(st=Stream)
-    cpdef long long pending(self, long long stream) except -1
+    cpdef long long unsent(self, long long stream) except -1
     @cython.locals(st=Stream)
     cpdef head(self, long long stream, object message, bint end)
     @cython.locals(status=cython.int, fields=list, given=Given, tunnel=cython.bint, bodyless=cython.bint, length=cython.longlong)
     cdef head_of_response(self, Stream st, Response message, bint end)
-    cdef bint may_open(self)
     @cython.locals(stream=cython.longlong, st=Stream)
     cpdef long long open_stream(self)
     @cython.locals(method=bytes, connect=cython.bint, fields=list, given=Given, length=cython.longlong)
@@ -55,6 +50,8 @@ cdef class H2(Hearing):
     cpdef goaway(self, long long last)
     cpdef ping(self)
 
+cdef tuple status_field(int status)
+@cython.locals(kind=cython.int, name=bytes, value=bytes)
 cdef list said_trailers(list trailers)
 @cython.locals(byte=cython.int, name=bytes, value=bytes)
 cdef bint token_fields(list fields) except -1

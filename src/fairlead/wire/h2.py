@@ -1,6 +1,6 @@
 """HTTP/2 (RFC 9113), server and client role: one connection's streams said, on top of `h2hear`, which hears them.
 
-    h2frames Frames  <-  h2windows Windows  <-  h2hear Hearing  <-  H2          hpack, h2head: header lists; h2stream: turns
+    Frames <- Windows <- Ends <- Control <- Hearing <- H2         hpack, h2head: header lists; h2stream: turns
 
 Rules
 1. Framing is ours: the same words of a handler become HTTP/1.1's chunks or HTTP/2's frames. Fields of a connection are
@@ -20,8 +20,8 @@ Rules
 from __future__ import annotations
 
 from fairlead.core.errors import AppError
-from fairlead.core.message import Response
-from fairlead.wire.h1bytes import METHODS, clean_target, token
+from fairlead.core.message import REASONS
+from fairlead.wire.h1bytes import METHODS, clean_target, special, token
 from fairlead.wire.h2head import mended
 from fairlead.wire.h2hear import Hearing
 from fairlead.wire.h2stream import Stream, next_of, priority_of
@@ -36,7 +36,7 @@ _COPIED = 2048  # body bytes that are cheaper to copy than to send as a piece of
 _TURN = 131072  # bytes that one `take` gives of what waits in streams
 _FINAL_AFTER = 1_000_000_000  # ns between the two steps of goodbye
 _METHOD_BYTES = {name: raw for raw, name in METHODS.items()}
-_STATUS = {status: (b":status", b"%d" % status) for status in range(100, 1000)}
+_STATUS = {status: (b":status", b"%d" % status) for status in REASONS}
 
 
 class H2(Hearing):
@@ -121,32 +121,17 @@ class H2(Hearing):
         st.sent_end = True
         if st.heard_end:
             self.remove(st)
-        elif not self.client:
+        elif not self.client and not st.tunnel:
             self.entomb(st.id)
             self.say_reset(st.id, 0)
             self.remove(st)
-
-    def has_room(self):
-        """Whether somebody who was told to wait may go on."""
-        for st in self.waiters:
-            if st.queued * 2 <= self.outgoing:
-                return True
-        return False
-
-    def tell_room(self):
-        """Tell those who wait and may go on."""
-        for st in list(self.waiters):
-            if st.waiting and st.queued * 2 <= self.outgoing:
-                st.waiting = False
-                self.waiters.remove(st)
-                self.sink.room(st.id)
 
     def drained(self, now):
         self.now = now
         if self.waiters:
             self.tell_room()
 
-    def pending(self, stream):
+    def unsent(self, stream):
         st = self.streams.get(stream)
         if st is None or st.queue is None:
             return 0
@@ -168,7 +153,7 @@ class H2(Hearing):
         status = message.status
         if status < 200 or status > 999:
             raise AppError(f"{status} is not a final status")
-        fields = [_STATUS[status]]
+        fields = [status_field(status)]
         given = self.given
         given.put(fields, message.headers, False)
         tunnel = st.method == "CONNECT" and status < 300
@@ -202,17 +187,10 @@ class H2(Hearing):
             st.said_end = True
             self.sent(st)
 
-    def may_open(self):
-        """Client role: whether another stream may be opened now."""
-        if self.dead or self.finished or not self.client or self.goaway_sent >= 0 or self.goaway_heard >= 0:
-            return False
-        limit = min(self.peer_streams, self.max_streams) if self.max_streams else self.peer_streams
-        return len(self.streams) < limit and self.next_stream < 0x7FFFFF00
-
     @property
     def capacity(self):
         """Client role: how many streams may be open at once, as the peer and `limits.streams` allow."""
-        return min(self.peer_streams, self.max_streams) if self.max_streams else self.peer_streams
+        return min(self.peer_streams, self.max_streams)
 
     def open_stream(self):
         if not self.may_open():
@@ -304,7 +282,7 @@ class H2(Hearing):
             at += 16384
 
     def say_continue(self, st):
-        self.put_head(st.id, [_STATUS[100]], False)
+        self.put_head(st.id, [status_field(100)], False)
 
     def inform(self, stream, status, headers):
         st = self.streams.get(stream)
@@ -316,7 +294,7 @@ class H2(Hearing):
             if not st.expecting:
                 return
             st.expecting = False
-        fields = [_STATUS[status]]
+        fields = [status_field(status)]
         self.given.put(fields, headers, False)
         self.put_head(stream, fields, False)
 
@@ -442,10 +420,14 @@ class H2(Hearing):
         self.out += b"\0\0\x08\6\0\0\0\0\0fairping"
 
 
+def status_field(status):
+    """The pseudo-header field of a status."""
+    field = _STATUS.get(status)
+    return field if field is not None else (b":status", b"%d" % status)
+
+
 def said_trailers(trailers):
     """Trailer fields that may be said; those that may not be there are left out."""
-    from fairlead.wire.h1bytes import special
-
     found = []
     for name, value in trailers:
         kind = special(name)
@@ -463,6 +445,3 @@ def token_fields(fields):
             if byte < 33 or byte == 127:
                 return False
     return True
-
-
-__all__ = ["H2", "Response"]

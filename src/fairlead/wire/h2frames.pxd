@@ -1,5 +1,4 @@
 from fairlead.core.codec cimport Codec
-from fairlead.wire cimport _fast
 from fairlead.wire.h2limits cimport Guard
 
 cdef tuple _FLOODS

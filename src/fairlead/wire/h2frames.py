@@ -8,19 +8,29 @@ read is cut off at `limits.control`.
 from __future__ import annotations
 
 from fairlead.core.codec import Codec
+from fairlead.wire.h2limits import Guard
 from fairlead.wire.h2rules import broken, code_of
-
-try:
-    from fairlead.wire import _fast
-except ImportError:  # no compiler at install
-    from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
 _FLOODS = ("reset-flood", "settings-flood", "ping-flood", "empty-flood", "window-flood", "priority-flood")
 _SECOND = 1_000_000_000
 
 
 class Frames(Codec):
-    """The pen of an HTTP/2 connection."""
+    """The pen of an HTTP/2 connection. `streams`: {number: h2stream.Stream}. `goaway_sent`, `goaway_heard`: last stream, or -1."""
+
+    def __init__(self, sink, limits, client=False):
+        super().__init__(sink, limits, client)
+        self.multiplexed = True
+        self.reusable = client
+        self.out = bytearray()
+        self.chunks = []
+        self.out_size = self.control = 0
+        self.max_control = limits.control
+        self.streams = {}
+        self.guard = Guard(limits)
+        self.dead = False
+        self.goaway_sent = self.goaway_heard = -1
+        self.goaway_at = self.heard_last = 0
 
     def frame(self, size, kind, flags, stream):
         """A frame header."""

@@ -5,10 +5,25 @@ from fairlead.wire.h1bytes cimport clean, good_host, number, special, token
 
 cdef bytes _TARGET, _LOW, _VALUE
 
-@cython.locals(method=bytes, path=bytes, authority=bytes, given=bytes, protocol=bytes, host=bytes, cookie=list, headers=list,
-               length=cython.longlong, regular=cython.bint, expect=cython.bint, field=tuple, name=bytes, value=bytes,
-               kind=cython.int, text=str, message=Request)
-cpdef object request_of(list fields, str scheme, bint end, bint extended)
+cdef class Asked:
+    cdef public str method, wrong
+    cdef public bytes path, authority, scheme, protocol, host
+    cdef public list cookies, headers
+    cdef public long long length
+    cdef public bint expect
+
+    @cython.locals(at=Py_ssize_t, rule=str, headers=list, cookies=list, message=Request)
+    cpdef object request(self, list fields, str scheme, bint end, bint extended)
+    @cython.locals(count=Py_ssize_t, field=tuple, name=bytes, value=bytes, before=bytes)
+    cdef Py_ssize_t pseudo(self, list fields) except -2
+    @cython.locals(before=str)
+    cdef bytes verb(self, bytes value)
+    @cython.locals(headers=list, count=Py_ssize_t, field=tuple, kind=cython.int, rule=str)
+    cdef str regular(self, list fields, Py_ssize_t at)
+    cdef str note(self, int kind, bytes name, bytes value)
+    @cython.locals(path=bytes)
+    cdef str routing(self, bint extended)
+
 @cython.locals(status=bytes, headers=list, length=cython.longlong, regular=cython.bint, field=tuple, name=bytes, value=bytes,
                kind=cython.int, code=cython.longlong, message=Response)
 cpdef object response_of(list fields, str method, bint end)

@@ -27,117 +27,157 @@ _LOW = LOW
 _VALUE = VALUE
 
 
-def request_of(fields, scheme, end, extended):
-    """The Request that a header list is, or the name of the rule that it breaks. `scheme`: this connection's.
+class Asked:
+    """A request's header list being understood: `request` does it for one head after the other."""
 
-    `end`: no body follows. `extended`: an extended CONNECT (RFC 8441) may come.
-    """
-    method = path = authority = given = protocol = host = cookie = None
-    headers = [None]
-    length = -1
-    regular = expect = False
-    for field in fields:
-        name, value = field
-        if not regular and name.startswith(b":"):
+    def request(self, fields, scheme, end, extended):
+        """The Request that a header list is, or the name of the rule that it breaks. `scheme`: this connection's.
+
+        `end`: no body follows. `extended`: an extended CONNECT (RFC 8441) may come.
+        """
+        self.method = self.path = self.authority = self.scheme = self.protocol = self.host = None
+        self.cookies = None
+        self.length = -1
+        self.expect = False
+        self.headers = [None]
+        at = self.pseudo(fields)
+        rule = self.wrong if at < 0 else self.regular(fields, at)
+        if rule is None:
+            rule = self.routing(extended)
+        if rule is not None:
+            return rule
+        if self.method == "CONNECT":
+            end = False
+            self.length = -1
+        if end:
+            if self.length > 0:
+                return "wrong-length"
+            self.length = 0
+        headers: list = self.headers
+        self.headers = []
+        headers[0] = (b"host", self.authority)
+        cookies = self.cookies
+        if cookies is not None and len(cookies) > 1:
+            headers = [(b"cookie", b"; ".join(cookies)) if field[0] == b"cookie" else field for field in headers]
+        message = Request.__new__(Request)
+        message.begin(self.method, scheme, self.authority, self.path, headers, "2", self.length)
+        message.expect = self.expect and not end
+        if self.protocol is not None:
+            message.protocol = self.protocol.lower()
+        return message
+
+    def pseudo(self, fields):
+        """Read the pseudo-header fields; how many there are, or -1 with the rule in `wrong`."""
+        count = 0
+        for field in fields:
+            name, value = field
+            if not name.startswith(b":"):
+                break
+            count += 1
+            before = None
             if name == b":method":
-                if method is not None:
-                    return "two-pseudo"
-                method = value
+                before = self.verb(value)
             elif name == b":path":
-                if path is not None:
-                    return "two-pseudo"
-                path = value
+                before, self.path = self.path, value
             elif name == b":scheme":
-                if given is not None:
-                    return "two-pseudo"
-                given = value
+                before, self.scheme = self.scheme, value
             elif name == b":authority":
-                if authority is not None:
-                    return "two-pseudo"
-                authority = value
+                before, self.authority = self.authority, value
             elif name == b":protocol":
-                if protocol is not None:
-                    return "two-pseudo"
-                protocol = value
+                before, self.protocol = self.protocol, value
             else:
-                return "unknown-pseudo"
-            continue
-        regular = True
-        kind = special(name)
-        if kind:
-            if kind == 2:
-                if length >= 0:
-                    return "bad-cl"
-                length = number(value)
-                if length < 0:
-                    return "bad-cl"
-            elif kind == 1:
-                if host is not None:
-                    return "host-differs"
-                host = value
-                continue
-            elif kind == 5:
-                if value.lower() != b"100-continue":
-                    return "expect"
-                expect = True
-            elif kind == 3 or kind == 4 or kind == 6 or kind == 9:
-                return "connection-field"
-            elif kind == 10:
-                if name == b"cookie":
-                    if cookie is not None:
-                        cookie.append(value)
+                self.wrong = "unknown-pseudo"
+                return -1
+            if before is not None:
+                self.wrong = "two-pseudo"
+                return -1
+        self.wrong = "bad-method"
+        return -1 if self.method == "" else count
+
+    def verb(self, value):
+        """The method; "" when it is none. What it was before."""
+        before = self.method
+        self.method = METHODS.get(value)
+        if self.method is None:
+            self.method = value.decode("ascii") if token(value) else ""
+        return None if before is None else value
+
+    def regular(self, fields, at):
+        """Read the other fields; the rule that one breaks, or None."""
+        headers = self.headers
+        count = len(fields)
+        while at < count:
+            field = fields[at]
+            at += 1
+            kind = special(field[0])
+            if kind:
+                if kind == 3 or kind == 4 or kind == 6 or kind == 9:
+                    return "connection-field"
+                if kind != 7 and kind != 8:
+                    rule = self.note(kind, field[0], field[1])
+                    if rule is not None:
+                        if rule:
+                            return rule
                         continue
-                    cookie = [value]
-                elif name == b"te" and value.lower() != b"trailers":
-                    return "bad-te"
-        elif name.startswith(b":"):
-            return "late-pseudo"
-        headers.append(field)
-    if method is None:
-        return "missing-pseudo"
-    text = METHODS.get(method)
-    if text is None:
-        if not token(method):
-            return "bad-method"
-        text = method.decode("ascii")
-    if authority is None:
-        authority = host
-    elif host is not None and host != authority:
-        return "host-differs"
-    if text == "CONNECT":
-        if protocol is None:
-            if path is not None or given is not None or authority is None:
+            elif field[0].startswith(b":"):
+                return "late-pseudo"
+            headers.append(field)
+        return None
+
+    def note(self, kind, name, value):
+        """A field that decides something: None to keep it, "" to leave it out, or the rule that it breaks."""
+        if kind == 2:
+            if self.length >= 0:
+                return "bad-cl"
+            self.length = number(value)
+            return "bad-cl" if self.length < 0 else None
+        if kind == 1:
+            if self.host is not None:
+                return "host-differs"
+            self.host = value
+            return ""
+        if kind == 5:
+            self.expect = True
+            return None if value.lower() == b"100-continue" else "expect"
+        if name == b"cookie":
+            if self.cookies is not None:
+                self.cookies.append(value)
+                return ""
+            self.cookies = [value]
+        elif name == b"te" and value.lower() != b"trailers":
+            return "bad-te"
+        return None
+
+    def routing(self, extended):
+        """The rule that the pseudo-header fields and Host break together, or None."""
+        path = self.path
+        if self.method is None:
+            return "missing-pseudo"
+        if self.authority is None:
+            self.authority = self.host
+        elif self.host is not None and self.host != self.authority:
+            return "host-differs"
+        if self.method == "CONNECT":
+            if self.protocol is None:
+                if path is not None or self.scheme is not None or self.authority is None:
+                    return "bad-connect"
+                path = self.path = self.authority
+            elif not extended or path is None or self.scheme is None or not token(self.protocol):
                 return "bad-connect"
-            path = authority
-        elif not extended or path is None or given is None or not token(protocol):
+        elif self.protocol is not None:
             return "bad-connect"
-        end = False
-        length = -1
-    elif protocol is not None:
-        return "bad-connect"
-    elif path is None or given is None:
-        return "missing-pseudo"
-    if given is not None and given != b"https" and given != b"http":
-        return "bad-scheme"
-    if not path or not _fast.only(path, _TARGET):
-        return "bad-path"
-    if path[0] != 47 and not (text == "OPTIONS" and path == b"*") and not (text == "CONNECT" and protocol is None):
-        return "bad-path"
-    if authority is None or not good_host(authority):
-        return "bad-authority" if authority is not None else "missing-pseudo"
-    if end:
-        if length > 0:
-            return "wrong-length"
-        length = 0
-    headers[0] = (b"host", authority)
-    if cookie is not None and len(cookie) > 1:
-        headers = [(b"cookie", b"; ".join(cookie)) if field[0] == b"cookie" else field for field in headers]
-    message = Request.__new__(Request)
-    message.begin(text, scheme, authority, path, headers, "2", length)
-    message.expect = expect and not end
-    if protocol is not None:
-        message.protocol = protocol.lower()
-    return message
+        elif path is None or self.scheme is None:
+            return "missing-pseudo"
+        if self.scheme is not None and self.scheme != b"https" and self.scheme != b"http":
+            return "bad-scheme"
+        if not path or not _fast.only(path, _TARGET):
+            return "bad-path"
+        if path[0] != 47 and not (self.method == "OPTIONS" and path == b"*"):
+            if self.method != "CONNECT" or self.protocol is not None:
+                return "bad-path"
+        if self.authority is None:
+            return "missing-pseudo"
+        return None if good_host(self.authority) else "bad-authority"
 
 
 def response_of(fields, method, end):

@@ -3,35 +3,32 @@
 A connection is never half heard: a frame is used when it is whole, a header block when its last frame is. Everything that
 one `feed` brings is heard in it, many requests if need be: answers need no order here, so nothing is held back.
 
-    a stream   head -> data* -> [trailer] -> heard_end        no such stream: idle (above `last`), else closed; `graves`
-                                                              remembers the ones that we reset, whose frames may still come
+    a stream   head -> data* -> [trailer] -> heard_end
 Rules
-1. What breaks the connection raises WireError; `take` then has the GOAWAY. What breaks one stream resets that stream, is
-   heard as `reset` or `refused`, and counts like a reset by the peer: both make us work for nothing (`h2limits`).
+1. What breaks the connection raises WireError; `take` then has the GOAWAY. What breaks one stream resets that stream, and
+   is heard as `reset` or `refused`.
 2. All state is settled before the sink hears a word, because the sink may speak from inside it.
 3. A header block is decoded whatever becomes of it: the tables of both sides must stay equal.
-4. A stream that is reset is gone from here at once, but it counts against `limits.streams` until the work for it has
-   ended (`abandoned`): else reset and ask again would buy unlimited work.
-5. DATA is charged to both windows with its padding (section 6.1), also on a stream that is gone.
-The rules with their codes are in `h2rules`, messages in `h2head`, windows in `h2windows`, the mouth in `h2`.
+4. DATA is charged to both windows with its padding (section 6.1), also on a stream that is gone.
+Rules with their codes are in `h2rules`, messages in `h2head`, the other frames in `h2control`, ends and deadlines in
+`h2ends`, windows in `h2windows`, the pen in `h2frames`, the mouth in `h2`.
 """
 
 from __future__ import annotations
 
 from fairlead.core.errors import NetError, WireError
-from fairlead.wire.h2head import Given, request_of, response_of, trailers_of
-from fairlead.wire.h2limits import Guard
-from fairlead.wire.h2rules import broken, code_of, reset_by_peer
+from fairlead.wire.h2control import Control
+from fairlead.wire.h2head import Asked, Given, response_of, trailers_of
+from fairlead.wire.h2rules import broken, code_of
 from fairlead.wire.h2stream import Stream, priority_of
-from fairlead.wire.h2windows import Windows
-from fairlead.wire.hpack import Decoder, Encoder
+from fairlead.wire.hpack import Decoder
 
 try:
     from fairlead.wire import _fast
 except ImportError:  # no compiler at install
     from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _PRIORITY, _RST, _SETTINGS, _PUSH, _PING, _GOAWAY, _UPDATE, _CONTINUATION = range(10)
 _PRIORITY_UPDATE = 16
 _END_STREAM = 1
@@ -39,56 +36,25 @@ _ACK = 1
 _END_HEADERS = 4
 _PADDED = 8
 _HAS_PRIORITY = 32
-_MAX_WINDOW = 0x7FFFFFFF
-_GRAVES = 256  # streams that we reset and remember: their frames may still be on the way
-_RESETS, _SETTINGS_BUCKET, _PINGS, _EMPTIES, _UPDATES, _PRIORITIES = range(6)
-_SECOND = 1_000_000_000
+_RESETS = 0
+_EMPTIES = 3
 
 
-class Hearing(Windows):
+class Hearing(Control):
     """The ear of `h2.H2`, and with `Windows` all of its state. `scheme`: of this connection's requests."""
 
     def __init__(self, sink, limits, client=False, common=None):
-        self.sink = sink
-        self.limits = limits
-        self.client = client
-        self.wants_read = True
-        self.more = self.finished = self.tunnel = False
-        self.multiplexed = True
-        self.reusable = client
-        self.now = 0
-        self.abandoned = 0
-        self.waits = None
+        super().__init__(sink, limits, client)
         self.common = common
         self.scheme = "http"
         self.buffer = b""
-        self.out = bytearray()
-        self.chunks = []
-        self.out_size = self.control = 0
-        self.streams = {}
-        self.last = self.next_stream = self.heard_last = 0
-        self.graves = {}
-        self.priorities = None
-        self.decoder = Decoder(limits.head, limits.headers)
-        self.encoder = Encoder()
+        self.decoder = Decoder(limits.head or 1 << 40, limits.headers or 1 << 40)
         self.given = Given()
-        self.guard = Guard(limits)
-        self.block = None
-        self.block_stream = self.block_flags = self.block_frames = self.block_began = 0
-        self.peer_streams = 100 if client else 0
-        self.peer_frame = 16384
-        self.connect_protocol = self.greeted = self.settled = self.dead = False
-        self.goaway_sent = -1
-        self.goaway_heard = -1
-        self.goaway_at = 0
+        self.asked = Asked()
+        self.block_stream = self.block_flags = self.block_frames = 0
         self.max_head = limits.head
-        self.max_streams = limits.streams
         self.max_body = limits.body
-        self.max_control = limits.control
-        self.outgoing = limits.outgoing
-        self.begun = self.idle_since = self.check_at = 0
-        self.rtt = 0
-        self.begin_windows(limits)
+        self.outgoing = limits.outgoing or 1 << 60
         self.greet()
 
     # ---- bytes in
@@ -122,7 +88,7 @@ class Hearing(Windows):
             self.greeted = True
             return 0
         size = min(end, 24)
-        if data[:size] != PREFACE[:size]:
+        if data[:size] != _PREFACE[:size]:
             self.fail("bad-preface")
         if end < 24:
             return 0
@@ -224,7 +190,7 @@ class Hearing(Windows):
             self.fail("block-too-long")
         block += data[at : at + size]
         if flags & _END_HEADERS:
-            self.block = None
+            self.block = None  # type: ignore[assignment]
             whole = bytes(block)
             self.whole_block(whole, 0, len(whole), self.block_flags, self.block_stream)
 
@@ -259,11 +225,12 @@ class Hearing(Windows):
         if stream <= self.heard_last or not stream & 1:
             if stream in self.graves:
                 return
-            self.fail("closed-stream" if stream & 1 else "bad-stream-id")
+            self.fail("closed-stream" if stream & 1 and not self.skipped(stream) else "bad-stream-id")
+        if stream > self.heard_last + 2:
+            self.skip(self.heard_last, stream)
         self.heard_last = stream
         if 0 <= self.goaway_sent < stream:
             return
-        self.last = stream
         decoder = self.decoder
         if len(self.streams) + self.abandoned >= self.max_streams:
             self.refuse_stream(stream, "too-many-streams")
@@ -271,7 +238,7 @@ class Hearing(Windows):
         if decoder.bad or decoder.over or flags & 256:
             self.refuse_stream(stream, decoder.bad or ("head-too-long" if decoder.over else "self-dependency"))
             return
-        message = request_of(fields, self.scheme, last, True)
+        message = self.asked.request(fields, self.scheme, last, True)
         if type(message) is str:
             self.refuse_stream(stream, message)
             return
@@ -280,7 +247,10 @@ class Hearing(Windows):
     def open_request(self, message, stream, last):
         """A sound request head."""
         st = Stream.__new__(Stream)
-        st.begin(stream, self.first_window, self.stream_window)
+        window = self.stream_window
+        if window < 65535 and not self.acked:
+            window = 65535  # the peer may not know better yet
+        st.begin(stream, self.first_window, window)
         st.method = message.method
         st.heard_head = True
         st.heard_end = last
@@ -421,248 +391,27 @@ class Hearing(Windows):
         st.pending += count
         if last:
             st.heard_end = True
-            if st.sent_end or self.client:
-                self.half_over(st)
+            self.half_over(st)
         self.sink.data(stream, chunk, last)
-
-    # ---- the other frames
-
-    def hear_reset(self, stream, code):
-        """RST_STREAM."""
-        if stream == 0:
-            self.fail("stream-zero")
-        st = self.streams.get(stream)
-        if st is None:
-            if self.is_idle(stream):
-                self.fail("idle-stream")
-            self.count(_RESETS)
-            return
-        if self.client and code == 0 and st.heard_end:
-            self.remove(st)  # the whole answer came; the rest of our body is of no use to anybody (section 8.1)
-            self.sink.reset(stream, reset_by_peer(code, True), "write")
-            return
-        self.remove(st)
-        if not self.client:
-            self.count(_RESETS)
-        self.sink.reset(stream, reset_by_peer(code, self.client), "both")
-
-    def hear_update(self, stream, count):
-        """WINDOW_UPDATE."""
-        self.count(_UPDATES)
-        if stream == 0:
-            if count == 0:
-                self.fail("window-zero")
-            if not self.open_connection(count):
-                self.fail("window-overflow")
-            return
-        st = self.streams.get(stream)
-        if st is None:
-            if self.is_idle(stream):
-                self.fail("idle-stream")
-        elif count == 0:
-            self.bury(st, "window-zero")
-        elif not self.open_window(st, count):
-            self.bury(st, "window-overflow")
-
-    def hear_settings(self, v, at, size, flags, stream):
-        """SETTINGS."""
-        if stream:
-            self.fail("not-stream-zero")
-        if flags & _ACK:
-            if size:
-                self.fail("settings-ack-size")
-            return
-        if size % 6:
-            self.fail("bad-frame-size")
-        self.count(_SETTINGS_BUCKET)
-        end = at + size
-        while at < end:
-            value = v[at + 2] << 24 | v[at + 3] << 16 | v[at + 4] << 8 | v[at + 5]
-            self.hear_setting(v[at] << 8 | v[at + 1], value)
-            at += 6
-        first = not self.settled
-        self.settled = True
-        self.put_control(b"\0\0\0\4\1\0\0\0\0")
-        if first and self.client:
-            self.reusable = self.may_open()
-
-    def hear_setting(self, name, value):
-        """One setting (section 6.5.2, RFC 8441 section 3)."""
-        if name == 1:
-            self.encoder.resize(value)
-        elif name == 2:
-            if value > 1 or (self.client and value):
-                self.fail("bad-setting")
-        elif name == 3:
-            self.peer_streams = value
-            self.reusable = self.may_open()
-        elif name == 4:
-            if value > _MAX_WINDOW:
-                self.fail("bad-window-setting")
-            self.resize_streams(value)
-        elif name == 5:
-            if value < 16384 or value > 16777215:
-                self.fail("bad-setting")
-            self.peer_frame = value
-        elif name == 8:
-            if value > 1 or (self.connect_protocol and not value):
-                self.fail("bad-setting")
-            self.connect_protocol = value == 1
-
-    def hear_ping(self, data, at, size, flags, stream):
-        """PING: answered, or the answer to ours."""
-        if stream:
-            self.fail("not-stream-zero")
-        if size != 8:
-            self.fail("bad-frame-size")
-        if flags & _ACK:
-            self.hear_pong(data[at : at + 8])
-            return
-        self.count(_PINGS)
-        self.put_control(b"\0\0\x08\6\1\0\0\0\0" + data[at : at + 8])
-
-    def hear_pong(self, payload):
-        """An answer to a PING of ours: it measures, or it says that the peer knows our GOAWAY."""
-        if payload == b"fairdrop":
-            if self.goaway_at:
-                self.last_goaway()
-        else:
-            self.measured(payload)
-
-    def hear_goaway(self, data, v, at, size, stream):
-        """GOAWAY: what the peer did not look at may be asked again elsewhere (section 6.8)."""
-        if stream:
-            self.fail("not-stream-zero")
-        if size < 8:
-            self.fail("bad-frame-size")
-        last = (v[at] & 127) << 24 | v[at + 1] << 16 | v[at + 2] << 8 | v[at + 3]
-        if self.goaway_heard >= 0 and last > self.goaway_heard:
-            last = self.goaway_heard
-        self.goaway_heard = last
-        self.reusable = False
-        self.sink.goaway(last)
-        if self.client:
-            for st in list(self.streams.values()):
-                if st.id > last:
-                    self.remove(st)
-                    why = reset_by_peer(7, True)
-                    self.sink.reset(st.id, why, "both")
-        self.over()
-
-    def hear_priority(self, v, at, size, stream):
-        """PRIORITY: deprecated and without effect, but checked (section 5.3.2)."""
-        if stream == 0:
-            self.fail("stream-zero")
-        self.count(_PRIORITIES)
-        st = self.streams.get(stream)
-        rule = ""
-        if size != 5:
-            rule = "bad-frame-size"
-        elif ((v[at] & 127) << 24 | v[at + 1] << 16 | v[at + 2] << 8 | v[at + 3]) == stream:
-            rule = "self-dependency"
-        if not rule:
-            return
-        if st is not None:
-            self.bury(st, rule)
-        elif rule == "bad-frame-size" or self.is_idle(stream):
-            self.fail(rule)
-
-    def hear_priority_update(self, data, v, at, size, stream):
-        """PRIORITY_UPDATE (RFC 9218 section 7.1)."""
-        if stream:
-            self.fail("not-stream-zero")
-        if self.client:
-            self.fail("bad-stream-id")
-        if size < 4:
-            self.fail("bad-frame-size")
-        self.count(_PRIORITIES)
-        about = (v[at] & 127) << 24 | v[at + 1] << 16 | v[at + 2] << 8 | v[at + 3]
-        if about == 0:
-            self.fail("stream-zero")
-        if size > 260:
-            return
-        value = data[at + 4 : at + size]
-        st = self.streams.get(about)
-        if st is not None:
-            priority_of(st, value)
-        elif about > self.heard_last and about & 1:
-            if self.priorities is None:
-                self.priorities = {}
-            if len(self.priorities) < self.max_streams or about in self.priorities:
-                self.priorities[about] = value
-
-    # ---- how streams and connections end
-
-    def hear_unknown(self, stream):
-        """DATA or HEADERS on a stream that is not open: idle, reset by us, or closed."""
-        if stream in self.graves:
-            return
-        if self.is_idle(stream):
-            self.fail("idle-stream")
-        if 0 <= self.goaway_sent < stream:
-            return
-        self.fail("closed-stream")
-
-    def is_idle(self, stream):
-        """Whether a stream was never opened."""
-        if self.client:
-            return not stream & 1 or stream >= self.next_stream
-        return not stream & 1 or stream > self.heard_last
-
-    def half_over(self, st):
-        """The peer's side of a stream ended: gone, if ours has ended too."""
-        if st.sent_end and not st.gone:
-            self.remove(st)
-
-    def remove(self, st):
-        """A stream is no more. What its reader did not credit will never be, so its window goes back to the others."""
-        if st.gone:
-            return
-        st.gone = True
-        self.streams.pop(st.id, None)
-        if st.ready:
-            self.ready.remove(st)
-            st.ready = False
-        if st.waiting:
-            self.waiters.remove(st)
-            st.waiting = False
-        if st.pending:
-            self.credit(st.pending)
-            st.pending = 0
-        st.queue = None
-        st.queued = 0
-        if st.peer_wait or st.our_wait or st.stalled:
-            self.note_wait(st)
-        if self.client:
-            self.reusable = self.may_open()
-        self.over()
-
-    def entomb(self, stream):
-        """Remember that we reset a stream: its frames may still come, and are no offence."""
-        graves = self.graves
-        if len(graves) >= _GRAVES:
-            del graves[next(iter(graves))]
-        graves[stream] = True
-
-    def bury(self, st, rule):
-        """The peer broke a rule on one stream: reset it."""
-        stream = st.id
-        self.entomb(stream)
-        self.remove(st)
-        self.say_reset(stream, code_of(rule))
-        self.count(_RESETS)
-        self.sink.reset(stream, broken(rule, self.client), "both")
-
-    def over(self):
-        """A connection that said goodbye, or was told it, ends with its last stream."""
-        if not self.streams:
-            self.idle_since = self.now
-            if (self.goaway_sent >= 0 and not self.goaway_at) or (self.goaway_heard >= 0 and self.client):
-                self.finished = True
 
     def look(self):
         """Set `more`: there is something to send that the last `take` left, or somebody to tell of room."""
         self.more = bool(self.ready) and self.send_window > 0
+
+    def has_room(self):
+        """Whether somebody who was told to wait may go on."""
+        for st in self.waiters:  # noqa: SIM110 (compiled code has no generator expressions here)
+            if st.queued * 2 <= self.outgoing:
+                return True
+        return False
+
+    def tell_room(self):
+        """Tell those who wait and may go on."""
+        for st in list(self.waiters):
+            if st.waiting and st.queued * 2 <= self.outgoing:
+                st.waiting = False
+                self.waiters.remove(st)
+                self.sink.room(st.id)
 
     def eof(self, now, stream=0):
         self.now = now
@@ -676,78 +425,3 @@ class Hearing(Windows):
                 stream = st.id
                 self.remove(st)
                 self.sink.reset(stream, why, "both")
-
-    # ---- time
-
-    def check_by(self, at):
-        """Look at slow streams no later than `at`."""
-        if self.check_at == 0 or at < self.check_at:
-            self.check_at = at
-
-    def deadline(self):
-        if self.finished or self.dead:
-            return 0
-        limits = self.limits
-        due = 0
-        if not self.settled:
-            due = self.begun + limits.header if limits.header and self.begun else 0
-        elif self.block is not None:
-            due = self.block_began + limits.header if limits.header else 0
-        elif self.goaway_at:
-            due = self.goaway_at
-        elif not self.streams and self.abandoned == 0:
-            if not self.idle_since:
-                self.idle_since = self.now
-            return self.idle_since + limits.idle if limits.idle else 0
-        if self.check_at and self.streams and (due == 0 or self.check_at < due):
-            due = self.check_at
-        return due
-
-    def tick(self, now):
-        self.now = now
-        limits = self.limits
-        if self.goaway_at and now >= self.goaway_at:
-            self.last_goaway()
-        if not self.settled:
-            if limits.header and self.begun and now >= self.begun + limits.header:
-                self.fail("slow-preface")
-        elif self.block is not None:
-            if limits.header and now >= self.block_began + limits.header:
-                self.fail("slow-head")
-        elif not self.streams and self.abandoned == 0 and not self.finished:
-            if limits.idle and now >= self.idle_since + limits.idle:
-                self.leave(0)
-                error = broken("idle", self.client)
-                error.status = 0
-                raise error
-        if self.check_at and now >= self.check_at:
-            self.check_streams(now)
-
-    def check_streams(self, now):
-        """Reset the streams whose peer is too slow; say when to look again."""
-        self.check_at = 0
-        for st in list(self.streams.values()):
-            due = self.due_of(st)
-            if due and now >= due:
-                self.bury(st, self.slow_rule(st, now))
-            elif due:
-                self.check_by(due)
-
-    def due_of(self, st):
-        """When a stream counts as stalled, 0 for never."""
-        if st.stalled:
-            return st.stalled + self.limits.write_idle if self.limits.write_idle else 0
-        if st.heard_end or not st.heard_head or st.tunnel or st.paused or st.expecting:
-            return 0
-        due = st.last + self.body_idle if self.body_idle else 0
-        if self.limits.body_rate:
-            slow = st.began + max(self.limits.body_grace, st.received * _SECOND // self.limits.body_rate)
-            if due == 0 or slow < due:
-                due = slow
-        return due
-
-    def slow_rule(self, st, now):
-        """Which rule a stalled stream broke."""
-        if st.stalled:
-            return "slow-reader"
-        return "slow-body" if self.body_idle and now >= st.last + self.body_idle else "slow-rate"

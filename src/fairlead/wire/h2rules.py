@@ -87,7 +87,14 @@ RULES: dict[str, tuple[int, str]] = {
     "slow-rate": (CANCEL, "the body came slower than the limit `body_rate`"),
     "slow-reader": (CANCEL, "the peer opened no window within the limit `write_idle`"),
 }
-_STATUS = {"head-too-long": 431, "body-too-long": 413, "slow-body": 408, "slow-rate": 408, "expect": 417, "slow-reader": 499}
+_STATUS = {
+    "head-too-long": 431,
+    "body-too-long": 413,
+    "slow-body": 408,
+    "slow-rate": 408,
+    "expect": 417,
+    "slow-reader": 499,
+}
 
 
 def code_of(rule: str) -> int:
@@ -109,5 +116,7 @@ def reset_by_peer(code: int, client: bool) -> WireError:
     name = CODES[code] if code < len(CODES) else f"error {code:#x}"
     if client:
         retry = "always" if code == REFUSED else "never"
-        return WireError(f"the upstream reset the stream ({name})", status=502, rule="reset", side="upstream", retry=retry)
+        return WireError(
+            f"the upstream reset the stream ({name})", status=502, rule="reset", side="upstream", retry=retry
+        )
     return WireError(f"the client reset the stream ({name})", status=499, rule="reset", side="peer")

@@ -13,5 +13,5 @@ cdef class Stream:
 
 cpdef priority_of(Stream stream, bytes value)
 @cython.locals(best=Stream, stream=Stream)
-cdef Stream next_of(list ready)
+cpdef Stream next_of(list ready)
 cdef bint before(Stream one, Stream other)

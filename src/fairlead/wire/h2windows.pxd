@@ -11,7 +11,6 @@ cdef class Windows(Frames):
     cdef readonly long long rtt
     cdef long long unacked, probe_at, probed, unprobed, body_idle
 
-    cdef begin_windows(self, limits)
     cdef greet(self)
     cdef credit(self, long long count)
     @cython.locals(st=Stream)

@@ -23,8 +23,8 @@ _PROBE_FROM = 32768  # bytes heard between two measurements: small requests are 
 class Windows(Frames):
     """The windows of an HTTP/2 connection."""
 
-    def begin_windows(self, limits):
-        """The state of a new connection."""
+    def __init__(self, sink, limits, client=False):
+        super().__init__(sink, limits, client)
         self.ready = []
         self.waiters = []
         self.stream_window = min(limits.window or _MAX_WINDOW, _MAX_WINDOW)
@@ -35,6 +35,7 @@ class Windows(Frames):
         self.first_window = self.send_window = 65535
         self.probe_at = self.probed = self.unprobed = 0
         self.body_idle = limits.body_idle
+        self.rtt = 0
 
     def greet(self):
         """Our preface: SETTINGS, and the connection's window."""
@@ -43,7 +44,9 @@ class Windows(Frames):
             self.out += b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
             settings = [(2, 0)]
         else:
-            settings = [(3, limits.streams), (8, 1), (9, 1)]
+            settings = [(8, 1), (9, 1)]
+            if limits.streams:
+                settings.append((3, limits.streams))
         if self.stream_window != 65535:
             settings.append((4, self.stream_window))
         if limits.head:

@@ -16,8 +16,10 @@ cdef class Decoder:
 
     cpdef list decode(self, bytes data, Py_ssize_t at, Py_ssize_t end)
     @cython.locals(found=list, total=cython.longlong, first=cython.bint, byte=cython.int, index=cython.longlong,
-                   mask=cython.int, field=tuple, name=bytes, value=bytes)
+                   field=tuple)
     cdef list read(self, bytes data, const unsigned char* v, Py_ssize_t at, Py_ssize_t end)
+    @cython.locals(mask=cython.int, index=cython.longlong, name=bytes, field=tuple)
+    cdef tuple literal(self, bytes data, const unsigned char* v, Py_ssize_t at, Py_ssize_t end, int byte)
     @cython.locals(table=list, at=Py_ssize_t)
     cdef tuple entry(self, long long index)
     @cython.locals(shift=cython.int, byte=cython.longlong)

@@ -52,13 +52,11 @@ NAME = bytes(1 if LOW[c] == c and c else 0 for c in range(256))
 _NAME = NAME
 _VALUE = VALUE
 # how a field is written when it is in no table: 1 as a literal without indexing, 2 never indexed
-_HOW = {
-    name.encode(): 1
-    for name in (
-        ":path age content-length content-range date-gmt etag if-match if-modified-since if-none-match if-range "
-        "if-unmodified-since last-modified location range server-timing traceparent x-request-id x-forwarded-for forwarded"
-    ).split()
-} | dict.fromkeys((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"), 2)
+_PLAIN = (
+    b":path age content-length content-range etag if-match if-modified-since if-none-match if-range "
+    b"if-unmodified-since last-modified location range server-timing traceparent x-request-id x-forwarded-for forwarded"
+).split()
+_HOW = dict.fromkeys(_PLAIN, 1) | dict.fromkeys((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"), 2)
 
 
 class Decoder:
@@ -85,7 +83,7 @@ class Decoder:
         return self.read(data, data, at, end)
 
     def read(self, data, v, at, end):
-        found = []
+        found: list[tuple] = []
         total = 0
         first = True
         self.over = False
@@ -112,21 +110,8 @@ class Decoder:
                 self.evict()
                 continue
             else:
-                mask = 63 if byte & 64 else 15
-                index = byte & mask
-                if index == mask:
-                    index = self.integer(v, at, end, mask)
-                    at = self.at
-                self.at = at
-                if index:
-                    name = self.entry(index)[0]
-                else:
-                    name = self.string(data, v, end)
-                value = self.string(data, v, end)
+                field = self.literal(data, v, at, end, byte)
                 at = self.at
-                field = checked(name, value)
-                if byte & 64:
-                    self.insert(field)
             first = False
             if len(field) != 2:
                 self.bad = field[2]
@@ -139,6 +124,23 @@ class Decoder:
                 found.append(field)
         self.total = total
         return found
+
+    def literal(self, data, v, at, end, byte):
+        """A literal field (section 6.2), whose first byte was `byte`; its end is in `at`."""
+        mask = 63 if byte & 64 else 15
+        index = byte & mask
+        if index == mask:
+            index = self.integer(v, at, end, mask)
+        else:
+            self.at = at
+        if index:
+            name = self.entry(index)[0]
+        else:
+            name = self.string(data, v, end)
+        field = checked(name, self.string(data, v, end))
+        if byte & 64:
+            self.insert(field)
+        return field
 
     def entry(self, index):
         """The field at an index: the static table's, then ours, newest first."""
