@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import kit
-
 from fairlead.core.limits import Limits
 from fairlead.core.message import Common, Request, Response
 from fairlead.wire.h2 import H2
@@ -129,7 +128,7 @@ class Talk(kit.Transcript):
                     block_so_far = b""
             elif kind == DATA:
                 said.append((name, stream, payload, bool(flags & ES)))
-            elif kind == RST or kind == UPDATE:
+            elif kind in (RST, UPDATE):
                 said.append((name, stream, int.from_bytes(payload, "big")))
             elif kind == GOAWAY:
                 said.append((name, int.from_bytes(payload[:4], "big"), int.from_bytes(payload[4:8], "big")))

@@ -8,6 +8,7 @@ from fairlead.wire.h2stream cimport Stream, next_of, priority_of
 from fairlead.wire.hpack cimport Encoder
 
 cdef dict _METHOD_BYTES, _STATUS
+cdef bytes _VISIBLE
 cdef long long _FRAME, _COPIED, _TURN, _FINAL_AFTER
 
 cdef class H2(Hearing):
@@ -53,5 +54,5 @@ cdef class H2(Hearing):
 cdef tuple status_field(int status)
 @cython.locals(kind=cython.int, name=bytes, value=bytes)
 cdef list said_trailers(list trailers)
-@cython.locals(byte=cython.int, name=bytes, value=bytes)
+@cython.locals(name=bytes, value=bytes)
 cdef bint token_fields(list fields) except -1

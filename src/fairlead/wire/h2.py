@@ -35,6 +35,7 @@ _FRAME = 16375  # body bytes in a DATA frame: with its header exactly one TLS re
 _COPIED = 2048  # body bytes that are cheaper to copy than to send as a piece of their own
 _TURN = 131072  # bytes that one `take` gives of what waits in streams
 _FINAL_AFTER = 1_000_000_000  # ns between the two steps of goodbye
+_VISIBLE = bytes(1 if 32 < c != 127 else 0 for c in range(256))
 _METHOD_BYTES = {name: raw for raw, name in METHODS.items()}
 _STATUS = {status: (b":status", b"%d" % status) for status in REASONS}
 
@@ -441,7 +442,6 @@ def token_fields(fields):
     for name, value in fields:
         if not name.startswith(b":"):
             return True
-        for byte in value:
-            if byte < 33 or byte == 127:
-                return False
+        if not _fast.only(value, _VISIBLE):
+            return False
     return True

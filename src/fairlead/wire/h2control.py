@@ -76,7 +76,7 @@ class Control(Ends):
         self.count(_SETTINGS)
         end = at + size
         while at < end:
-            value = v[at + 2] << 24 | v[at + 3] << 16 | v[at + 4] << 8 | v[at + 5]
+            value = self.word_at(v, at + 2)
             self.hear_setting(v[at] << 8 | v[at + 1], value)
             at += 6
         first = not self.settled
@@ -134,7 +134,7 @@ class Control(Ends):
             self.fail("not-stream-zero")
         if size < 8:
             self.fail("bad-frame-size")
-        last = (v[at] & 127) << 24 | v[at + 1] << 16 | v[at + 2] << 8 | v[at + 3]
+        last = self.word_at(v, at) & 0x7FFFFFFF
         if self.goaway_heard >= 0 and last > self.goaway_heard:
             last = self.goaway_heard
         self.goaway_heard = last
@@ -157,7 +157,7 @@ class Control(Ends):
         rule = ""
         if size != 5:
             rule = "bad-frame-size"
-        elif ((v[at] & 127) << 24 | v[at + 1] << 16 | v[at + 2] << 8 | v[at + 3]) == stream:
+        elif (self.word_at(v, at) & 0x7FFFFFFF) == stream:
             rule = "self-dependency"
         if not rule:
             return
@@ -175,7 +175,7 @@ class Control(Ends):
         if size < 4:
             self.fail("bad-frame-size")
         self.count(_PRIORITIES)
-        about = (v[at] & 127) << 24 | v[at + 1] << 16 | v[at + 2] << 8 | v[at + 3]
+        about = self.word_at(v, at) & 0x7FFFFFFF
         if about == 0:
             self.fail("stream-zero")
         if size > 260:

@@ -1,3 +1,4 @@
+cimport cython
 from fairlead.core.codec cimport Codec
 from fairlead.wire.h2limits cimport Guard
 
@@ -16,6 +17,8 @@ cdef class Frames(Codec):
 
     cdef frame(self, long long size, int kind, int flags, long long stream)
     cdef word(self, long long value)
+    @cython.locals(value=cython.longlong)
+    cdef long long word_at(self, const unsigned char* v, Py_ssize_t at) noexcept
     cdef settle_chunk(self)
     cdef put_control(self, bytes frame)
     cdef say_reset(self, long long stream, long long code)

@@ -53,6 +53,13 @@ class Frames(Codec):
         out.append(value >> 8 & 255)
         out.append(value & 255)
 
+    def word_at(self, v, at):
+        """Four bytes read. Not by `v[at] << 24`: that is a C int when compiled, and negative from 2^31 on."""
+        value = v[at]
+        value = value << 8 | v[at + 1]
+        value = value << 8 | v[at + 2]
+        return value << 8 | v[at + 3]
+
     def settle_chunk(self):
         """Close `out`: what follows is a chunk of its own."""
         if self.out:

@@ -101,7 +101,7 @@ class Hearing(Control):
             size = v[at] << 16 | v[at + 1] << 8 | v[at + 2]
             kind = v[at + 3]
             flags = v[at + 4]
-            stream = (v[at + 5] & 127) << 24 | v[at + 6] << 16 | v[at + 7] << 8 | v[at + 8]
+            stream = self.word_at(v, at + 5) & 0x7FFFFFFF
             if size > 16384:
                 self.fail("frame-too-long")
             if not self.settled and (kind != _SETTINGS or flags & _ACK):
@@ -125,11 +125,11 @@ class Hearing(Control):
         if kind == _UPDATE:
             if size != 4:
                 self.fail("bad-frame-size")
-            self.hear_update(stream, (v[at] & 127) << 24 | v[at + 1] << 16 | v[at + 2] << 8 | v[at + 3])
+            self.hear_update(stream, self.word_at(v, at) & 0x7FFFFFFF)
         elif kind == _RST:
             if size != 4:
                 self.fail("bad-frame-size")
-            self.hear_reset(stream, v[at] << 24 | v[at + 1] << 16 | v[at + 2] << 8 | v[at + 3])
+            self.hear_reset(stream, self.word_at(v, at))
         elif kind == _SETTINGS:
             self.hear_settings(v, at, size, flags, stream)
         elif kind == _PING:
@@ -163,7 +163,7 @@ class Hearing(Control):
         if flags & _HAS_PRIORITY:
             if end - at < 5:
                 self.fail("bad-frame-size")
-            own = ((v[at] & 127) << 24 | v[at + 1] << 16 | v[at + 2] << 8 | v[at + 3]) == stream
+            own = (self.word_at(v, at) & 0x7FFFFFFF) == stream
             at += 5
         if own:
             flags |= 256

@@ -10,5 +10,7 @@ cdef Py_ssize_t _decode(const unsigned char* v, Py_ssize_t at, Py_ssize_t end, u
 cpdef Py_ssize_t size_of(bytes data)
 @cython.locals(lengths=cython.p_const_uchar, bits=Py_ssize_t, i=Py_ssize_t)
 cdef Py_ssize_t _size(const unsigned char* v, Py_ssize_t size) noexcept
-@cython.locals(held="unsigned long long", bits=int, symbol=int, code="unsigned long long")
 cpdef encode(bytearray out, bytes data)
+@cython.locals(lengths=cython.p_const_uchar, held="unsigned long long", bits=cython.int, symbol=cython.int,
+               code="unsigned long long", i=Py_ssize_t)
+cdef _encode(bytearray out, const unsigned char* v, Py_ssize_t size)

@@ -144,14 +144,23 @@ def _size(v, size):
 
 def encode(out, data):
     """Put the code of a string into the bytearray `out`."""
+    _encode(out, data, len(data))
+
+
+def _encode(out, v, size):
+    lengths = _LENGTHS
     held = 0
     bits = 0
-    for symbol in data:
-        held = held << _LENGTHS[symbol] | CODES[symbol]
-        bits += _LENGTHS[symbol]
+    i = 0
+    while i < size:
+        symbol = v[i]
+        i += 1
+        code = CODES[symbol]
+        held = held << lengths[symbol] | code
+        bits += lengths[symbol]
         while bits >= 8:
             bits -= 8
-            out.append(held >> bits)
+            out.append((held >> bits) & 255)
             held &= (1 << bits) - 1
     if bits:
-        out.append(held << 8 - bits | 255 >> bits)
+        out.append((held << (8 - bits) | 255 >> bits) & 255)
