@@ -156,7 +156,7 @@ class H2(Hearing):
             raise AppError(f"{status} is not a final status")
         fields = [status_field(status)]
         given = self.given
-        given.put(fields, message.headers, False)
+        given.put(fields, message.listed(), False)
         tunnel = st.method == "CONNECT" and status < 300
         bodyless = status == 204 or status == 304 or st.method == "HEAD"
         length = given.length
@@ -226,7 +226,7 @@ class H2(Hearing):
         if message.protocol:
             fields.append((b":protocol", message.protocol))
         given = self.given
-        given.put(fields, message.headers, True)
+        given.put(fields, message.listed(), True)
         length = given.length
         if end and length > 0:
             raise AppError(f"the request promises {length} bytes and has no body")

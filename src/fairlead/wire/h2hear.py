@@ -267,7 +267,7 @@ class Hearing(Control):
             value = self.priorities.pop(stream, None)
             if value is not None:
                 priority_of(st, value)
-        for field in message.headers:
+        for field in message.listed():
             if field[0] == b"priority":
                 priority_of(st, field[1])
         self.sink.head(stream, message, last)
