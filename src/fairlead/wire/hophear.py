@@ -56,6 +56,8 @@ class Hearing(Codec):
     def __init__(self, sink, limits, client=False, claims=None):
         Codec.__init__(self, sink, limits, client)
         self.multiplexed = True
+        self.abandoned = 0
+        self.waits = None
         self.conn = sink if isinstance(sink, Connection) else None
         self.streams = {}
         self.frames = []
