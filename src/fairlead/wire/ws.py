@@ -170,6 +170,9 @@ class WebSocket:
             size = self.long_size(v, at, head)
             if size < 0:
                 return end
+        if self.max_message and size > self.max_message - self.size and not self.said_close and not first & 8:
+            self.fail("message-too-big")
+            return end
         start = at + head
         key = 0
         if self.mask_bit:
@@ -183,9 +186,6 @@ class WebSocket:
                 return at
             self.hear_control(first & 15, _fast.masked(data, start, start + size, key, 0))
             return start + size
-        if self.max_message and size > self.max_message - self.size and not self.said_close:
-            self.fail("message-too-big")
-            return end
         if (first == 0x81 or first == 0x82) and end - start >= size and not self.said_close:
             self.hear_whole(first, data, start, start + size, key)
             return start + size
