@@ -1,9 +1,13 @@
 cimport cython
 from fairlead.core.connection cimport Connection
-from fairlead.core.exchange cimport Answer, Exchange
+from fairlead.core.exchange cimport Exchange
 from fairlead.core.handler cimport Handler
 from fairlead.core.journey cimport Clock, Journey
 from fairlead.core.message cimport Request, Response
+from fairlead.serve.runner cimport Runners, Work
+
+cdef frozenset METHODS
+cdef str START, BODY
 
 cdef class Done:
     cpdef send(self, object value)
@@ -13,18 +17,20 @@ cdef class Done:
 cdef class App(Handler):
     cdef public object target, loop, state, debug, sockets
     cdef public str name, root_path, strip
+    cdef str version
     cdef public set cycles
-    cdef object spawn, factory
+    cdef public Runners runners
     cdef dict base, extensions
-    @cython.locals(conn=Connection, request=Request, cycle=Cycle, scope=dict, extensions=dict, method=str, peer=object)
+    @cython.locals(conn=Connection, request=Request, cycle=Cycle, scope=dict, extensions=dict, method=str, usual=cython.bint)
     cpdef open(self, Exchange exchange)
     @cython.locals(conn=Connection, request=Request)
     cdef unusual(self, Exchange exchange, dict scope)
 
-cdef class Cycle(Answer):
+cdef class Cycle(Work):
     cdef public App app
     cdef public Exchange exchange
-    cdef public object task
+    cdef dict scope
+    cdef bint ended
     cdef Journey journey
     cdef Clock clock
     cdef Response response
@@ -33,7 +39,10 @@ cdef class Cycle(Answer):
     cdef long long held, left
     cdef bint body_over, delivered, gone, half, full, bodiless, trailers, sent, complete
 
+    @cython.locals(conn=Connection)
     cdef begin(self, App app, Exchange exchange)
+    @cython.locals(scope=dict)
+    cpdef call(self)
     cpdef bint data(self, bytes chunk, bint end) except -1
     cpdef end(self, list trailers)
     cpdef reset(self, object why, str side)
@@ -56,10 +65,11 @@ cdef class Cycle(Answer):
     cdef object other(self, object kind, dict message)
     cdef unsent(self, str rule)
     cdef finished(self)
-    cdef failed(self, object error)
-    cdef returned(self)
+    cpdef failed(self, object error)
+    cpdef returned(self)
+    cpdef stopped(self)
     cdef broken(self, object error, object why)
-    cdef over(self)
+    cpdef over(self)
 
 @cython.locals(i=Py_ssize_t, n=Py_ssize_t, c=cython.uchar)
 cdef int name_kind(bytes name, const unsigned char* v) except -1

@@ -3,8 +3,9 @@
 Rules
 1. `receive()` and `send()` give an awaitable that is ready at once when nothing has to be waited for, so that a plain
    request is one step of its Task. Only a missing body, a slow client, or waiting for `http.disconnect` suspends.
-2. The task runs `Cycle.run`, our own coroutine around the application's: its first step marks STARTED exactly (before
-   the application's first line), its last one learns how it ended. It costs less than a done callback would.
+2. The Task is a Runner's (serve.runner), our own coroutine around the application's: its first step marks STARTED exactly
+   (before the application's first line), its last one learns how it ended. When the whole request is there the
+   application's first part runs at once, on the codec's stack: an answer that needs to wait for nothing is said there.
 3. `http.response.start` is held until the first body message: then the framing can be chosen (a whole answer gets its
    `content-length`), small answers leave in one write, and an application that fails in between still gets a clean 500.
 4. Body bytes are credited when `receive()` gives them to the application; its first call releases a 100 Continue.
@@ -12,26 +13,25 @@ Rules
    (spec 2.4) if the client left, and does nothing if the answer was complete. The task is not cancelled.
 6. What an application gets wrong is an AppError that names it and what would be right: a 500 while the head is not out,
    otherwise the connection is reset, because an answer cut short must not look finished.
-7. A task is referenced by its Cycle, a Cycle by `App.cycles` until it ends; then every reference between exchange,
-   cycle and task is dropped, so that finished requests need no garbage collector.
+7. A Task is referenced by its Runner, that by its Cycle, a Cycle by `App.cycles` as long as it waits; then every
+   reference between exchange, cycle and Runner is dropped, so that finished requests need no garbage collector.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import Any
 
 from fairlead.core.errors import AppError, NetError
-from fairlead.core.exchange import Answer
 from fairlead.core.handler import Handler
 from fairlead.core.message import Response, is_event_stream
 from fairlead.serve.errorpage import debug_page
 from fairlead.serve.extensions import send_path, send_zero_copy, tls_extension
+from fairlead.serve.runner import Runners, Work
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
+START, BODY = sys.intern("http.response.start"), sys.intern("http.response.body")
 SPEC = {"version": "3.0", "spec_version": "2.5"}
-EAGER = sys.version_info >= (3, 12)
 
 
 class Disconnected(NetError, ConnectionError):
@@ -84,8 +84,8 @@ class App(Handler):
         self.root_path = root_path
         self.strip = strip.rstrip("/")
         self.cycles = set()
-        self.factory = loop.get_task_factory() if hasattr(loop, "get_task_factory") else None
-        self.spawn = loop.create_task if self.factory is not None else asyncio.Task
+        self.runners = Runners(loop, name)
+        self.version = "1.1"
         self.debug: Any = None
         self.sockets: Any = None
         self.extensions: Any = {
@@ -112,10 +112,15 @@ class App(Handler):
         extensions["fairlead.journey"] = exchange.journey
         scope = self.base.copy()
         method = request.method
+        usual = True
         if method != "GET":
             scope["method"] = method
-        if request.version != "1.1":
-            scope["http_version"] = request.version
+            usual = method in METHODS
+        if request.version is not self.version:
+            if request.version == "1.1":
+                self.version = request.version  # the object that the codec uses: found by identity from now on
+            else:
+                scope["http_version"] = request.version
         if request.scheme != "http":
             scope["scheme"] = request.scheme
         if request.query:
@@ -131,23 +136,18 @@ class App(Handler):
             extensions["tls"] = tls_of(conn.tls)
         if self.debug is not None:
             extensions["http.response.debug"] = {}
-        plain = exchange.client is None and exchange.principal is None and not self.strip
-        if not plain or method not in METHODS or type(conn.local) is not tuple:
+        if not usual or exchange.client is not None or exchange.principal is not None or self.strip:
+            self.unusual(exchange, scope)
+        elif type(conn.local) is not tuple:
             self.unusual(exchange, scope)
         cycle = Cycle.__new__(Cycle)
         cycle.begin(self, exchange)
+        cycle.scope = scope
         exchange.working = True
         exchange.answer = cycle
-        self.cycles.add(cycle)
-        if self.factory is not None:
-            cycle.task = self.spawn(cycle.run(scope))
-        elif EAGER and exchange.heard_end:
-            # The application's first part runs here. With a body to come it would only wait for it: then the usual way.
-            task = self.spawn(cycle.run(scope), loop=self.loop, name=self.name, eager_start=True)  # type: ignore
-            if not task.done():
-                cycle.task = task
-        else:
-            cycle.task = self.spawn(cycle.run(scope), loop=self.loop, name=self.name)
+        self.runners.start(cycle, exchange.heard_end)  # with a body to come its first part would only wait for it
+        if not cycle.ended:
+            self.cycles.add(cycle)
 
     def unusual(self, exchange, scope):
         """The scope of what is not a plain request on a TCP connection."""
@@ -165,7 +165,7 @@ class App(Handler):
             scope["server"] = (local, None) if local else None
 
 
-class Cycle(Answer):
+class Cycle(Work):
     """One request of an App: the Answer of its exchange, and the `receive` and `send` of its application."""
 
     def begin(self, app, exchange):
@@ -173,8 +173,11 @@ class Cycle(Answer):
         self.app = app
         self.exchange = exchange
         self.journey = exchange.journey
-        self.clock = exchange.conn.clock
-        self.task = None
+        conn = exchange.conn
+        self.clock = conn.clock
+        self.runner = None
+        self.scope: Any = None
+        self.ended = False
         self.response: Any = None
         self.receivers = None
         self.senders = None
@@ -186,23 +189,14 @@ class Cycle(Answer):
         self.delivered = self.gone = self.half = self.full = False
         self.bodiless = self.trailers = self.sent = self.complete = False
 
-    async def run(self, scope):
-        """The task: the application between STARTED and its end."""
+    def call(self):
+        """The application, between STARTED and its end."""
         self.journey.started = self.clock.now()
+        scope = self.scope
+        self.scope = None
         if not self.exchange.conn.begin(self.exchange):
-            self.over()
-            return
-        try:
-            await self.app.target(scope, self.receive, self.send)
-        except Exception as error:
-            self.failed(error)
-        except BaseException:
-            self.broken(None, AppError("the server stopped while the application was answering", status=503))
-            raise
-        else:
-            self.returned()
-        finally:
-            self.over()
+            return None
+        return self.app.target(scope, self.receive, self.send)
 
     # ---- the exchange speaks
 
@@ -298,13 +292,12 @@ class Cycle(Answer):
             raise Disconnected()
         said = message if type(message) is dict else dict(message)
         kind = said.get("type")
-        if kind == "http.response.body":
-            return self.body(said)
-        if kind == "http.response.start":
+        if kind is START or kind == START:  # a literal of the application's is the same object, as a rule
             self.start(said)
-        else:
-            return self.other(kind, said)
-        return DONE
+            return DONE
+        if kind is BODY or kind == BODY:
+            return self.body(said)
+        return self.other(kind, said)
 
     def start(self, message):
         if self.response is not None:
@@ -314,7 +307,8 @@ class Cycle(Answer):
         if not 200 <= status <= 999:
             raise AppError(f"the app sent status {status}", hint="a final status is 200 to 599; 1xx are not final")
         self.bodiless = status == 204 or status == 304 or self.exchange.request.method == "HEAD"
-        fields = self.fields(message.get("headers", ()))
+        headers = message.get("headers")
+        fields = self.fields(headers if headers is not None else ())
         response = Response.__new__(Response)
         response.status = status
         response.kept = fields
@@ -323,7 +317,7 @@ class Cycle(Answer):
         response.reason = response.upgrade = b""
         response.trailers = None
         self.response = response
-        if message.get("trailers", False):
+        if (headers is None or len(message) > 3) and message.get("trailers", False):  # else there is no place for it
             self.trailers = True
 
     def fields(self, headers):
@@ -354,9 +348,9 @@ class Cycle(Answer):
         response = self.response
         if response is None:
             raise AppError("the app sent http.response.body first", hint="send http.response.start before it")
-        given = message.get("body", b"")
+        given = message.get("body")
         body = given if type(given) is bytes else as_bytes(given)
-        more = message.get("more_body", False)
+        more = (given is None or len(message) > 2) and message.get("more_body", False)
         if not self.sent and not more and not self.trailers:
             self.all_at_once(body)
             return DONE
@@ -530,11 +524,14 @@ class Cycle(Answer):
         if self.receivers is not None:
             wake(self.receivers)
 
+    def stopped(self):
+        self.broken(None, AppError("the server stopped while the application was answering", status=503))
+
     def over(self):
-        """The task ends: nothing may keep it, or be kept by it."""
+        """The work ends: nothing may keep it, or be kept by it."""
+        self.ended = True
         self.app.cycles.discard(self)
         self.exchange.worked()
-        self.task = None
         self.chunk = None
         self.chunks = None
         self.response = None
