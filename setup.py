@@ -21,6 +21,7 @@ JOBS = min(os.cpu_count() or 1, 8)
 COLD = ("core/slab", "core/histogram")  # -O1 will do
 # nonecheck: a None where an object should be raises AttributeError, as interpreted; without it the process would die.
 DIRECTIVES = {"language_level": 3, "nonecheck": True, "embedsignature": True, "embedsignature.format": "python"}
+FREELIST = 32  # dead objects that a class without a base keeps for the next ones; a class of a .py file cannot say it itself
 
 
 def compiled_sources():
@@ -54,10 +55,12 @@ def extensions():
         return []
     try:
         from Cython.Build import cythonize
+        from Cython.Compiler import Options
     except ImportError:
         if REQUIRE:
             raise
         return []
+    Options.get_directive_defaults()["freelist"] = FREELIST
     source = without_journey() if WITHOUT_JOURNEY else SOURCE
     modules = [
         Extension(

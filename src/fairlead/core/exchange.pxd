@@ -3,6 +3,8 @@ from fairlead.core.codec cimport Sink
 from fairlead.core.journey cimport Journey
 from fairlead.core.message cimport Request, Response
 
+cdef bint COMPILED
+
 cdef class Answer:
     cpdef head(self, object message, bint end)
     cpdef inform(self, int status, list headers)

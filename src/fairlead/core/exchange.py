@@ -25,6 +25,7 @@ from fairlead.core.journey import Journey
 
 SERVER = 0
 CLIENT = 1
+COMPILED = not __file__.endswith(".py")
 
 
 class Answer:
@@ -133,31 +134,32 @@ class Exchange(Answer):
         self.stream = stream
         self.role = role
         self.request = request
-        self.response = None
         self.journey = journey
-        self.route = None
-        self.params = None
-        self.answer = None
-        self.error = None
-        self.handle = None
-        self.client = None
-        self.hooks = None
-        self.ends = None
-        self.intake = None
-        self.stage = None
-        self.entire = None
-        self.principal = None
-        self.body_limit = 0
         self.tag = b""
-        self.deadline = 0
-        self.withheld = 0
-        self.heard_end = False
-        self.said_head = False
-        self.said_end = False
-        self.over = False
-        self.tunnel = False
-        self.working = False
-        self.abandoned = False
+        if not COMPILED:  # compiled, all this is so by itself
+            self.response = None
+            self.route = None
+            self.params = None
+            self.answer = None
+            self.error = None
+            self.handle = None
+            self.client = None
+            self.hooks = None
+            self.ends = None
+            self.intake = None
+            self.stage = None
+            self.entire = None
+            self.principal = None
+            self.body_limit = 0
+            self.deadline = 0
+            self.withheld = 0
+            self.heard_end = False
+            self.said_head = False
+            self.said_end = False
+            self.over = False
+            self.tunnel = False
+            self.working = False
+            self.abandoned = False
 
     def head(self, message, end):
         """Say the final head: a Response, or for a leg the Request."""

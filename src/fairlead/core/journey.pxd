@@ -1,9 +1,10 @@
 cimport cython
 
+cdef bint COMPILED
+
 cdef class Clock:
     cpdef long long now(self)
 
-@cython.freelist(256)
 cdef class Journey:
     # points, CLOCK_MONOTONIC ns
     cdef public long long connected, accepted, secured, arrived, woken, read, decrypted, parsed, body_end, queued, routed

@@ -41,8 +41,6 @@ cdef class Recorder(Observer):
     @cython.locals(request=Request, route=cython.longlong, flags=cython.longlong, quality=cython.longlong, attempts=cython.longlong, method=bytes, version=bytes, start=Py_ssize_t, text=Py_ssize_t, n_id=cython.longlong, n_method=cython.longlong, n_target=cython.longlong, n_host=cython.longlong, n_peer=cython.longlong, n_end=cython.longlong, n_version=cython.longlong, lengths=cython.longlong, custom=Py_ssize_t, check=cython.longlong, i=Py_ssize_t)
     cdef write(self, Py_ssize_t at, Exchange exchange, Journey j, long long status, Py_ssize_t found, bytes peer, bytes end, long long number)
     cdef write_points(self, Py_ssize_t at, Journey j)
-    @cython.locals(count=Py_ssize_t, i=Py_ssize_t)
-    cdef Py_ssize_t put(self, Py_ssize_t at, bytes data, const unsigned char* d, Py_ssize_t most) except -1
     cpdef Py_ssize_t write_custom(self, Py_ssize_t at, list custom) except -1
     cdef bytes known_bytes(self, str text)
     @cython.locals(start=cython.longlong, before=cython.longlong, head=cython.longlong, route=bytes, found=Py_ssize_t, request=Request, method=bytes, version=bytes, log=Lines)
@@ -58,3 +56,6 @@ cdef class Recorder(Observer):
     cpdef broke(self, Exchange exchange, object error)
     cpdef bytes cause(self, Exchange exchange)
     cpdef add_total(self, str name, long long count)
+
+@cython.locals(count=Py_ssize_t, i=Py_ssize_t)
+cdef Py_ssize_t put(unsigned char[::1] raw, Py_ssize_t at, bytes data, const unsigned char* d, Py_ssize_t most) except -1

@@ -271,19 +271,19 @@ class Recorder(Observer):
         method = self.known_bytes(request.method)
         version = self.known_bytes(request.version)
         start = text = (at + 43) * 8
-        n_id = self.put(text, exchange.tag, exchange.tag, 48)
+        n_id = put(self.raw, text, exchange.tag, exchange.tag, 48)
         text += n_id
-        n_method = self.put(text, method, method, 12)
+        n_method = put(self.raw, text, method, method, 12)
         text += n_method
-        n_target = self.put(text, request.target, request.target, 128)
+        n_target = put(self.raw, text, request.target, request.target, 128)
         text += n_target
-        n_host = self.put(text, request.authority, request.authority, 48)
+        n_host = put(self.raw, text, request.authority, request.authority, 48)
         text += n_host
-        n_peer = self.put(text, peer, peer, 56)
+        n_peer = put(self.raw, text, peer, peer, 56)
         text += n_peer
-        n_end = self.put(text, end, end, 24)
+        n_end = put(self.raw, text, end, end, 24)
         text += n_end
-        n_version = self.put(text, version, version, 4)
+        n_version = put(self.raw, text, version, version, 4)
         text += n_version
         lengths = n_id + (n_method << 8) + (n_target << 16) + (n_host << 32)
         self.cells[at + 6] = lengths + (n_peer << 40) + (n_end << 48) + (n_version << 56)
@@ -336,16 +336,6 @@ class Recorder(Observer):
         self.cells[at + 32] = j.spent_encrypt
         self.cells[at + 33] = j.spent_send
         self.cells[at + 34] = j.spent_client
-
-    def put(self, at, data, d, most):
-        """Copy at most `most` bytes to byte `at` of the region; how many it were."""
-        raw = self.raw
-        count = len(data)
-        if count > most:
-            count = most
-        for i in range(count):
-            raw[at + i] = d[i]
-        return count
 
     def write_custom(self, at, custom):
         """The application's own steps; how many fitted."""
@@ -587,6 +577,16 @@ class Recorder(Observer):
                 timer.cancel()
         self.timer = self.flush_timer = None
         self.flush()
+
+
+def put(raw, at, data, d, most):
+    """Copy at most `most` bytes to byte `at` of a region's memory; how many it were. `d` is `data` again, a pointer."""
+    count = len(data)
+    if count > most:
+        count = most
+    for i in range(count):
+        raw[at + i] = d[i]
+    return count
 
 
 class Known:

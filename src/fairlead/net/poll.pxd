@@ -13,6 +13,7 @@ cdef class Poller(Clock):
     cdef public Common common
     cdef public dict watchers
     cdef public list later
+    cdef list by_fd
     cdef public bint in_turn, scheduled, closed
     cdef public long long turns, longest, woken, last_woken, dated
     cdef public Wheel wheel
@@ -22,7 +23,7 @@ cdef class Poller(Clock):
     cpdef change(self, int fd, unsigned int events)
     cpdef unwatch(self, int fd)
     cpdef soon(self, callback)
-    @cython.locals(now=cython.longlong, count=int, i=int, watcher=Watcher)
+    @cython.locals(now=cython.longlong, count=int, i=int, watcher=Watcher, by_fd=list)
     cpdef turn(self)
     @cython.locals(todo=list)
     cpdef run_later(self)

@@ -47,6 +47,7 @@ class Poller(Clock):
         self.loop = loop
         self.common = common if common is not None else Common()
         self.watchers = {}
+        self.by_fd = [None] * 64  # the same, found without a Python integer
         self.later = []
         self.in_turn = False
         self.scheduled = False
@@ -69,6 +70,9 @@ class Poller(Clock):
     def watch(self, fd, watcher, events):
         """Call `watcher.ready(events)` whenever one of `events` (or an error) is there."""
         self.watchers[fd] = watcher
+        if fd >= len(self.by_fd):
+            self.by_fd.extend([None] * (fd + 64 - len(self.by_fd)))
+        self.by_fd[fd] = watcher
         if self.epoll is not None:
             self.epoll.add(fd, events)
         else:
@@ -84,6 +88,7 @@ class Poller(Clock):
     def unwatch(self, fd):
         """Forget a descriptor; call it before closing the descriptor."""
         if self.watchers.pop(fd, None) is not None:
+            self.by_fd[fd] = None
             if self.epoll is not None:
                 self.epoll.remove(fd)
             else:
@@ -103,9 +108,10 @@ class Poller(Clock):
         self.woken = now
         self.turns += 1
         self.in_turn = True
+        by_fd = self.by_fd
         count = self.epoll.wait(0)
         for i in range(count):
-            watcher = self.watchers.get(self.epoll.fds[i])
+            watcher = by_fd[self.epoll.fds[i]]
             if watcher is not None:
                 try:
                     watcher.ready(self.epoll.events[i])
@@ -157,6 +163,7 @@ class Poller(Clock):
             for fd in list(self.watchers):
                 self.lend(fd, 0)
         self.watchers.clear()
+        self.by_fd = [None] * len(self.by_fd)
 
     def failed(self, watcher, error):
         """A watcher raised: a defect of ours, or the kernel refusing its descriptor. Log it and give the watcher up."""

@@ -136,9 +136,9 @@ class App(Handler):
             extensions["tls"] = tls_of(conn.tls)
         if self.debug is not None:
             extensions["http.response.debug"] = {}
-        if not usual or exchange.client is not None or exchange.principal is not None or self.strip:
-            self.unusual(exchange, scope)
-        elif type(conn.local) is not tuple:
+        if self.strip or exchange.client is not None or exchange.principal is not None or type(conn.local) is not tuple:
+            usual = False
+        if not usual:
             self.unusual(exchange, scope)
         cycle = Cycle.__new__(Cycle)
         cycle.begin(self, exchange)

@@ -3,6 +3,7 @@ from fairlead.core.connection cimport Connection
 from fairlead.core.exchange cimport Answer, Exchange
 from fairlead.core.handler cimport Handler, Service
 from fairlead.core.message cimport Fields, Request, Response
+from fairlead.serve.forwarded cimport Hop, Trusted
 from fairlead.serve.table cimport Match, Table
 
 cdef list DIGITS
@@ -18,10 +19,10 @@ cdef class Router(Handler):
     cdef public Table table
     cdef bytes prefix, stem
     cdef long long count
-    @cython.locals(request=Request, conn=Connection, service=Service, match=Match, route=Route, low=cython.longlong)
+    @cython.locals(request=Request, conn=Connection, service=Service, match=Match, route=Route, method=str, low=cython.longlong)
     cpdef open(self, Exchange exchange)
-    @cython.locals(request=Request, block=Fields)
-    cdef believe(self, Exchange exchange, Connection conn, object forwarded)
+    @cython.locals(hop=Hop, request=Request, block=Fields)
+    cdef believe(self, Exchange exchange, Connection conn, Trusted forwarded)
     cdef special(self, Exchange exchange)
     @cython.locals(filters=tuple)
     cpdef bint filtered(self, Exchange exchange, Route route, int place) except -1

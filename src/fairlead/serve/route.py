@@ -67,7 +67,8 @@ class Router(Handler):
                 self.stem = self.prefix + b"%08x" % (self.count >> 8)
             self.count += 1
             exchange.tag = self.stem + DIGITS[low]
-        if request.target == b"*" or (request.method == "CONNECT" and not request.protocol):
+        method = request.method
+        if request.target == b"*" or (len(method) == 7 and method == "CONNECT" and not request.protocol):
             self.special(exchange)
             return
         match = self.table.resolve(service.name, request)

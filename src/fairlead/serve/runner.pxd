@@ -31,9 +31,8 @@ cdef class Runner:
     cdef public bint quiet
     cdef public Py_ssize_t references, weak
     cdef made(self, object task)
-    cdef Py_ssize_t count(self) except -1
+    @cython.locals(references=Py_ssize_t)
     cdef bint as_new(self) except -1
-    cdef rest(self)
     @cython.locals(place=Place)
     cdef bint go(self, Work work) except -1
     cpdef wake(self, Work work)

@@ -22,6 +22,7 @@ from asyncio import CancelledError, Task
 from asyncio.tasks import _enter_task, _leave_task  # type: ignore[attr-defined]  # asyncio documents them ("Extending")
 from contextvars import copy_context
 from sys import getrefcount
+from typing import Any
 from weakref import getweakrefcount
 
 from fairlead.core.exchange import Answer
@@ -54,7 +55,7 @@ class Work(Answer):
     @property
     def task(self):
         """The Task that does this work, or None."""
-        return self.runner.task if self.runner is not None else None
+        return self.runner.task if self.runner is not None else None  # type: ignore[attr-defined]
 
 
 class Runners:
@@ -91,7 +92,9 @@ class Place:
 
     def __init__(self, loop):
         self.loop = loop
-        self.wakeup = self.context = self.message = None
+        self.wakeup: Any = None
+        self.context: Any = None
+        self.message = None
         self.yielded = self.cancelled = self._asyncio_future_blocking = False
 
     def __await__(self):
@@ -140,11 +143,16 @@ class Runner:
         self.runners = runners
         self.loop = runners.loop
         self.place = Place(self.loop)
-        self.task = self.work = self.clean = self.pending = self.cancelling = self.name_of = None
+        self.task: Any = None
+        self.work: Any = None
+        self.cancelling: Any = None
+        self.name_of: Any = None
+        self.pending: Any = None
+        self.clean = None
         self.left = 0
         self.quiet = False
         self.references = self.weak = -1
-        self.inner = self.serve()
+        self.inner: Any = self.serve()
         self.step = self.inner.send
 
     def made(self, task):
@@ -153,16 +161,10 @@ class Runner:
         self.cancelling = task.cancelling
         self.name_of = task.get_name
 
-    def count(self):
-        """How many references to the Task there are."""
-        return getrefcount(self.task)
-
     async def serve(self):
         """What the Task runs."""
         if self.cancelling is not None:
-            self.references = self.count()
-            self.weak = getweakrefcount(self.task)
-            self.clean = copy_context()
+            self.as_new()
         while True:
             work = self.work
             self.work = None
@@ -184,23 +186,25 @@ class Runner:
             work = awaitable = None
             if self.references < 0 or not self.as_new():
                 return
-            self.rest()
+            if not self.quiet:
+                self.quiet = True
+                self.task._log_destroy_pending = False  # nothing is lost when a Task at rest goes with its loop
+            self.runners.resting.append(self)
             await self.place
 
     def as_new(self):
-        """May the Task do another work (rule 3)?"""
-        if self.count() != self.references or copy_context() != self.clean or getweakrefcount(self.task) != self.weak:
+        """May the Task do another work (rule 3)? The first time, before any, this only notes how it is."""
+        references = getrefcount(self.task)
+        if self.references < 0:
+            self.references = references
+            self.weak = getweakrefcount(self.task)
+            self.clean = copy_context()
+            return True
+        if references != self.references or copy_context() != self.clean or getweakrefcount(self.task) != self.weak:
             return False
         if self.cancelling() or self.name_of() != self.runners.name or len(self.runners.resting) >= KEPT:
             return False
         return not self.task._callbacks and not self.task._must_cancel
-
-    def rest(self):
-        """To be found by the next work."""
-        if not self.quiet:
-            self.quiet = True
-            self.task._log_destroy_pending = False  # nothing is lost when a Task at rest goes with its loop
-        self.runners.resting.append(self)
 
     def go(self, work):
         """Do the first part of a work now; False when that is not possible here."""
@@ -293,13 +297,8 @@ class Runner:
         return self.inner.__await__()
 
     @property
-    def __name__(self):
-        """As of a coroutine: asyncio and anyio look at these."""
-        return self.runners.name
-
-    @property
     def cr_await(self):
-        """As of a coroutine."""
+        """As of a coroutine: asyncio and anyio look at these."""
         return self.inner.cr_await
 
     @property

@@ -269,7 +269,7 @@ class Table:
         A target that is no path ("host:443" of a CONNECT) has no route; the "*" of OPTIONS fits routes without a path.
         """
         target = request.target
-        if target[:1] != b"/" and target != b"*":
+        if not target or (target[0] != 0x2F and target != b"*"):
             return None
         end = plain_until(target, target)
         if end < 0:
