@@ -34,8 +34,10 @@ cdef class Recorder(Observer):
     cpdef done(self, Exchange exchange)
     @cython.locals(start=cython.longlong, end=cython.longlong, own=cython.longlong)
     cdef measure(self, Journey j)
-    @cython.locals(kind=cython.int, number=Py_ssize_t, at=Py_ssize_t, base=Py_ssize_t, i=Py_ssize_t)
+    @cython.locals(kind=cython.int, number=Py_ssize_t, at=Py_ssize_t)
     cdef count(self, Journey j, int status, Py_ssize_t found, bint tunnel)
+    @cython.locals(base=Py_ssize_t, i=Py_ssize_t)
+    cdef fold(self, Py_ssize_t at, Py_ssize_t number, bint tunnel)
     @cython.locals(found=Py_ssize_t, i=Py_ssize_t)
     cdef Py_ssize_t find_route(self, object route) except -2
     @cython.locals(request=Request, route=cython.longlong, flags=cython.longlong, quality=cython.longlong, attempts=cython.longlong, method=bytes, version=bytes, start=Py_ssize_t, text=Py_ssize_t, n_id=cython.longlong, n_method=cython.longlong, n_target=cython.longlong, n_host=cython.longlong, n_peer=cython.longlong, n_end=cython.longlong, n_version=cython.longlong, lengths=cython.longlong, custom=Py_ssize_t, check=cython.longlong, i=Py_ssize_t)

@@ -155,7 +155,7 @@ class Recorder(Observer):
             end = self.cause(exchange)
             if status == 0:
                 status = lost_status(exchange.error)
-        self.measure(j)
+        self.measure(j)  # journey
         if exchange.tunnel:
             self.add_total("tunnels", 1)
             if j.started:  # an application's work is its handshake's; the tunnel's life is in the total
@@ -164,7 +164,7 @@ class Recorder(Observer):
         self.number += 1
         self.count(j, status, found, exchange.tunnel)
         keep = self.ring_at + self.number % self.ring_size * 128
-        self.write(keep, exchange, j, status, found, peer, end, self.number)
+        self.write(keep, exchange, j, status, found, peer, end, self.number)  # journey
         if self.took[17] > self.slow_floor and not exchange.tunnel:
             self.keep_slow(exchange, j, status, found, peer, end)
         if self.log is not None:
@@ -227,6 +227,10 @@ class Recorder(Observer):
         if kind == 5 or kind == 0:
             self.cells[at + 1] += 1
         self.cells[at + 2] += j.bytes_out
+        self.fold(at, number, tunnel)  # journey
+
+    def fold(self, at, number, tunnel):
+        """Add each step that happened to its histogram, and to its route's sums."""
         base = self.histograms_at
         for i in range(18):
             if self.took[i] > 0:
