@@ -619,7 +619,7 @@ class Connection(Channel):
             self.exchanges.pop(ex.stream, None)
         else:
             self.current = None
-            self.forget_reads()
+            self.mark = 0  # journey; all else was forgotten when the head was stamped
         if ex.role == 0:
             service = self.service
             service.observer.done(ex)
