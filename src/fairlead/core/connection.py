@@ -502,7 +502,7 @@ class Connection(Channel):
         self.carrier.touch()
 
     def begin(self, ex):
-        return self.codec.start(ex.stream)
+        return not self.codec.multiplexed or self.codec.start(ex.stream)  # one stream cannot be somebody else's
 
     def flush(self):
         self.carrier.touch()

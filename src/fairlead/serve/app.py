@@ -403,7 +403,9 @@ class Cycle(Work):
             body = b""
         self.sent = True
         self.exchange.whole(response, body)
-        self.finished()
+        self.complete = True  # as `finished`
+        if self.receivers is not None:
+            wake(self.receivers)
 
     async def wait_room(self):
         """Until the client took enough, or left."""
