@@ -533,7 +533,10 @@ class Cycle(Work):
         """The work ends: nothing may keep it, or be kept by it."""
         self.ended = True
         self.app.cycles.discard(self)
-        self.exchange.worked()
+        exchange = self.exchange
+        exchange.working = False
+        if exchange.abandoned:
+            exchange.worked()
         self.chunk = None
         self.chunks = None
         self.response = None
