@@ -23,8 +23,8 @@ from fairlead.core.limits import SECOND, Limits
 from fairlead.core.message import Common
 from fairlead.net.listen import Listener
 from fairlead.net.poll import Poller
+from fairlead.run import accepting, sockets, systemd
 from fairlead.run import config as c
-from fairlead.run import sockets, systemd
 from fairlead.run.observe import Observation, page_files
 from fairlead.run.prometheus import exposition
 from fairlead.run.units import Address
@@ -83,10 +83,13 @@ class Admin:
         return {role.slot for role in self.master.roles}
 
     async def watch(self) -> None:
-        """A sample every second."""
+        """A sample every second, and four looks at the accept queues."""
+        path = self.master.accept_path
         while True:
             self.observation.sample()
-            await asyncio.sleep(1.0)
+            for _ in range(round(1 / accepting.EVERY)):
+                path.look()
+                await asyncio.sleep(accepting.EVERY)
 
     def start_socket(self) -> None:
         """The private socket for the commands."""

@@ -124,8 +124,10 @@ def describe(where: str, value: dict[str, Any]) -> list[str]:
     ]
     for one in value["listeners"]:
         queue = one["queue"]
-        depth = f"   queue {queue['depth']}/{queue['limit']}" if queue["limit"] else ""
+        peak = f", {one['peak']} at most of late" if one.get("peak") else ""
+        depth = f"   queue {queue['depth']}/{queue['limit']}{peak}" if queue["limit"] else ""
         lines.append(f"  {one['name']:<8} {one['bind']}{depth}")
+    lines += accept_path(value.get("accept_path") or {})
     for one in value["workers"]:
         lines.append(f"  {titled(one)} pid {one['pid']}, {one['state']}, up {span(one['uptime'])}")
     latency, verdict = value.get("latency", {}), value.get("verdict", {})
@@ -134,6 +136,16 @@ def describe(where: str, value: dict[str, Any]) -> list[str]:
         lines.append(f"  latency  {shown}")
     if verdict.get("text"):
         lines.append(f"  {verdict['text']}" + (f" {verdict['advice']}" if verdict.get("advice") else ""))
+    return lines
+
+
+def accept_path(path: dict[str, Any]) -> list[str]:
+    """What the kernel turned away, when it did, and who else listens on our port."""
+    words = {"overflows": "overflows", "drops": "SYNs dropped", "cookies": "SYN cookies", "syn_drops": "SYNs without a place"}
+    since = [f"{count} {words[name]}" for name, count in path.get("since_start", {}).items() if count]
+    lines = [f"  accept   {', '.join(since)} since the start (whole {path['scope']})"] if since else []
+    for one in path.get("foreign", ()):
+        lines.append(f"  accept   another socket on {one['bind']}: {one['who'] or 'uid ' + str(one['uid'])}")
     return lines
 
 

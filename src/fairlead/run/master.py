@@ -30,6 +30,7 @@ from fairlead.core.slab import Slab
 from fairlead.run import config as c
 from fairlead.run import logs, pidfile, sockets, staff, standing, systemd, upgrade
 from fairlead.run import plan as plans
+from fairlead.run.accepting import AcceptPath
 from fairlead.run.holder import Holder
 from fairlead.run.links import Links
 from fairlead.run.role import GONE, SERVING, STARTING, Host, Role, ThreadRole
@@ -65,6 +66,7 @@ class Master:
         self.load = load
         self.announce = announce
         self.holder = Holder(self.given.passed)
+        self.accept_path = AcceptPath(self.holder)
         self.roles: list[Role] = []
         self.covered: dict[int, Role] = {}  # {place that nobody serves: who accepts for it}
         self.fails: dict[int, int] = {}

@@ -64,6 +64,7 @@ def exposition(seen: Any) -> bytes:
     head(out, "fairlead_loop_lag_seconds", "histogram", "How late event loops come to their timers.")
     histogram(out, "fairlead_loop_lag_seconds", "", sample.histograms["turn"], totals.get("turn_ns", 0))
     add_routes(out, sample.routes)
+    add_accept_path(out, seen.status() if seen.status is not None else {})
     return ("\n".join(out) + "\n").encode()
 
 
@@ -82,6 +83,27 @@ def add_routes(out: list[str], routes: dict[str, dict[str, Any]]) -> None:
             label = f'route="{route}",step="{step}"'
             out.append(f"fairlead_route_step_seconds_sum{{{label}}} {ns / 1e9:.9g}")
             out.append(f"fairlead_route_step_seconds_count{{{label}}} {count}")
+
+
+def add_accept_path(out: list[str], status: dict[str, Any]) -> None:
+    """Accept queues per address; what the kernel turned away, of the whole network namespace."""
+    listeners = [one for one in status.get("listeners", ()) if "queue" in one]
+    for name, text, value in (
+        ("fairlead_accept_queue", "Connections that wait to be accepted, in the fullest socket.", "depth"),
+        ("fairlead_accept_queue_limit", "Most that may wait, per socket.", "limit"),
+    ):
+        head(out, name, "gauge", text)
+        out.extend(f'{name}{{listener="{escape(one["bind"])}"}} {one["queue"][value]}' for one in listeners)
+    path = status.get("accept_path", {})
+    for name, text in (
+        ("overflows", "Handshakes that met a full accept queue, in this network namespace since the start."),
+        ("drops", "SYNs dropped by listening sockets, in this network namespace since the start."),
+        ("cookies", "SYN cookies sent, in this network namespace since the start."),
+    ):
+        head(out, f"fairlead_accept_{name}_total", "counter", text)
+        out.append(f"fairlead_accept_{name}_total {path.get('since_start', {}).get(name, 0)}")
+    head(out, "fairlead_foreign_sockets", "gauge", "Listening sockets on our ports that are not ours.")
+    out.append(f"fairlead_foreign_sockets {len(path.get('foreign', ()))}")
 
 
 def head(out: list[str], name: str, kind: str, text: str) -> None:

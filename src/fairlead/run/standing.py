@@ -38,7 +38,10 @@ def of(master: Any) -> dict[str, Any]:
             }
             for r in sorted(master.roles, key=lambda one: (one.index, one.number))
         ],
-        "listeners": master.holder.status(),
+        "listeners": [
+            {**one, "peak": master.accept_path.peak(one["bind"])[0]} for one in master.holder.status()
+        ],
+        "accept_path": master.accept_path.report(),
     }
 
 

@@ -54,6 +54,26 @@ def stuck(seen: Any) -> Finding | None:
     return None
 
 
+def turned_away(seen: Any) -> Finding | None:
+    """Clients met a full accept queue."""
+    path = (seen.status() if seen.status is not None else {}).get("accept_path") or {}
+    if not path.get("overflowing"):
+        return None
+    count, bind = path["of_late"]["overflows"], path["overflowing"]
+    text = f"The accept queue of {bind} is full: {count} connections were turned away in ten seconds."
+    return finding("bad", "accept-overflow", text, "more workers, or a larger backlog", overflows=count)
+
+
+def strangers(seen: Any) -> Finding | None:
+    """Somebody else listens on our port."""
+    path = (seen.status() if seen.status is not None else {}).get("accept_path") or {}
+    for one in path.get("foreign", ()):
+        who = one["who"] or f"a process of uid {one['uid']}"
+        text = f"Another socket listens on {one['bind']} beside ours: {who} gets a share of the connections."
+        return finding("bad", "foreign-socket", text, "stop it, or see who may run as this user", uid=one["uid"])
+    return None
+
+
 def queue_full(seen: Any) -> Finding | None:
     """An accept queue near its limit."""
     for one in (seen.status() if seen.status is not None else {}).get("listeners", ()):
@@ -175,6 +195,8 @@ def healthy(seen: Any) -> Finding:
 
 RULES: tuple[Callable[[Any], Finding | None], ...] = (
     stuck,
+    turned_away,
+    strangers,
     queue_full,
     accepting,
     blocked,
