@@ -212,7 +212,7 @@ class Master:
         self.numbers += 1
         role = staff.new_role(self, index, plan)
         role.on_word = self.heard
-        role.became.add_done_callback(self.cover)
+        role.became.add_done_callback(lambda _: staff.cover(self))
         role.hops, role.apps = plan.pattern.hops, plan.numbers
         names, fds = self.holder.share(plan, index)
         values = {
@@ -234,13 +234,6 @@ class Master:
             self.roles.remove(role)
         return role
 
-    def tell_places(self) -> None:
-        """Who stands before the workers learns which of them serve."""
-        for role in self.roles:
-            if role.index < 0:
-                role.say("places", places=staff.places(self.roles))
-        self.links.connect(self.roles)
-
     def at(self, index: int) -> list[Role]:
         """The living roles of a place that are not on their way out."""
         return [role for role in self.roles if role.index == index and role.state in (STARTING, SERVING)]
@@ -259,7 +252,7 @@ class Master:
         gone = [role for role in self.roles if role.reap()]
         self.roles = [role for role in self.roles if role not in gone]
         if gone:
-            self.cover()
+            staff.cover(self)
         for role in gone:
             if self.stopping:
                 if not self.roles:
@@ -293,25 +286,6 @@ class Master:
                 LASTED,
             )
         self.spawn(self.again(role.index, pause))
-
-    def cover(self, _: Any = None) -> None:
-        """Lend the sockets of each place that nobody serves to a sibling, and take back those of one that is served
-        again. Called whenever somebody came or went.
-        """
-        serving = [role for role in self.roles if role.state == SERVING]
-        filled = {role.index for role in serving}
-        for place, heir in list(self.covered.items()):
-            if place in filled or heir not in serving:
-                del self.covered[place]
-                heir.say("return", place=place)
-        empty = set(self.plan.places) - filled - self.covered.keys() if self.holder.held else set()
-        for place in empty:
-            sibling = self.plan.pattern.heir(serving, place)
-            if sibling is not None:
-                self.covered[place] = sibling
-                names, fds = self.holder.share(self.plan, place)
-                sibling.say("lend", fds, place=place, listeners=names)
-        self.tell_places()
 
     async def again(self, index: int, pause: float) -> None:
         """Start a worker at a place until one serves."""

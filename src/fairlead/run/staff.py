@@ -1,5 +1,5 @@
-"""Who may be started: a process or a thread for a place, under which user, with which region of the slab. Used by the
-master only.
+"""Who may be started: a process or a thread for a place, under which user, with which region of the slab; and who stands
+in for a place that nobody serves. Used by the master only.
 """
 
 from __future__ import annotations
@@ -54,3 +54,31 @@ def identity(wanted: str) -> dict[str, Any]:
     except KeyError:
         raise ConfigError(f'server.user: there is no user "{user}"', hint="create it or name another") from None
     return {"user": user, "group": group or entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}
+
+
+def tell_places(master: Master) -> None:
+    """Who stands before the workers learns which of them serve, and is connected with those that are new."""
+    for role in master.roles:
+        if role.index < 0:
+            role.say("places", places=places(master.roles))
+    master.links.connect(master.roles)
+
+
+def cover(master: Master) -> None:
+    """Lend the sockets of each place that nobody serves to a sibling, and take back those of one that is served
+    again. Called whenever somebody came or went.
+    """
+    serving = [role for role in master.roles if role.state == SERVING]
+    filled = {role.index for role in serving}
+    for place, heir in list(master.covered.items()):
+        if place in filled or heir not in serving:
+            del master.covered[place]
+            heir.say("return", place=place)
+    empty = set(master.plan.places) - filled - master.covered.keys() if master.holder.held else set()
+    for place in empty:
+        sibling = master.plan.pattern.heir(serving, place)
+        if sibling is not None:
+            master.covered[place] = sibling
+            names, fds = master.holder.share(master.plan, place)
+            sibling.say("lend", fds, place=place, listeners=names)
+    tell_places(master)
