@@ -21,6 +21,7 @@ from fairlead.core.journey import STEPS
 
 TARGET_MOST = 4096  # bytes of a target that a line shows
 MARGIN = 40960  # room that one line needs at most: target and host escaped six-fold, and the rest
+COMPILED = not __file__.endswith(".py")
 HEX = b"0123456789abcdef"
 TIMERS = (b"Th", b"Ti", b"TR", b"Tw", b"Tc", b"Tr", b"Td", b"Ta")
 
@@ -199,6 +200,9 @@ class Lines:
         if count == 0 and not self.json:
             v[at] = 45
             return at + 1
+        if COMPILED and plain_octets(d, count):  # type: ignore[name-defined]  # noqa: F821 (in the .pxd)
+            copy_octets(v, at, d, count)  # type: ignore[name-defined]  # noqa: F821
+            return at + count
         for i in range(count):
             c = d[i]
             if 32 <= c < 127 and c != 34 and c != 92:
@@ -232,6 +236,9 @@ class Lines:
 def put(v, at, data, d):
     """Copy bytes; `d` is `data` again (a pointer when compiled)."""
     count = len(data)
+    if COMPILED:
+        copy_octets(v, at, d, count)  # type: ignore[name-defined]  # noqa: F821 (in the .pxd)
+        return at + count
     for i in range(count):
         v[at + i] = d[i]
     return at + count

@@ -3,9 +3,19 @@ from fairlead.core.exchange cimport Exchange
 from fairlead.core.handler cimport Observer
 from fairlead.core.histogram cimport bucket
 from fairlead.core.journey cimport Clock, Journey
-from fairlead.core.lines cimport Lines
+from fairlead.core.lines cimport Lines, copy_octets
 from fairlead.core.message cimport Request, Response
 from fairlead.core.slab cimport Region
+
+cdef extern from *:
+    """
+    /* the memory under a memoryview; whoever holds the pointer holds the view */
+    static CYTHON_INLINE void* fl_memory(PyObject* view) { return PyMemoryView_GET_BUFFER(view)->buf; }
+    """
+    long long* words_of "fl_memory" (object view) noexcept
+    unsigned char* octets_of "fl_memory" (object view) noexcept
+
+cdef bint COMPILED
 
 cdef class Known:
     cdef public bytes peer
@@ -13,8 +23,10 @@ cdef class Known:
 
 cdef class Recorder(Observer):
     cdef public Region region
-    cdef long long[::1] cells, took, timers
-    cdef unsigned char[::1] raw
+    cdef long long* cells
+    cdef unsigned char* raw
+    cdef long long[19] took
+    cdef long long[8] timers
     cdef public Lines log
     cdef public object poller, timer, flush_timer, last_route
     cdef public double flush_after
@@ -34,14 +46,15 @@ cdef class Recorder(Observer):
     cpdef done(self, Exchange exchange)
     @cython.locals(start=cython.longlong, end=cython.longlong, own=cython.longlong)
     cdef measure(self, Journey j)
-    @cython.locals(kind=cython.int, number=Py_ssize_t, at=Py_ssize_t)
+    @cython.locals(kind=cython.int, number=Py_ssize_t, at=Py_ssize_t, cells="long long*")
     cdef count(self, Journey j, int status, Py_ssize_t found, bint tunnel)
-    @cython.locals(base=Py_ssize_t, i=Py_ssize_t)
+    @cython.locals(base=Py_ssize_t, i=Py_ssize_t, took=cython.longlong, place=Py_ssize_t, cells="long long*")
     cdef fold(self, Py_ssize_t at, Py_ssize_t number, bint tunnel)
     @cython.locals(found=Py_ssize_t, i=Py_ssize_t)
     cdef Py_ssize_t find_route(self, object route) except -2
-    @cython.locals(request=Request, route=cython.longlong, flags=cython.longlong, quality=cython.longlong, attempts=cython.longlong, method=bytes, version=bytes, start=Py_ssize_t, text=Py_ssize_t, n_id=cython.longlong, n_method=cython.longlong, n_target=cython.longlong, n_host=cython.longlong, n_peer=cython.longlong, n_end=cython.longlong, n_version=cython.longlong, lengths=cython.longlong, custom=Py_ssize_t, check=cython.longlong, i=Py_ssize_t)
+    @cython.locals(request=Request, route=cython.longlong, flags=cython.longlong, quality=cython.longlong, attempts=cython.longlong, method=bytes, version=bytes, start=Py_ssize_t, text=Py_ssize_t, n_id=cython.longlong, n_method=cython.longlong, n_target=cython.longlong, n_host=cython.longlong, n_peer=cython.longlong, n_end=cython.longlong, n_version=cython.longlong, lengths=cython.longlong, custom=Py_ssize_t, check=cython.longlong, i=Py_ssize_t, cells="long long*", raw="unsigned char*")
     cdef write(self, Py_ssize_t at, Exchange exchange, Journey j, long long status, Py_ssize_t found, bytes peer, bytes end, long long number)
+    @cython.locals(cells="long long*")
     cdef write_points(self, Py_ssize_t at, Journey j)
     cpdef Py_ssize_t write_custom(self, Py_ssize_t at, list custom) except -1
     cdef bytes known_bytes(self, str text)
@@ -60,4 +73,4 @@ cdef class Recorder(Observer):
     cpdef add_total(self, str name, long long count)
 
 @cython.locals(count=Py_ssize_t, i=Py_ssize_t)
-cdef Py_ssize_t put(unsigned char[::1] raw, Py_ssize_t at, bytes data, const unsigned char* d, Py_ssize_t most) except -1
+cdef Py_ssize_t put(unsigned char* raw, Py_ssize_t at, bytes data, const unsigned char* d, Py_ssize_t most) except -1

@@ -1,4 +1,5 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# mypy: disable-error-code="attr-defined"
 """Recorder: folds each finished journey into its worker's region of the slab, and gives the access log its line.
 
 Rules
@@ -20,7 +21,6 @@ from __future__ import annotations
 
 import logging
 import os
-from array import array
 from time import monotonic_ns, time_ns
 
 from fairlead.core.errors import WireError
@@ -33,6 +33,7 @@ SLOW_KEPT = 600 * 1_000_000_000
 TICK = 100_000_000
 RUNNING_FROM = 100_000_000  # an exchange is shown as running from this age on
 LOOKED_AT = 2000  # connections that one beat looks at
+COMPILED = not __file__.endswith(".py")
 OTHER = "(other)"
 NO_ROUTE = "(none)"
 errors = logging.getLogger("fairlead.error")
@@ -48,15 +49,19 @@ class Recorder(Observer):
 
     def __init__(self, region, routes=(), log=None, poller=None, flush=1.0):
         self.region = region
-        self.cells = region.words
-        self.raw = region.bytes
+        if COMPILED:  # bare pointers (see the .pxd): `region` holds the memory
+            self.cells = words_of(region.words)  # type: ignore[name-defined]  # noqa: F821
+            self.raw = octets_of(region.bytes)  # type: ignore[name-defined]  # noqa: F821
+        else:
+            setattr(self, "cells", region.words)  # noqa: B010 (compiled, this would not be a pointer)
+            setattr(self, "raw", region.bytes)  # noqa: B010
+            setattr(self, "took", [0] * 19)  # noqa: B010
+            setattr(self, "timers", [0] * 8)  # noqa: B010
         self.log = log
         if log is not None:
             log.worker = region.index
         self.poller = poller
         self.flush_after = flush
-        self.took = array("q", [0] * 19)
-        self.timers = array("q", [0] * 8)
         self.admissions = []
         self.routes, self.route_numbers, self.route_names = [], [], []
         self.fresh = 0
@@ -202,45 +207,49 @@ class Recorder(Observer):
 
     def count(self, j, status, found, tunnel):
         """Add one request to the totals, the histograms and its route."""
+        cells = self.cells
         kind = status // 100
         if kind > 5 or kind < 0:
             kind = 0
-        self.cells[self.slot_requests] += 1
-        self.cells[self.slot_class + kind] += 1
-        self.cells[self.slot_in] += j.bytes_in
-        self.cells[self.slot_out] += j.bytes_out
-        self.cells[self.slot_process] += self.took[9] + self.took[12]
-        self.cells[self.slot_total] += 0 if tunnel else self.took[17]
+        cells[self.slot_requests] += 1
+        cells[self.slot_class + kind] += 1
+        cells[self.slot_in] += j.bytes_in
+        cells[self.slot_out] += j.bytes_out
+        cells[self.slot_process] += self.took[9] + self.took[12]
+        cells[self.slot_total] += 0 if tunnel else self.took[17]
         if j.arrived == 0:
-            self.cells[self.slot_unstamped] += 1
+            cells[self.slot_unstamped] += 1
         elif j.arrived > j.woken > 0:
-            self.cells[self.slot_clamped] += 1
+            cells[self.slot_clamped] += 1
         if j.accepted:
-            self.cells[self.slot_first] += 1
+            cells[self.slot_first] += 1
         if j.decrypted or j.encrypted:
-            self.cells[self.slot_tls] += 1
+            cells[self.slot_tls] += 1
         if j.attempts > 1:
-            self.cells[self.slot_retries] += j.attempts - 1
+            cells[self.slot_retries] += j.attempts - 1
         number = self.route_numbers[found] if found >= 0 else 0
         at = self.route_cells_at + number * 39
-        self.cells[at] += 1
+        cells[at] += 1
         if kind == 5 or kind == 0:
-            self.cells[at + 1] += 1
-        self.cells[at + 2] += j.bytes_out
+            cells[at + 1] += 1
+        cells[at + 2] += j.bytes_out
         self.fold(at, number, tunnel)  # journey
 
     def fold(self, at, number, tunnel):
         """Add each step that happened to its histogram, and to its route's sums."""
+        cells = self.cells
         base = self.histograms_at
         for i in range(18):
-            if self.took[i] > 0:
+            took = self.took[i]
+            if took > 0:
+                place = bucket(took)
                 if i == 17:
                     if tunnel:
                         break
-                    self.cells[self.route_totals_at + number * 216 + bucket(self.took[i])] += 1
-                self.cells[base + i * 216 + bucket(self.took[i])] += 1
-                self.cells[at + 3 + 2 * i] += self.took[i]
-                self.cells[at + 4 + 2 * i] += 1
+                    cells[self.route_totals_at + number * 216 + place] += 1
+                cells[base + i * 216 + place] += 1
+                cells[at + 3 + 2 * i] += took
+                cells[at + 4 + 2 * i] += 1
 
     def find_route(self, route):
         """The place of a route object in `routes`, -1 when there is none."""
@@ -260,86 +269,89 @@ class Recorder(Observer):
     def write(self, at, exchange, j, status, found, peer, end, number):
         """One record at word `at`: see core.slab. Word 0, its number, is written last."""
         request = exchange.request
-        self.cells[at] = 0
-        self.cells[at + 2] = self.offset + (j.arrived or j.woken or j.read or j.parsed)
-        self.cells[at + 3] = j.bytes_in
-        self.cells[at + 4] = j.bytes_out
+        cells = self.cells
+        raw = self.raw
+        cells[at] = 0
+        cells[at + 2] = self.offset + (j.arrived or j.woken or j.read or j.parsed)
+        cells[at + 3] = j.bytes_in
+        cells[at + 4] = j.bytes_out
         route = self.route_numbers[found] if found >= 0 else 0
         flags = (
             j.shared + 2 * (1 if j.decrypted or j.encrypted else 0) + 4 * exchange.tunnel + 8 * (1 if j.accepted else 0)
         )
         attempts = j.attempts if j.attempts < 256 else 255
         quality = j.arrived_quality  # as 64 bits: a C int would be shifted out
-        self.cells[at + 5] = status + (route << 16) + (quality << 32) + (flags << 40) + (attempts << 48)
+        cells[at + 5] = status + (route << 16) + (quality << 32) + (flags << 40) + (attempts << 48)
         self.write_points(at + 8, j)
         method = self.known_bytes(request.method)
         version = self.known_bytes(request.version)
         start = text = (at + 43) * 8
-        n_id = put(self.raw, text, exchange.tag, exchange.tag, 48)
+        n_id = put(raw, text, exchange.tag, exchange.tag, 48)
         text += n_id
-        n_method = put(self.raw, text, method, method, 12)
+        n_method = put(raw, text, method, method, 12)
         text += n_method
-        n_target = put(self.raw, text, request.target, request.target, 128)
+        n_target = put(raw, text, request.target, request.target, 128)
         text += n_target
-        n_host = put(self.raw, text, request.authority, request.authority, 48)
+        n_host = put(raw, text, request.authority, request.authority, 48)
         text += n_host
-        n_peer = put(self.raw, text, peer, peer, 56)
+        n_peer = put(raw, text, peer, peer, 56)
         text += n_peer
-        n_end = put(self.raw, text, end, end, 24)
+        n_end = put(raw, text, end, end, 24)
         text += n_end
-        n_version = put(self.raw, text, version, version, 4)
+        n_version = put(raw, text, version, version, 4)
         text += n_version
         lengths = n_id + (n_method << 8) + (n_target << 16) + (n_host << 32)
-        self.cells[at + 6] = lengths + (n_peer << 40) + (n_end << 48) + (n_version << 56)
+        cells[at + 6] = lengths + (n_peer << 40) + (n_end << 48) + (n_version << 56)
         custom = 0
         if j.custom is not None:
             custom = self.write_custom(at + 83, j.custom)
-        self.cells[at + 7] = custom
+        cells[at + 7] = custom
         check = number
         for i in range(at + 2, at + 43 + (text - start + 7) // 8):
-            check ^= self.cells[i]
+            check ^= cells[i]
         for i in range(at + 83, at + 83 + custom * 5):
-            check ^= self.cells[i]
-        self.cells[at + 1] = check
-        self.cells[at] = number
+            check ^= cells[i]
+        cells[at + 1] = check
+        cells[at] = number
 
     def write_points(self, at, j):
         """The points, then the spends, in the order of POINTS and SPENDS."""
-        self.cells[at] = j.connected
-        self.cells[at + 1] = j.accepted
-        self.cells[at + 2] = j.secured
-        self.cells[at + 3] = j.arrived
-        self.cells[at + 4] = j.woken
-        self.cells[at + 5] = j.read
-        self.cells[at + 6] = j.decrypted
-        self.cells[at + 7] = j.parsed
-        self.cells[at + 8] = j.body_end
-        self.cells[at + 9] = j.queued
-        self.cells[at + 10] = j.routed
-        self.cells[at + 11] = j.started
-        self.cells[at + 12] = j.picked
-        self.cells[at + 13] = j.dialed
-        self.cells[at + 14] = j.leg_sent
-        self.cells[at + 15] = j.leg_head
-        self.cells[at + 16] = j.leg_end
-        self.cells[at + 17] = j.answered
-        self.cells[at + 18] = j.finished
-        self.cells[at + 19] = j.encoded
-        self.cells[at + 20] = j.encrypted
-        self.cells[at + 21] = j.sent
-        self.cells[at + 22] = j.acked
-        self.cells[at + 23] = j.done
-        self.cells[at + 24] = j.spent_loop
-        self.cells[at + 25] = j.spent_read
-        self.cells[at + 26] = j.spent_decrypt
-        self.cells[at + 27] = j.spent_parse
-        self.cells[at + 28] = j.spent_decode
-        self.cells[at + 29] = j.spent_pool
-        self.cells[at + 30] = j.spent_dial
-        self.cells[at + 31] = j.spent_encode
-        self.cells[at + 32] = j.spent_encrypt
-        self.cells[at + 33] = j.spent_send
-        self.cells[at + 34] = j.spent_client
+        cells = self.cells
+        cells[at] = j.connected
+        cells[at + 1] = j.accepted
+        cells[at + 2] = j.secured
+        cells[at + 3] = j.arrived
+        cells[at + 4] = j.woken
+        cells[at + 5] = j.read
+        cells[at + 6] = j.decrypted
+        cells[at + 7] = j.parsed
+        cells[at + 8] = j.body_end
+        cells[at + 9] = j.queued
+        cells[at + 10] = j.routed
+        cells[at + 11] = j.started
+        cells[at + 12] = j.picked
+        cells[at + 13] = j.dialed
+        cells[at + 14] = j.leg_sent
+        cells[at + 15] = j.leg_head
+        cells[at + 16] = j.leg_end
+        cells[at + 17] = j.answered
+        cells[at + 18] = j.finished
+        cells[at + 19] = j.encoded
+        cells[at + 20] = j.encrypted
+        cells[at + 21] = j.sent
+        cells[at + 22] = j.acked
+        cells[at + 23] = j.done
+        cells[at + 24] = j.spent_loop
+        cells[at + 25] = j.spent_read
+        cells[at + 26] = j.spent_decrypt
+        cells[at + 27] = j.spent_parse
+        cells[at + 28] = j.spent_decode
+        cells[at + 29] = j.spent_pool
+        cells[at + 30] = j.spent_dial
+        cells[at + 31] = j.spent_encode
+        cells[at + 32] = j.spent_encrypt
+        cells[at + 33] = j.spent_send
+        cells[at + 34] = j.spent_client
 
     def write_custom(self, at, custom):
         """The application's own steps; how many fitted."""
@@ -588,6 +600,9 @@ def put(raw, at, data, d, most):
     count = len(data)
     if count > most:
         count = most
+    if COMPILED:
+        copy_octets(raw, at, d, count)  # type: ignore[name-defined]  # noqa: F821 (in lines.pxd)
+        return count
     for i in range(count):
         raw[at + i] = d[i]
     return count
