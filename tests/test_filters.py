@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import mmap
 import time
 from base64 import b64encode
 from ipaddress import ip_network
@@ -20,6 +21,11 @@ from fairlead.serve.filters.rewrite import Maintenance, Rewrite
 from fairlead.serve.route import Route, Router
 from fairlead.serve.table import Table
 from recorder import Peer
+
+try:
+    from fairlead.wire import _fast as fast
+except ImportError:
+    from fairlead.wire import _plain as fast
 
 SECOND = 1_000_000_000
 
@@ -332,6 +338,56 @@ def test_remembered_clients_are_bounded():
     buckets.take("later", 1000, 100, 0)
     buckets.forget(1000)
     assert list(buckets.due) == ["later"]
+
+
+def shared(size=8):
+    from fairlead.serve.filters.limits import SharedBuckets
+
+    return SharedBuckets(fast.Words(mmap.mmap(-1, 16 * size)), b"salt")
+
+
+@pytest.mark.parametrize("make", [Buckets, shared])
+def test_shared_or_not_a_rate_is_the_same(make):
+    buckets = make()
+    taken = [buckets.take("a", now, 100, 200) for now in (0, 0, 0, 0, 99, 100, 100, 10_000)]
+    assert [wait == 0 for wait in taken] == [True, True, True, False, False, True, False, True]
+    assert buckets.take("b", 0, 100, 0) == 0 and buckets.take("b", 0, 100, 0) == 100
+
+
+def test_workers_that_share_words_share_the_rate():
+    from fairlead.serve.filters.limits import SharedBuckets
+
+    words = fast.Words(mmap.mmap(-1, 16 * 1024))
+    one, two = SharedBuckets(words, b"salt"), SharedBuckets(words, b"salt")
+    assert [buckets.take("client", 5, 100, 100) == 0 for buckets in (one, two, one, two)] == [True, True, False, False]
+
+
+def test_a_full_table_forgets_and_never_lends_one_clients_debt_to_another():
+    buckets = shared(4)
+    for n in range(100):
+        assert buckets.take(f"client {n}", 0, 1_000, 0) == 0
+    assert buckets.take("client 99", 0, 1_000, 0) > 0
+
+
+def test_processes_that_count_together_let_exactly_the_rate_through(tmp_path):
+    import os
+
+    from fairlead.serve.filters.limits import SharedBuckets
+
+    memory = mmap.mmap(-1, 16 * 64 + 8 * 4)
+    lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)  # the plain twin swaps under it
+    words, results = fast.Words(memoryview(memory)[: 16 * 64], lock), memoryview(memory)[16 * 64 :].cast("q")
+    children = []
+    for place in range(4):
+        child = os.fork()
+        if not child:
+            buckets = SharedBuckets(words, b"salt")
+            results[place] = sum(buckets.take("one", 1, 10, 10 * 999) == 0 for _ in range(2000))
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    assert sum(results) in (1000, 1001)  # 1001: the very first two came at the same moment
 
 
 def test_a_body_over_the_limit_is_413_by_its_length_and_by_its_bytes():

@@ -12,7 +12,8 @@ Rules
    not know.
 5. Memory is charged when touched: slots never used cost address space only.
 6. Claim words are the exception to rule 1: a front writes one, then front and worker compare and swap it, atomically
-   (`_fast.Words`). Each link has its own: a worker's region holds them by the region of the front.
+   (`_fast.Words`). Each link has its own: a worker's region holds them by the region of the front. The words of rate
+   limits behind all regions are the other exception (serve/filters/limits).
 
 The segment is a memfd (Linux), elsewhere an unlinked temporary file; either way a descriptor that workers inherit.
 """
@@ -33,6 +34,7 @@ MAGIC = int.from_bytes(b"FAIRSLAB", "little")
 VERSION = 1
 HEADER = 8192  # bytes: six words, then the layout as JSON
 PAGE = 4096
+RATES = 2 * 65536  # words: a key and a time for each client that a rate limit remembers, in all workers together
 
 TOTALS = (
     "pid", "epoch", "claimed", "heartbeat", "requests", "status_0", "status_1xx", "status_2xx", "status_3xx",
@@ -79,7 +81,7 @@ def layout(keep, routes, slow, running, names, claims):
         "version": VERSION, "region": at, "offsets": offsets, "keep": keep, "routes": routes, "slow": slow,
         "running": running, "names": names, "claims": claims, "buckets": BUCKETS, "totals": TOTALS, "histograms": HISTOGRAMS,
         "points": POINTS, "spends": SPENDS,
-        "texts": TEXTS, "record": RECORD_WORDS, "text_at": TEXT_AT, "custom_at": CUSTOM_AT,
+        "texts": TEXTS, "record": RECORD_WORDS, "text_at": TEXT_AT, "custom_at": CUSTOM_AT, "rates": RATES,
     }  # fmt: skip
 
 
@@ -102,7 +104,7 @@ class Slab:
         plan = layout(max(keep, 1), routes, slow, running, names, claims)
         text = json.dumps(plan).encode()
         created = time_ns()
-        size = HEADER + slots * plan["region"] * 8
+        size = HEADER + (slots * plan["region"] + RATES) * 8
         fd = anonymous_file()
         os.ftruncate(fd, size)
         memory = mmap.mmap(fd, size)
@@ -119,7 +121,7 @@ class Slab:
         if magic != MAGIC or version != VERSION:
             raise ValueError(f"this descriptor is no Fairlead slab of version {VERSION}")
         plan = json.loads(head[48 : 48 + size])
-        return cls(fd, mmap.mmap(fd, HEADER + slots * region * 8), slots, plan, created)
+        return cls(fd, mmap.mmap(fd, HEADER + (slots * region + plan["rates"]) * 8), slots, plan, created)
 
     def region(self, index):
         """The region of one worker; only that worker may write to it."""
@@ -128,6 +130,11 @@ class Slab:
         size = self.layout["region"] * 8
         start = HEADER + index * size
         return Region(index, self.view[start : start + size], self.layout)
+
+    def rates(self):
+        """The words behind the regions in which all workers together count rates (rule 6)."""
+        start = HEADER + self.slots * self.layout["region"] * 8
+        return self.view[start : start + self.layout["rates"] * 8]
 
     def regions(self):
         """All regions that a worker has ever claimed."""

@@ -156,6 +156,7 @@ class Builder:
         self.upstreams: dict[str, Upstream] = {}
         self.leaving: list[Listener] = []
         self.gate: Any = None
+        self.rates: Any = None  # what the rate limits of all workers count in
         self.given: Any = None  # an application object, for a server inside another program
         self.hop: Callable[[c.Route], Handler | None] | None = None  # dispatch: who answers in place of an app
         self.gauges: list[Callable[[Any], None]] = []  # called once a second with our region of the slab
@@ -226,6 +227,10 @@ class Builder:
         """One filter of a route. What counts or fetches outlives the plan; the others read their secrets and files anew."""
         if one.name in filtering.COUNTING:
             key = ("filter", one.name, one.options, route.path, route.host, route.methods, route.listener)
+            if one.name == "ratelimit":
+                where = () if one.options.rate.scope == "listener" else (route.path, route.host, route.methods, route.listener)
+                name = f"{one.options.rate} {one.options.burst} {where}"
+                return self.state.take(key, lambda: filtering.make_ratelimit(one.options, 1, self.rates, name))
             return self.state.take(key, lambda: filtering.make(one, self.workers))
         if one.name == "jwt" and one.options.jwks:
             keys = self.state.take(("jwks", one.options.jwks), lambda: KeySet(one.options.jwks))

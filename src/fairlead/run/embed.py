@@ -21,8 +21,8 @@ from typing import Any
 from fairlead.core.errors import ConfigError
 from fairlead.core.slab import Slab
 from fairlead.run import config as c
+from fairlead.run import filtering, sockets
 from fairlead.run import plan as plans
-from fairlead.run import sockets
 from fairlead.run.build import Builder
 from fairlead.run.load import config_from_args, load
 from fairlead.run.state import State
@@ -91,6 +91,7 @@ class Server:
         values = {"config": self.config, "workers": 1, "ticket_keys": [secrets.token_bytes(TICKET_KEY)], "index": 0}
         self.builder = Builder(loop, self.slab.region(0), State(), values)
         self.builder.given = self.given
+        self.builder.rates = filtering.shared_buckets(self.slab)
         opened: list[tuple[str, Any]] = []
         try:
             for listener in plan.listeners:

@@ -19,8 +19,13 @@ from fairlead.serve.filters.cors import Cors
 from fairlead.serve.filters.decompress import Decompress
 from fairlead.serve.filters.fields import Headers, Security
 from fairlead.serve.filters.jwt import Jwt, KeySet
-from fairlead.serve.filters.limits import BodyLimit, Concurrency, RateLimit
+from fairlead.serve.filters.limits import BodyLimit, Concurrency, RateLimit, SharedBuckets
 from fairlead.serve.filters.rewrite import Maintenance, Rewrite
+
+try:
+    from fairlead.wire import _fast
+except ImportError:  # no compiler at install
+    from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
 LATER = ("session", "idempotency")
 COUNTING = ("ratelimit", "concurrency")  # their counts outlive a reload
@@ -66,9 +71,16 @@ def make_jwt(given: a.JwtFilter, workers: int, keys: KeySet | None = None) -> Jw
     )
 
 
-def make_ratelimit(given: a.RateLimitFilter, workers: int) -> RateLimit:
+def shared_buckets(slab: Any) -> SharedBuckets:
+    """What the rate limits of all workers on one slab count in."""
+    return SharedBuckets(_fast.Words(slab.rates(), slab.fd), slab.created.to_bytes(8, "little"))
+
+
+def make_ratelimit(given: a.RateLimitFilter, workers: int, buckets: Any = None, name: str = "") -> RateLimit:
+    """A rate counts in `buckets`, which all workers share, unless it is per worker."""
     rate = given.rate
-    return RateLimit(rate.amount, rate.seconds, rate.scope, given.burst)
+    shared = None if rate.scope == "worker" else buckets
+    return RateLimit(rate.amount, rate.seconds, rate.scope, given.burst, shared, name)
 
 
 def make_compress(given: a.CompressFilter, workers: int) -> Compress:

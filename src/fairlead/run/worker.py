@@ -30,7 +30,7 @@ from typing import Any
 from fairlead.core.errors import ConfigError, FairleadError
 from fairlead.core.slab import Slab
 from fairlead.run import config as c
-from fairlead.run import logs, patterns
+from fairlead.run import filtering, logs, patterns
 from fairlead.run import plan as plans
 from fairlead.run.build import Builder, Built
 from fairlead.run.channel import Channel
@@ -71,6 +71,7 @@ class Worker:
             self.loop.add_signal_handler(signal.SIGTERM, self.told_to_leave)
         self.channel.watch(self.loop, self.heard, self.orphaned)
         self.builder = Builder(self.loop, self.slab.region(self.values["slot"]), self.state, self.values)
+        self.builder.rates = filtering.shared_buckets(self.slab)
         self.builder.gate = patterns.find(self.config.server.chosen_pattern).gate(self.slab, self.values["slot"])
         try:
             self.equip()

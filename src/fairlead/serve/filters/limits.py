@@ -4,19 +4,23 @@ Rules
 1. A rate is kept as one number per key, the time at which it would next be full again (the generic cell rate algorithm,
    GCRA): no list of requests, no timer. A request may come when that time is no more than a burst ahead.
 2. Keys are bounded: when there are too many, those whose time is past go first (they say nothing), then the oldest.
-3. `concurrency` lets some wait in a queue of its own, in order, with a deadline; over it the answer is 503.
+3. Workers count together in words that they share and swap (`SharedBuckets`): the rate holds for all of them, whichever a
+   client's connections meet. Two first requests of a client at the very same moment may count apart, once.
+4. `concurrency` lets some wait in a queue of its own, in order, with a deadline; over it the answer is 503.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from hashlib import blake2b
 
 from fairlead.core.errors import Refused
 from fairlead.serve.filters import address_of
 
 SECOND = 1_000_000_000
 KEYS = 65536  # clients remembered by one rate limit
+PROBES = 8  # places looked at for a key
 
 
 class Buckets:
@@ -49,19 +53,63 @@ class Buckets:
         self.due = kept
 
 
+class SharedBuckets:
+    """The same in words of shared memory: pairs of a key's hash and its time. `salt` (bytes, the same in all workers) makes
+    the places of keys nobody's guess.
+    """
+
+    def __init__(self, words, salt):
+        self.words = words
+        self.salt = salt
+        self.places = words.count // 2
+
+    def take(self, key, now, interval, tolerance):
+        """As `Buckets.take`."""
+        at = self.place(
+            int.from_bytes(blake2b(key.encode(), digest_size=8, key=self.salt).digest(), "big") >> 1 or 1, now
+        )
+        while True:
+            found = self.words.load(at)
+            due = max(found, now)
+            wait = due - now - tolerance
+            if wait > 0:
+                return wait
+            if self.words.swap(at, found, due + interval):
+                return 0
+
+    def place(self, name, now):
+        """The word that holds the time of a key: its own, else one that is free or past, else the one nearest to it."""
+        words, first = self.words, name % self.places
+        best, best_due = first, None
+        for step in range(PROBES):
+            place = (first + step) % self.places
+            known = words.load(2 * place)
+            if known == name:
+                return 2 * place + 1
+            due = words.load(2 * place + 1) if known else 0
+            if best_due is None or due < best_due:
+                best, best_due = place, due
+        old = words.load(2 * best)
+        if words.swap(2 * best, old, name) and best_due > now:
+            words.store(2 * best + 1, 0)  # somebody else's time is not this key's
+        return 2 * best + 1
+
+
 class RateLimit:
     """`amount` requests in `seconds`, per `scope`: "client" (address; an IPv6 one by its /64), "principal" (who a
     filter before found it to be, else the address), "listener", or "" for all requests of the route together.
 
-    `burst`: requests that may come at once, 0 for what the rate gives in one second (at least one).
+    `burst`: requests that may come at once, 0 for what the rate gives in one second (at least one). `name` tells the limits that
+    share `buckets` apart.
     """
 
-    def __init__(self, amount, seconds=1.0, scope="", burst=0, buckets=None):
+    def __init__(self, amount, seconds=1.0, scope="", burst=0, buckets=None, name=""):
         self.interval = max(1, round(seconds * SECOND / amount))
         most = burst or max(1, round(amount / seconds))
         self.tolerance = self.interval * (most - 1)
         self.scope = scope
         self.buckets = buckets if buckets is not None else Buckets()
+        self.name = name
         self.policy = f"{amount:g} in {seconds:g} s"
 
     def key(self, exchange):
@@ -77,7 +125,9 @@ class RateLimit:
         return ""
 
     def before(self, exchange):
-        wait = self.buckets.take(self.key(exchange), exchange.conn.clock.now(), self.interval, self.tolerance)
+        wait = self.buckets.take(
+            f"{self.name}\n{self.key(exchange)}", exchange.conn.clock.now(), self.interval, self.tolerance
+        )
         if wait:
             raise Refused(
                 "too many requests", status=429, after=-(-wait // SECOND), hint=f"no more than {self.policy}, please"
