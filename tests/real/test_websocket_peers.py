@@ -224,3 +224,94 @@ def test_over_tls_the_scheme_is_wss(real: Real) -> None:
 
     asyncio.run(talk())
     server.says("1.1 wss 1000")
+
+
+SECURE = """
+[[listener]]
+bind = "127.0.0.1:@PORT@"
+protocols = ["h1", "h2"]
+tls = "dev"
+"""
+OURS = """
+[[route]]
+app = "browsed:app"
+[route.websocket]
+origins = ["self"]
+"""
+
+
+def test_chromium_talks_over_http_2(real: Real) -> None:
+    server = real.fairlead(config=SECURE + OURS, files={"browsed.py": BROWSED % PAGE}, tls=True)
+    with Browser() as browser:
+        browser.call("Security.enable")
+        browser.call("Security.setIgnoreCertificateErrors", ignore=True)
+        browser.goto(server.url + "/")
+        browser.wait("typeof said !== 'undefined' && said.length === 3")
+        first, second, last = browser.run("said")
+        assert (first, second) == (5000, "1,2,3")
+        assert last.startswith("3001||true|v1|permessage-deflate")
+    server.says("2 wss 3001 done")
+
+
+THROUGH = """
+[[route]]
+proxy = "behind"
+[[upstream]]
+name = "behind"
+protocol = "VERSION"
+servers = ["127.0.0.1:BEHIND"]
+"""
+PLAIN = SECURE.replace('tls = "dev"\n', "")
+
+
+def trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@pytest.mark.parametrize(("version", "behind_says"), [("h1", "1.1"), ("h2c", "2")])
+def test_a_websocket_crosses_from_either_version_to_either(real: Real, version: str, behind_says: str) -> None:
+    behind = real.fairlead(config=PLAIN + OURS.replace('["self"]', '["*"]'), files={"browsed.py": BROWSED % PAGE})
+    through = THROUGH.replace("VERSION", version).replace("BEHIND", str(behind.port))
+    front = real.fairlead(config=SECURE + through, tls=True)
+
+    async def talk() -> None:
+        url = f"wss://127.0.0.1:{front.port}/ws"
+        async with websockets.connect(url, ssl=trusting(), proxy=None, subprotocols=["v1"], max_size=None) as websocket:
+            assert websocket.subprotocol == "v1"
+            for message in MESSAGES:
+                await websocket.send(message)
+                assert await websocket.recv() == message
+            await websocket.close(4000, "over")
+            assert websocket.close_code == 4000
+
+    asyncio.run(talk())  # HTTP/1.1 in front
+    behind.says(f"{re.escape(behind_says)} wss 4000 over")  # it believes what the front says of the client
+    with Browser() as browser:  # HTTP/2 in front
+        browser.call("Security.enable")
+        browser.call("Security.setIgnoreCertificateErrors", ignore=True)
+        browser.goto(front.url + "/")
+        browser.wait("typeof said !== 'undefined' && said.length === 3")
+        assert browser.run("said")[2].startswith("3001||true|v1|permessage-deflate")
+    behind.says(f"{re.escape(behind_says)} wss 3001 done")
+    front.says('"CONNECT /ws HTTP/2" 200')
+
+
+def test_an_upstream_that_does_not_switch_opens_no_tunnel(real: Real) -> None:
+    origin = real.nginx('server { listen 127.0.0.1:@PORT@; location / { return 200 "hi"; } }')
+    through = THROUGH.replace("VERSION", "h1").replace("BEHIND", str(origin.port))
+    front = real.fairlead(config=SECURE + through + "[log]\naccess = \"-\"\n", tls=True)
+    with Browser() as browser:
+        browser.call("Security.enable")
+        browser.call("Security.setIgnoreCertificateErrors", ignore=True)
+        browser.goto(front.url + "/")
+        browser.wait("document.body && document.body.textContent.includes('hi')")
+        script = f"""new Promise((resolve) => {{
+            const socket = new WebSocket("wss://127.0.0.1:{front.port}/ws");
+            socket.onclose = (event) => resolve(event.code);
+            socket.onopen = () => resolve("open");
+        }})"""
+        assert browser.run(script) == 1006
+    front.says('/ws HTTP/2" 502')

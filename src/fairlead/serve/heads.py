@@ -322,7 +322,7 @@ def fewer(method, field):
 
 def last_stop(exchange):
     """Answer here what must not go on: CONNECT, and what Max-Forwards says nobody behind us may see."""
-    if exchange.request.method == "CONNECT":
+    if exchange.request.method == "CONNECT" and not exchange.request.protocol:
         raise Refused("a reverse proxy opens no tunnels", status=405, hint="CONNECT is for forward proxies")
     value = exchange.request.get(b"max-forwards")
     if value is None or not value.isdigit() or int(value[:10]) != 0:

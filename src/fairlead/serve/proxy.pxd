@@ -28,7 +28,7 @@ cdef class Pair(Answer):
     cdef public list tried
     cdef public int attempts
     cdef public long long asked, limit, idle
-    cdef public bint reused, heard, answered, tunnel
+    cdef public bint reused, heard, answered, tunnel, translated
 
     cpdef begin(self, Proxy proxy, Exchange left)
     @cython.locals(left=Exchange, conn=Connection, upstream=Upstream, now=cython.longlong, total=cython.longlong)
@@ -49,6 +49,8 @@ cdef class Pair(Answer):
     @cython.locals(left=Exchange, leg=Exchange, j=Journey, target=Target, response=Response)
     cpdef head(self, object message, bint end)
     cpdef cross(self, Response message, upgrade)
+    @cython.locals(left=Exchange, leg=Exchange)
+    cpdef open_tunnel(self, Response message)
     @cython.locals(left=Exchange, leg=Exchange, room=cython.bint, now=cython.longlong)
     cpdef bint data(self, bytes chunk, bint end) except -1
     @cython.locals(leg=Exchange)

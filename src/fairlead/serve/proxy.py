@@ -18,7 +18,8 @@ Rules
 5. Before the head is out, an upstream's failure is a 502 or 504; after it, the client's stream is reset: a cut answer
    must never look whole. A client that leaves aborts the leg, and with h1 its connection.
 6. `Expect: 100-continue` is passed on, and the upstream's 100 lets the client go on; so does `PATIENCE` without a word.
-7. After 101 both sides are tunnels: bytes, back-pressure and the end of a direction pass through.
+7. After 101 both sides are tunnels: bytes, back-pressure and the end of a direction pass through. A WebSocket's handshake
+   is translated where the two sides speak different versions (`serve.wscross`).
 8. Silence is counted only while it is the upstream's turn: not while the client does not take what is there.
 """
 # mypy: disable-error-code="union-attr"
@@ -30,7 +31,9 @@ from fairlead.core.exchange import Answer
 from fairlead.core.handler import Handler
 from fairlead.core.message import Response, is_event_stream
 from fairlead.net.poll import Watcher
+from fairlead.serve import wscross
 from fairlead.serve.heads import Heads, Options, last_stop
+from fairlead.wire.wshand import is_websocket
 
 __all__ = ["Options", "Pair", "Proxy", "Split"]
 PATIENCE = 1_000_000_000  # ns to wait for an upstream's 100 (RFC 9110 section 10.1.1: not for ever)
@@ -91,6 +94,7 @@ class Pair(Answer):
         self.heard = False
         self.answered = False
         self.tunnel = False
+        self.translated = False
 
     # ---- a connection
 
@@ -185,11 +189,14 @@ class Pair(Answer):
         request = proxy.outgoing(left, self.target)
         leg.request = request
         given = left.request
+        if given.protocol or (given.upgrade and leg.conn.codec.multiplexed and is_websocket(given)):
+            wscross.ask(self, leg, request)
+            return
         if given.length:
             leg.head(request, False)
             self.stream(given.expect)
             return
-        if given.upgrade and not plain_h2c(given.upgrade):
+        if given.upgrade and not plain_h2c(given.upgrade) and not leg.conn.codec.multiplexed:
             request.upgrade = given.upgrade
             request.headers.append((b"connection", b"upgrade"))
             request.headers.append((b"upgrade", given.get(b"upgrade")))
@@ -246,6 +253,8 @@ class Pair(Answer):
         target.fails = 0
         if self.upstream.learns:
             target.learn(j.leg_head - j.leg_sent, j.leg_head)
+        if self.translated and wscross.answered(self, message):
+            return
         upgraded = message.status == 101
         upgrade = message.get(b"upgrade") if upgraded else None
         self.proxy.returning(message)
@@ -260,10 +269,14 @@ class Pair(Answer):
 
     def cross(self, message, upgrade):
         """101: both become byte tunnels."""
+        message.headers.append((b"connection", b"upgrade"))
+        message.headers.append((b"upgrade", upgrade or self.left.request.upgrade))
+        self.open_tunnel(message)
+
+    def open_tunnel(self, message):
+        """Say the answer that opens it, and from then on pass bytes both ways."""
         left = self.left
         leg = self.leg
-        message.headers.append((b"connection", b"upgrade"))
-        message.headers.append((b"upgrade", upgrade or left.request.upgrade))
         left.deadline = leg.deadline = 0
         leg.said_end = left.heard_end = False
         left.answer = Tunnel(left, leg)

@@ -10,6 +10,7 @@ cdef class Control(Ends):
     cdef readonly Encoder encoder
     cdef dict priorities
     cdef readonly bint connect_protocol
+    cdef public list on_settled
 
     @cython.locals(st=Stream)
     cdef hear_reset(self, long long stream, long long code)

@@ -24,6 +24,7 @@ class Control(Ends):
         self.encoder = Encoder()
         self.priorities = None
         self.connect_protocol = False
+        self.on_settled = None  # callables waiting for the peer's first SETTINGS
 
     def hear_reset(self, stream, code):
         """RST_STREAM."""
@@ -84,6 +85,11 @@ class Control(Ends):
         self.put_control(b"\0\0\0\4\1\0\0\0\0")
         if first and self.client:
             self.reusable = self.may_open()
+        if first and self.on_settled is not None:
+            waiting = self.on_settled
+            self.on_settled = None
+            for one in waiting:
+                one()
 
     def hear_setting(self, name, value):
         """One setting (section 6.5.2, RFC 8441 section 3)."""
