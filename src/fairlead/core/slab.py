@@ -43,6 +43,7 @@ TOTALS = (
     "tls_requests", "first_requests", "log_lines", "log_lost", "running", "draining", "tunnels", "slow",
     "process_ns", "total_ns", "retries", "taken", "stalled", "stalls", "stall_ns",
     "hopped", "queued", "queue_most", "queue_full", "queue_late", "taken_back", "repeated", "shed", "idle_closed",
+    "threads", "threads_busy", "threads_waiting", "jobs", "jobs_waited_ns", "jobs_refused",
 )  # fmt: skip
 HISTOGRAMS = STEPS + ("total", "turn")
 ROUTE_CELLS = ("requests", "errors", "bytes_out", "step_ns", "step_count")  # the last two once per step and total
@@ -162,7 +163,7 @@ class Region:
 
     def claim(self, pid, wall, now):
         """A worker starts to write here: gauges start at nought, `epoch` counts the owners."""
-        for name in ("open", "in_flight", "running", "draining", "turn_max", "stalled"):
+        for name in ("open", "in_flight", "running", "draining", "turn_max", "stalled", "threads", "threads_busy", "threads_waiting"):
             self.set(name, 0)
         self.set("pid", pid)
         self.set("claimed", wall)
