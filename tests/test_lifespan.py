@@ -172,7 +172,6 @@ def test_an_application_is_found_by_module_and_attribute(folder):
         ("shop_good:aplication", False, 'no attribute "aplication"', 'did you mean "application"'),
         ("shop_good:xyz", False, 'no attribute "xyz"', "it has application, thing"),
         ("shop_good:number", False, "not an application", "int"),
-        ("shop_good:wsgi", False, "WSGI", "ASGI"),
         ("shop_good:make", False, "looks like a factory", "--factory"),
         ("shop_good:number", True, "no factory", "int"),
         ("shop_good:broken", True, "raised ValueError: no settings", ""),

@@ -45,6 +45,9 @@ TOTALS = (
     "hopped", "queued", "queue_most", "queue_full", "queue_late", "taken_back", "repeated", "shed", "idle_closed",
     "threads", "threads_busy", "threads_waiting", "jobs", "jobs_waited_ns", "jobs_refused",
 )  # fmt: skip
+GAUGES = (
+    "open", "in_flight", "running", "draining", "turn_max", "stalled", "threads", "threads_busy", "threads_waiting",
+)  # fmt: skip
 HISTOGRAMS = STEPS + ("total", "turn")
 ROUTE_CELLS = ("requests", "errors", "bytes_out", "step_ns", "step_count")  # the last two once per step and total
 NAME_BYTES = 32  # of a counted end cause
@@ -163,7 +166,7 @@ class Region:
 
     def claim(self, pid, wall, now):
         """A worker starts to write here: gauges start at nought, `epoch` counts the owners."""
-        for name in ("open", "in_flight", "running", "draining", "turn_max", "stalled", "threads", "threads_busy", "threads_waiting"):
+        for name in GAUGES:
             self.set(name, 0)
         self.set("pid", pid)
         self.set("claimed", wall)

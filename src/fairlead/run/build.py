@@ -35,16 +35,18 @@ from fairlead.run.protocols import ALPN, UPSTREAM_ALPN, client_codec, server_cod
 from fairlead.run.proxying import client_tls, file_times, proxy_options, servers_of, upstream_settings
 from fairlead.run.state import State
 from fairlead.serve.app import App
+from fairlead.serve.blocking import Pool
 from fairlead.serve.filters.jwt import KeySet
 from fairlead.serve.forwarded import Trusted
 from fairlead.serve.lifespan import Lifespan
-from fairlead.serve.loader import load
+from fairlead.serve.loader import kind_of, load
 from fairlead.serve.proxy import Proxy, Split
 from fairlead.serve.respond import Redirect, Respond
 from fairlead.serve.route import Route, Router
 from fairlead.serve.table import Table
 from fairlead.serve.upstream import Upstream
 from fairlead.serve.websocket import WebSockets
+from fairlead.serve.wsgi import Wsgi
 from fairlead.wire.wsdeflate import Settings
 
 log = logging.getLogger("fairlead")
@@ -76,7 +78,8 @@ class Loaded:
             read_env(settings.env)
         self.settings = settings
         self.target = load(settings.target, settings.dir, settings.factory) if given is None else given
-        self.lifespan = Lifespan(self.target, settings.lifespan)
+        self.interface = settings.interface if settings.interface != "auto" else kind_of(self.target)
+        self.lifespan = Lifespan(self.target, "off" if self.interface == "wsgi" else settings.lifespan)
         self.begun = False
 
     async def start(self) -> dict[str, Any]:
@@ -152,6 +155,7 @@ class Builder:
         self.region, self.before = region, int(region.get("requests")) + int(region.get("hopped"))
         self.recorder.watch(self.admission)
         self.recorder.start()
+        self.threads = Pool(self.poller, region)
         self.code: dict[str, int] = {}
         self.upstreams: dict[str, Upstream] = {}
         self.leaving: list[Listener] = []
@@ -204,6 +208,7 @@ class Builder:
         """One route with its handler."""
         makers: dict[str, Callable[[Any], Any]] = {
             "app": self.app,
+            "wsgi": self.app,
             "proxy": self.proxy,
             "files": self.files,
             "redirect": self.redirect,
@@ -238,12 +243,15 @@ class Builder:
         return filtering.make(one, self.workers)
 
     async def app(self, settings: c.Route) -> Handler:
-        """An ASGI application: imported, its lifespan started."""
-        given = settings.app
+        """An application: imported; ASGI: its lifespan started; WSGI: with a lane of threads."""
+        given = settings.application
         assert given is not None
-        key = ("loaded", given.target, given.dir, given.factory, given.lifespan)
+        key = ("loaded", given.target, given.dir, given.factory, given.lifespan, given.interface)
         loaded: Loaded = self.state.take(key, lambda: Loaded(given, self.given))
         state = await loaded.start()
+
+        if loaded.interface == "wsgi":
+            return self.state.take(("wsgi", given), lambda: self.wsgi(loaded.target, given))
 
         def make() -> App:
             app = App(loaded.target, self.loop, name=given.target, state=state, strip=given.strip)
@@ -251,6 +259,19 @@ class Builder:
             return app
 
         return self.state.take(("app", given, settings.websocket), make)
+
+    def wsgi(self, target: Any, given: c.App) -> Wsgi:
+        """A WSGI application with its threads."""
+        in_thread = self.config.server.unit == "thread"
+        return Wsgi(
+            target,
+            self.threads.lane(given.target, given.threads, given.queue),
+            name=given.target,
+            strip=given.strip,
+            multithread=given.threads > 1 or in_thread,
+            multiprocess=self.workers > 1 and not in_thread,
+            pool=self.threads,
+        )
 
     def files(self, settings: c.Route) -> Handler:
         """Files of a directory; what it keeps of them outlives the plan."""
@@ -413,6 +434,7 @@ class Builder:
         self.recorder.close()
         if self.access is not None:
             self.access.close()
+        self.threads.close()
         self.poller.close()
 
 

@@ -384,6 +384,11 @@ class Route:
         return next(iter(self.answers), "")
 
     @property
+    def application(self) -> App | None:
+        """The application of `app` or `wsgi`."""
+        return self.app if self.app is not None else self.wsgi
+
+    @property
     def listeners(self) -> Many:
         """The listeners it answers on; empty means all."""
         return self.listener

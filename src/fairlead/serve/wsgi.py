@@ -17,6 +17,8 @@ A Call is used by the loop and by one thread. What one writes the other only rea
 `taken`, `gone` and the input are the loop's; `chunks` is a deque.
 """
 
+# mypy: disable-error-code="union-attr,index,var-annotated"
+
 from __future__ import annotations
 
 import io
@@ -37,7 +39,7 @@ SMALL = 65536  # body bytes collected before a thread is given
 WINDOW = 262144  # answer bytes that may be on their way from the thread to the client
 BLOCK = 65536  # read at once from a file that is an answer
 NAMES_KEPT = 512
-CREDIT, WHOLE, CHUNK, LAST, FAILED, HINT = 0, 1, 2, 3, 4, 5
+CREDIT, WHOLE, CHUNK, LAST, FAILED = 0, 1, 2, 3, 4
 SPECIAL = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 PROTOCOLS = {"1.1": "HTTP/1.1", "1.0": "HTTP/1.0", "2": "HTTP/2", "3": "HTTP/3"}
 
@@ -64,9 +66,10 @@ class FileWrapper:
 class Wsgi(Handler):
     """`Wsgi(target, lane)`. `strip` is a path prefix that becomes SCRIPT_NAME and is not in PATH_INFO."""
 
-    def __init__(self, target, lane, *, name="app", strip="", multithread=True, multiprocess=True):
+    def __init__(self, target, lane, *, name="app", strip="", multithread=True, multiprocess=True, pool=None):
         self.target = target
         self.lane = lane
+        self.pool = pool
         self.name = name
         self.strip = strip.rstrip("/")
         self.names = {}
@@ -88,6 +91,11 @@ class Wsgi(Handler):
     def running(self):
         """How many requests wait for a thread or are in one."""
         return len(self.calls)
+
+    def close(self):
+        """The worker ends, or no route has this application any more."""
+        if self.pool is not None:
+            self.pool.remove(self.lane)
 
     def open(self, exchange):
         call = Call.__new__(Call)
@@ -122,6 +130,7 @@ class Wsgi(Handler):
         if request.scheme != "http":
             env["wsgi.url_scheme"] = request.scheme
             env["HTTPS"] = "on"
+        env["fairlead.journey"] = exchange.journey
         self.ends(exchange, env)
         for key, value in request.headers:
             name = self.names.get(key)
@@ -200,7 +209,7 @@ class Call(Answer):
         self.environ = None
         self.response = None
         self.chunks = deque()
-        self.held = 0
+        self.held = self.started = 0
         self.pushed = self.taken = self.behind = 0
         self.left = -1
         self.waiter = None
@@ -215,10 +224,10 @@ class Call(Answer):
         work.call = self
         self.work = work
         if self.body_over:
-            self.environ["wsgi.input"] = io.BytesIO(b"".join(self.chunks)) if self.chunks else io.BytesIO()
-            self.chunks.clear()
+            self.environ["wsgi.input"] = io.BytesIO(b"".join(self.chunks)) if self.held else io.BytesIO()
         else:
-            self.environ["wsgi.input"] = io.BufferedReader(Body(self), SMALL)
+            self.environ["wsgi.input"] = io.BufferedReader(Body(self, b"".join(self.chunks)), SMALL)
+        self.chunks.clear()
         if not self.app.lane.put(work):
             self.over()
             raise Refused("all threads are busy and the queue is full; try again shortly", status=503, after=1)
@@ -230,17 +239,14 @@ class Call(Answer):
             return True
         if end:
             self.body_over = True
-        if chunk:
+        if self.gathering:
             self.chunks.append(chunk)
             self.held += len(chunk)
-        if self.gathering:
             if end or self.held >= SMALL:
                 self.submit()
-            if not self.body_over and self.gathering:
-                return False
-            if self.body_over and self.held:
-                self.held = 0
-                return True
+            return True
+        if chunk:
+            self.chunks.append(chunk)
         self.wake()
         return not chunk
 
@@ -253,8 +259,7 @@ class Call(Answer):
     def reset(self, why, side):
         if side != "read":
             self.gone = True
-            if self.gathering:
-                self.over()
+            self.over()
             self.wake()
 
     def room(self):
@@ -281,10 +286,9 @@ class Call(Answer):
         """What the thread said. What the connection refuses of it is the application's mistake."""
         exchange = self.exchange
         if not exchange.journey.started:
-            exchange.journey.started = self.work.started
+            exchange.journey.started = self.started
         if word == CREDIT:
             if not exchange.over:
-                self.held -= value
                 exchange.credit(value)
             return
         if word == FAILED:
@@ -428,6 +432,10 @@ class Call(Answer):
             if self.gone:
                 raise Disconnected()
 
+    def credit(self, count):
+        """`count` bytes of the body were read; 0: somebody reads."""
+        self.app.lane.say(self.work, CREDIT, count, True)
+
     def expect(self):
         """A lock that `wake` opens; look again before waiting for it."""
         waiter = threading.Lock()
@@ -440,6 +448,7 @@ class Call(Answer):
         result = None
         if self.gone:
             return
+        self.started = self.work.started
         try:
             result = self.app.target(self.environ, self.start_response)
             self.answer(result)
@@ -452,6 +461,7 @@ class Call(Answer):
         except BaseException as error:
             self.app.lane.say(self.work, FAILED, error, True)
         self.environ = None
+        self.work = None  # else they would keep each other
 
     def answer(self, result):
         """Send what the application returned."""
@@ -510,7 +520,10 @@ class Call(Answer):
 
 
 class Work(Job):
-    """A Call's way through a lane."""
+    """A Call's way through a lane: a compiled class has one base, and a Call's is Answer."""
+
+    def __init__(self, call):
+        self.call = call
 
     def run(self):
         call = self.call
@@ -524,9 +537,9 @@ class Work(Job):
 class Body(io.RawIOBase):
     """The request's body as it comes, for io.BufferedReader. Read in the thread."""
 
-    def __init__(self, call):
+    def __init__(self, call, rest=b""):
         self.call = call
-        self.rest = b""
+        self.rest = rest  # what was collected before there was a thread; it is credited already
 
     def readable(self):
         """Yes."""
