@@ -170,7 +170,7 @@ def test_an_application_is_found_by_module_and_attribute(folder):
         ("shop_pack.mian:app", False, 'no module "shop_pack.mian"', 'did you mean "shop_pack.main"'),
         ("shop_good.main:app", False, 'no module "shop_good.main"', "not a package"),
         ("shop_good:aplication", False, 'no attribute "aplication"', 'did you mean "application"'),
-        ("shop_good:xyz", False, 'no attribute "xyz"', "it has application, thing"),
+        ("shop_good:xyz", False, 'no attribute "xyz"', "it has application, wsgi, thing"),
         ("shop_good:number", False, "not an application", "int"),
         ("shop_good:make", False, "looks like a factory", "--factory"),
         ("shop_good:number", True, "no factory", "int"),
