@@ -53,7 +53,7 @@ cdef class Connection(Channel):
     cdef unblocked(self, long long now)
     cpdef gone(self, object why)
 
-    @cython.locals(ex=Exchange, j=Journey, now=cython.longlong, service=Service)
+    @cython.locals(ex=Exchange, j=Journey, now=cython.longlong, service=Service, entered=cython.int)
     cpdef head(self, long long stream, object message, bint end)
     @cython.locals(ex=Exchange, answer=Answer, count=Py_ssize_t, j=Journey, took=cython.bint)
     cpdef data(self, long long stream, bytes chunk, bint end)
@@ -74,6 +74,7 @@ cdef class Connection(Channel):
     cpdef hand_over(self, Exchange ex, Handler handler)
     @cython.locals(stage=Stage)
     cpdef say_end(self, Exchange ex, list trailers)
+    cpdef admitted(self, Exchange ex)
     cpdef bint begin(self, Exchange ex) except -1
     @cython.locals(stream=cython.longlong, ex=Exchange)
     cpdef Exchange open_leg(self, Request request, Journey journey)

@@ -251,10 +251,11 @@ class Connection(Channel):
         if self.request_limit:
             ex.deadline = now + self.request_limit
         try:
-            if service.admission.enter(ex):
-                j.routed = now  # journey
+            entered = service.admission.enter(ex)
+            j.routed = now  # journey
+            if entered == 1:
                 service.handler.open(ex)
-            else:
+            elif entered == 0:
                 self.overloaded(ex)
         except Exception as error:
             self.raised(ex, error)
@@ -501,6 +502,14 @@ class Connection(Channel):
         self.codec.consumed(ex.stream, count)
         self.carrier.touch()
 
+    def admitted(self, ex):
+        """It waited for admission, and may go on."""
+        self.codec.now = self.clock.now()
+        try:
+            self.service.handler.open(ex)
+        except Exception as error:
+            self.raised(ex, error)
+
     def begin(self, ex):
         return not self.codec.multiplexed or self.codec.start(ex.stream)  # one stream cannot be somebody else's
 
@@ -733,7 +742,7 @@ class Connection(Channel):
     def overloaded(self, ex):
         ex.error = "overloaded"
         admission = self.service.admission
-        error = FairleadError("too many requests are in flight; try again shortly", side="peer", status=503)
+        error = FairleadError(admission.why, side="peer", status=503)
         error.after = admission.retry_after
         response, body = error_response(error)
         admission.busy += 1

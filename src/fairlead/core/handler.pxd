@@ -7,7 +7,8 @@ cdef class Handler:
 
 cdef class Admission:
     cdef public long long most, retry_after, busy, refused
-    cpdef bint enter(self, Exchange exchange) except -1
+    cdef public str why
+    cpdef int enter(self, Exchange exchange) except -1
     cpdef leave(self, Exchange exchange)
 
 cdef class Observer:

@@ -21,21 +21,25 @@ class Handler:
 
 
 class Admission:
-    """Counts requests in flight and refuses over the limit. Decided in Connection.head, before routing."""
+    """Counts requests in flight and refuses over the limit. Decided in Connection.head, before routing. core.admission has
+    the one that queues."""
 
     def __init__(self, most=0, retry_after=1):
         self.most = most
         self.retry_after = retry_after
         self.busy = 0
         self.refused = 0
+        self.why = "too many requests are in flight; try again shortly"
 
     def enter(self, exchange):
-        """True: go on (and `leave` when it is over). False: answer 503 with Retry-After; `leave` is not called."""
+        """1: go on (and `leave` when it is over). 0: answer 503 with Retry-After, because of `why`; `leave` is called when that
+        is over, too. 2: it waits, and the admission will have its connection go on.
+        """
         if self.most and self.busy >= self.most:
             self.refused += 1
-            return False
+            return 0
         self.busy += 1
-        return True
+        return 1
 
     def leave(self, exchange):
         """An admitted exchange is over."""

@@ -118,7 +118,8 @@ class Journey:
         if name == "loop":
             return self.spent_loop
         if name == "queue":
-            return max(self.started - self.routed, 0) if self.started and self.routed else 0
+            until = self.started or self.queued
+            return max(until - self.routed, 0) if until and self.routed else 0
         if name == "process":
             return self.process_time()
         if name == "upstream":

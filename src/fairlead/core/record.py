@@ -186,7 +186,8 @@ class Recorder(Observer):
         self.took[5] = j.spent_decrypt
         self.took[6] = j.spent_parse
         self.took[7] = j.spent_decode
-        self.took[8] = j.started - j.routed if j.routed and j.started > j.routed else 0
+        end = j.started or j.queued
+        self.took[8] = end - j.routed if j.routed and end > j.routed else 0
         end = j.finished or j.answered  # as Journey.process_time, without Python integers
         own = end - j.started - j.spent_client if j.started and end else 0
         if own > 0 and j.finished > j.answered:

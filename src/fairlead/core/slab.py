@@ -42,7 +42,7 @@ TOTALS = (
     "bad_requests", "client_left", "broke", "unstamped", "clamped", "turns", "turn_ns", "turn_max",
     "tls_requests", "first_requests", "log_lines", "log_lost", "running", "draining", "tunnels", "slow",
     "process_ns", "total_ns", "retries", "taken", "stalled", "stalls", "stall_ns",
-    "hopped", "queued", "queue_most", "queue_full", "queue_late", "taken_back", "repeated", "shed", "idle_closed",
+    "hopped", "queued", "queue_most", "queue_full", "queue_late", "taken_back", "repeated", "shed", "idle_closed", "admitted",
     "threads", "threads_busy", "threads_waiting", "jobs", "jobs_waited_ns", "jobs_refused",
 )  # fmt: skip
 GAUGES = (

@@ -58,6 +58,7 @@ class Listener(Watcher):
         self.listening = False
         self.paused = False
         self.gate: Any = None
+        self.idle: Any = None  # the budget of idle connections: hears of each that is opened
         self.aside = None
         self.is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
         if self.is_tcp:
@@ -151,6 +152,8 @@ class Listener(Watcher):
             tcp.start(None, self.tls.engine(), self.make_codec)
         else:
             tcp.start(self.make_codec(conn, None))
+        if self.idle is not None:
+            self.idle.opened()
 
     def pause(self, error):
         """accept failed for want of something of ours: wait a little."""

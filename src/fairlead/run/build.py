@@ -19,8 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fairlead.core.admission import Queueing
 from fairlead.core.errors import AppError, FairleadError
-from fairlead.core.handler import Admission, Handler, Service
+from fairlead.core.handler import Handler, Service
 from fairlead.core.message import Common
 from fairlead.core.record import Recorder
 from fairlead.net.inbox import Inbox
@@ -29,6 +30,7 @@ from fairlead.net.poll import Poller
 from fairlead.run import config as c
 from fairlead.run import filtering
 from fairlead.run.answers import Filter
+from fairlead.run.limiting import Idle, gauge, limit
 from fairlead.run.log import access_log
 from fairlead.run.plan import Plan
 from fairlead.run.protocols import ALPN, UPSTREAM_ALPN, client_codec, server_codec
@@ -119,6 +121,7 @@ class Built:
         kind = Listener if accepts else Inbox
         made = kind(self.builder.poller, sock, self.services[name], self.codec(name), self.tls[name])
         made.gate = self.builder.gate if accepts else None
+        made.idle = self.builder.idle
         return made
 
     def renew(self, name: str, listener: Listener) -> None:
@@ -147,7 +150,7 @@ class Builder:
         self.state = state
         self.common = Common()
         self.poller = Poller(loop, self.common)
-        self.admission = Admission()
+        self.admission = Queueing(self.poller, self.poller.soon, loop.call_later)
         self.workers = values["workers"]
         self.ticket_keys = values["ticket_keys"]
         self.access = access_log(self.config.log)
@@ -163,7 +166,8 @@ class Builder:
         self.rates: Any = None  # what the rate limits of all workers count in
         self.given: Any = None  # an application object, for a server inside another program
         self.hop: Callable[[c.Route], Handler | None] | None = None  # dispatch: who answers in place of an app
-        self.gauges: list[Callable[[Any], None]] = []  # called once a second with our region of the slab
+        self.idle = Idle(self.admission)
+        self.gauges = [gauge(self.admission), self.idle.gauge]  # called once a second with our region of the slab
         self.timer = loop.call_later(1.0, self.measure)
         self.tasks: set[asyncio.Task[Any]] = set()
 
@@ -186,8 +190,7 @@ class Builder:
     def serve(self, built: Built, old: Built | None) -> None:
         """The built plan is the served one from now on."""
         config = built.plan.config
-        most = config.server.limits.requests
-        self.admission.most = -(-most // max(1, self.workers)) if most else 0
+        limit(self.admission, config.server)
         self.recorder.set_routes(built.routes)
         if old is not None:
             for name, service in old.services.items():
@@ -366,8 +369,8 @@ class Builder:
 
     def measure(self) -> None:
         """Once a second: what others are to see of us, into the slab."""
-        for gauge in self.gauges:
-            gauge(self.region)
+        for write in self.gauges:
+            write(self.region)
         self.timer = self.loop.call_later(1.0, self.measure)
 
     def link_service(self, limits: Any) -> Service:

@@ -44,11 +44,12 @@ class ServerLimits:
     """Admission, counted over all workers together: what is in flight, what may wait, and how long."""
 
     requests: int | None = setting("none", "Requests in flight; above it they wait in the queue.", u.SOME_COUNT)
+    requests_per_worker: int | None = setting("none", "The same in each worker: one that has so many gets no more.", u.SOME_COUNT)
     queue: int = setting(1000, "Requests that may wait for admission; above it the answer is 503.", u.COUNT)
     queue_wait: float = setting("1s", "How long a request may wait for admission before the answer is 503.", u.DURATION)
     idle: int | None = setting(100000, "Connections without a request; above it the longest idle one is closed.", u.SOME_COUNT)
     health: Many = setting(["/healthz", "/livez", "/readyz"], "Exact paths that never wait for admission and are never refused.", u.TEXTS)
-    memory: int | None = setting("none", "Resident memory of all workers; above it new requests are answered 503.", u.SOME_SIZE)
+    memory: int | None = setting("none", "Memory of all workers together (proportional set size); above it, or near the end of the control group's own limit, new requests are answered 503.", u.SOME_SIZE)
 
 
 @dataclass(frozen=True, kw_only=True)

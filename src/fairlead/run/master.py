@@ -32,6 +32,7 @@ from fairlead.run import logs, pidfile, sockets, staff, standing, systemd, upgra
 from fairlead.run import plan as plans
 from fairlead.run.accepting import AcceptPath
 from fairlead.run.holder import Holder
+from fairlead.run.limiting import Memory
 from fairlead.run.links import Links
 from fairlead.run.role import GONE, SERVING, STARTING, Host, Role, ThreadRole
 from fairlead.run.tickets import Tickets
@@ -74,6 +75,7 @@ class Master:
         self.hosts: list[Host] = []  # unit = "thread": the processes whose threads the workers are
         self.host: Host | None = None  # the newest of them
         self.links = Links()
+        self.memory = Memory()
         self.began = time()
         self.since = monotonic()
         self.reloads = 0
@@ -129,6 +131,7 @@ class Master:
                 self.given.serving()
                 self.spawn(self.keep_fresh())
                 self.spawn(self.tell_statsd())
+                self.spawn(self.memory.watch(self))
                 self.spawn(Watch(self).run())
             await self.ended
         finally:
@@ -250,6 +253,8 @@ class Master:
         """SIGCHLD: find out who ended, and put somebody in its place."""
         self.hosts = [host for host in self.hosts if host.alive]
         gone = [role for role in self.roles if role.reap()]
+        for role in gone:
+            self.slab.region(role.slot).set("admitted", 0)
         self.roles = [role for role in self.roles if role not in gone]
         if gone:
             staff.cover(self)

@@ -94,7 +94,7 @@ def worker(index: int, totals: dict[str, int], now: int) -> dict[str, Any]:
         "slot": index,
         "pid": totals["pid"],
         "beat_age": (now - totals["heartbeat"]) / 1e9,
-        "requests": totals["requests"],
+        "requests": totals["requests"] + totals["hopped"],
         "in_flight": totals["in_flight"],
         "open": totals["open"],
         "opened": totals["opened"],

@@ -29,9 +29,6 @@ NEXT = {
     "signal": "signalling is",
 }
 UNUSED = {
-    "server.limits.queue": "leave it out: above server.limits.requests the answer is 503 at once",
-    "server.limits.queue_wait": "leave it out: above server.limits.requests the answer is 503 at once",
-    "server.limits.idle": "leave it out; listener.limits.idle closes what says nothing",
     "journey.sample": "leave it out",
     "journey.slow": "leave it out: the slowest of ten minutes are always kept",
 }
@@ -93,7 +90,6 @@ def refusals(config: c.Config) -> Iterator[Problem]:
 
     if not config.listeners:
         yield problem("listener", "there is none", 'write [[listener]] with bind = "127.0.0.1:8000"')
-    yield from server_refusals(config.server, problem)
     for section, what in (("store", "topics and jobs"), ("cache", "the HTTP cache")):
         written = next((path for path in config.sources if path.startswith(section + ".")), None)
         if written is not None:
@@ -112,16 +108,6 @@ def refusals(config: c.Config) -> Iterator[Problem]:
 
 
 Say = Callable[..., Problem]
-
-
-def server_refusals(server: c.Server, problem: Say) -> Iterator[Problem]:
-    """What of [server] is not served."""
-    if server.limits.memory is not None:
-        yield problem(
-            "server.limits.memory",
-            "a memory limit is not in this version",
-            "leave it out; the system's own (cgroups) works",
-        )
 
 
 def listener_refusals(path: str, listener: c.Listener, problem: Say) -> Iterator[Problem]:

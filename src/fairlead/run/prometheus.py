@@ -17,6 +17,12 @@ COUNTERS = (
     ("fairlead_connections_opened_total", "opened", "Connections accepted."),
     ("fairlead_connections_closed_total", "closed", "Connections closed."),
     ("fairlead_refused_total", "refused", "Requests refused by admission."),
+    ("fairlead_queue_full_total", "queue_full", "Requests refused because the queue was full."),
+    ("fairlead_queue_late_total", "queue_late", "Requests refused because their time in the queue was over."),
+    ("fairlead_shed_total", "shed", "Requests refused because memory was short."),
+    ("fairlead_idle_closed_total", "idle_closed", "Idle connections closed because there were too many."),
+    ("fairlead_taken_back_total", "taken_back", "Requests taken back from a worker that had not begun them (dispatch)."),
+    ("fairlead_repeated_total", "repeated", "Requests given to another worker because theirs died (dispatch)."),
     ("fairlead_bad_requests_total", "bad_requests", "Requests that broke a rule of the protocol."),
     ("fairlead_client_left_total", "client_left", "Requests whose client left before the answer was out (499)."),
     ("fairlead_app_errors_total", "broke", "Exceptions that a handler or application raised."),
@@ -28,6 +34,7 @@ COUNTERS = (
 NANOSECONDS = (("fairlead_stall_seconds_total", "stall_ns", "Time that event loops stood still in such stalls."),)
 GAUGES = (
     ("fairlead_connections", "open", "Connections open."),
+    ("fairlead_requests_queued", "queued", "Requests that wait for admission, or for a worker (dispatch)."),
     ("fairlead_requests_in_flight", "in_flight", "Requests being answered."),
 )
 COARSE = range(8 + 8 * 4, 216, 16)  # every second octave from 16 us on

@@ -9,6 +9,8 @@ from typing import Any
 
 from fairlead.run import version
 
+SEEN = ("in_flight", "queued", "queue_most", "queue_full", "queue_late", "refused", "shed", "idle_closed", "taken_back", "repeated")
+
 
 def of(master: Any) -> dict[str, Any]:
     """The state of a `Master`, as plain values."""
@@ -42,7 +44,17 @@ def of(master: Any) -> dict[str, Any]:
             {**one, "peak": master.accept_path.peak(one["bind"])[0]} for one in master.holder.status()
         ],
         "accept_path": master.accept_path.report(),
+        "limits": limits(master),
     }
+
+
+def limits(master: Any) -> dict[str, Any]:
+    """Admission: what is allowed, and what is."""
+    given = master.config.server.limits
+    totals = [region.totals() for region in master.slab.regions()]
+    seen = {name: sum(one[name] for one in totals) for name in SEEN}
+    memory = {"limit": given.memory, "used": master.memory.used, "shedding": master.memory.why}
+    return {"requests": given.requests, "queue": given.queue, "idle": given.idle, "memory": memory, **seen}
 
 
 def words(master: Any) -> str:

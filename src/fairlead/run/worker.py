@@ -35,6 +35,7 @@ from fairlead.run import plan as plans
 from fairlead.run.build import Builder, Built
 from fairlead.run.channel import Channel
 from fairlead.run.itself import die_with_master, name_thread, pin
+from fairlead.run.limiting import share
 from fairlead.run.state import State
 from fairlead.run.watchdog import Watchdog, dump_on_signal
 from fairlead.run.wear import Wear
@@ -75,6 +76,7 @@ class Worker:
         self.builder.gate = patterns.find(self.config.server.chosen_pattern).gate(self.slab, self.values["slot"])
         self.loop.set_default_executor(self.builder.threads.executor(threads_of(self.config)))
         try:
+            share(self.builder.admission, self.slab, self.values["slot"])
             self.equip()
             self.built = await self.builder.build(self.plan(self.config), self.values)
             self.builder.serve(self.built, None)
@@ -131,6 +133,8 @@ class Worker:
             self.give_back(values["place"])
         elif word == "tickets":
             self.new_tickets(values["keys"])
+        elif word == "shed":
+            self.builder.admission.shedding = values["on"]
         elif word == "reopen":
             logs.reopen()
             dump_on_signal()
@@ -212,6 +216,7 @@ class Worker:
         for listener in self.listeners.values():
             self.builder.retire(listener, listener.service.name not in self.built.services)
         self.listeners = keep
+        self.builder.idle.settle(self.config.server, keep.values())
 
     def borrow(self, place: int, socks: list[tuple[str, str, socket.socket]]) -> None:
         """Accept for a sibling that is gone."""

@@ -31,7 +31,7 @@ cdef class Link(Owner):
 
 cdef class Dispatcher:
     cdef public Poller poller
-    cdef public Py_ssize_t most
+    cdef public Py_ssize_t most, per_worker
     cdef public long long wait
     cdef public object health, queue
     cdef public list links

@@ -61,7 +61,7 @@ class Link(Owner):
     def takes(self, limit):
         """May it be given another request now?"""
         codec = self.codec
-        return codec.reusable and not codec.finished and self.outstanding < limit
+        return codec.reusable and not codec.finished and not self.conn.closed and self.outstanding < limit
 
     def granted(self):
         """The worker says how far it began, and how many more it may hold."""
@@ -85,6 +85,8 @@ class Link(Owner):
     def released(self, conn):
         """A leg is over."""
         self.busy -= 1
+        if self.dispatcher.per_worker and self.dispatcher.queue:
+            self.dispatcher.poller.soon(self.dispatcher.refill)
 
     def gone(self, conn, why):
         """The link is closed."""
@@ -92,12 +94,15 @@ class Link(Owner):
 
 
 class Dispatcher:
-    """The queue of one front, and its links. `most` may wait, each for `wait` ns; `health`: paths that never wait."""
+    """The queue of one front, and its links. `most` may wait, each for `wait` ns; `health`: paths that never wait;
+    `per_worker`: requests that one worker may have from here, 0 for any number.
+    """
 
     def __init__(self, poller, most=1000, wait=SECOND, health=()):
         self.poller = poller
         self.most = most
         self.wait = wait
+        self.per_worker = 0
         self.health = frozenset(health)
         self.links = []
         self.queue = deque[Any]()
@@ -133,6 +138,8 @@ class Dispatcher:
         for i in range(count):
             link = links[(self.turn + i) % count]
             if link.stuck or not link.takes(link.codec.window) or crossing.app not in link.apps:
+                continue
+            if self.per_worker and link.busy >= self.per_worker:
                 continue
             if best is None or link.busy < least:
                 best = link
@@ -204,7 +211,7 @@ class Dispatcher:
     def free(self):
         """Does any worker take a request?"""
         for link in self.links:
-            if link.stuck:
+            if link.stuck or (self.per_worker and link.busy >= self.per_worker):
                 continue
             if link.takes(link.codec.window):
                 return True

@@ -112,6 +112,7 @@ class Front(Worker):
         assert self.dispatcher is not None
         fronts = max(1, self.config.server.fronts)
         self.dispatcher.most = -(-limits.queue // fronts)
+        self.dispatcher.per_worker = limits.requests_per_worker or 0
         self.dispatcher.wait = round(limits.queue_wait * 1e9)
         self.dispatcher.health = frozenset(path.encode() for path in limits.health)
 
@@ -126,10 +127,11 @@ class Front(Worker):
         """Once a second: the queue."""
         found = self.dispatcher
         assert found is not None
-        region.set("queued", len(found.queue))
-        region.set("queue_most", found.deepest)
-        region.set("queue_full", found.refused)
-        region.set("queue_late", found.late)
+        admission = self.builder.admission
+        region.set("queued", len(found.queue) + len(admission.waiting))
+        region.set("queue_most", max(found.deepest, admission.deepest))
+        region.set("queue_full", found.refused + admission.full)
+        region.set("queue_late", found.late + admission.late)
         region.set("taken_back", found.taken)
         region.set("repeated", found.repeated)
 
