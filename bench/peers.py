@@ -45,6 +45,7 @@ class Setup:
     lib: Path | None = None
     wrapper: tuple[str, ...] = ()
     core: int = measure.SERVER_CORE
+    words: tuple[str, ...] = ("--workers", "1")  # further flags of Fairlead's, for an application
 
 
 @dataclass(frozen=True)
@@ -345,7 +346,7 @@ def fairlead_target(setup: Setup, folder: Path, port: int) -> list[str]:
     """The application and its flags, or the configuration file."""
     if setup.kind in ("asgi", "wsgi"):
         tls = ["--tls", "dev"] if setup.tls else []
-        return [setup.target, "--bind", f"127.0.0.1:{port}", "--workers", "1", *tls]
+        return [setup.target, "--bind", f"127.0.0.1:{port}", *setup.words, *tls]
     cert, key = certificate()
     tls_line = f'tls = {{ certificate = "{cert}", key = "{key}" }}' if setup.tls else ""
     answer = f'respond = {{ status = 200, body = "{HELLO}\\n" }}'

@@ -219,19 +219,21 @@ def test_the_full_example_reads_without_a_problem():
     assert (web.eject.for_, web.eject.most, web.health.path) == (30.0, 0.5, "/healthz")
 
 
+@pytest.mark.parametrize("workers, pattern", [(1, "single"), (2, "shared"), (8, "shared"), (9, "reuseport")])
+def test_auto_chooses_the_pattern_by_the_number_of_workers_and_says_why(workers, pattern):
+    server = c.Server(workers=workers)
+    assert server.chosen_pattern == pattern and server.worker_count == workers
+    assert server.auto_pattern[1]
+    assert c.Server(workers=workers, pattern="handoff").chosen_pattern == "handoff"
+
+
 def test_the_defaults_are_those_of_the_design():
     config = loads(ROUTE)
     limits = config.listeners[0].limits
     assert (limits.header, limits.body_idle, limits.idle, limits.max_body, limits.streams) == (10, 30, 75, None, 100)
     assert limits.body_rate == u.Rate(240, "B")
     server = config.server
-    assert (server.pattern, server.chosen_pattern, server.unit, server.backlog, server.grace) == (
-        "auto",
-        "reuseport",
-        "process",
-        4096,
-        10,
-    )
+    assert (server.pattern, server.unit, server.backlog, server.grace) == ("auto", "process", 4096, 10)
     assert (server.limits.queue, server.limits.queue_wait, server.limits.idle, server.limits.requests) == (
         1000,
         1,

@@ -107,7 +107,7 @@ def test_explain_says_where_each_value_came_from(file, capsys, monkeypatch):
     assert re.search(r'^bind = \["127.0.0.1:8443"\] +# .*f.toml:3$', out, re.M)
     assert re.search(r"^backlog = 77 +# env FAIRLEAD_SERVER_BACKLOG$", out, re.M)
     assert re.search(r'^idle = "75s" +# default$', out, re.M)
-    assert re.search(r'^pattern = "auto" +# default; here reuseport$', out, re.M)
+    assert re.search(r'^pattern = "auto" +# default; here (single|shared|reuseport): .+$', out, re.M)
 
 
 @pytest.mark.parametrize("text", [TWO, FULL.read_text()])

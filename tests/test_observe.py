@@ -52,6 +52,17 @@ def test_totals_are_added_over_the_workers() -> None:
     assert sum(world.seen.recent("total")) == 7
 
 
+def test_the_skew_is_the_busiest_workers_share_over_the_mean() -> None:
+    roles = [{"slot": 0, "index": 0, "kind": "worker"}, {"slot": 1, "index": 1, "kind": "worker"}]
+    world = World(lambda: {"workers": roles, "listeners": []})
+    assert world.seen.skew() == {}
+    world.serve(30, seconds=0)
+    world.serve(10, worker=1)
+    found = world.seen.skew()
+    assert found["ratio"] == 1.5 and (found["busiest"]["index"], found["idlest"]["index"]) == (0, 1)
+    assert "fairlead_worker_skew 1.5\n" in exposition(world.seen).decode()
+
+
 def test_a_window_forgets_what_is_older() -> None:
     world = World()
     world.serve(50, process=MS)

@@ -24,6 +24,8 @@ SERVED = [
     ("django", "single", "thread"),
     ("fastapi", "shared", "thread"),
     ("starlette", "handoff", "thread"),
+    ("django", "dispatch", "process"),
+    ("fastapi", "dispatch", "thread"),
 ]
 MODULES = {"fastapi": "with_fastapi", "starlette": "with_starlette", "django": "with_django"}
 BODY = bytes(range(256)) * 4096  # 1 MiB, more than every window

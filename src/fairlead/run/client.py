@@ -130,6 +130,12 @@ def describe(where: str, value: dict[str, Any]) -> list[str]:
     lines += accept_path(value.get("accept_path") or {})
     for one in value["workers"]:
         lines.append(f"  {titled(one)} pid {one['pid']}, {one['state']}, up {span(one['uptime'])}")
+    if value.get("skew"):
+        skew = value["skew"]
+        lines.append(
+            f"  skew     {skew['ratio']:.2f}: worker {skew['busiest']['index']} has {skew['busiest']['rate']:g} requests/s, "
+            f"worker {skew['idlest']['index']} {skew['idlest']['rate']:g}"
+        )
     latency, verdict = value.get("latency", {}), value.get("verdict", {})
     if latency.get("count"):
         shown = ", ".join(f"{name} {micros(latency[f'{name}_us'])}" for name in ("p50", "p90", "p99"))

@@ -56,7 +56,7 @@ class ServerLimits:
 class Server:
     """Execution: how many workers, and which of the five patterns hands them their connections."""
 
-    pattern: str = setting("auto", "How connections reach the workers; `auto` is `reuseport`.", u.choice("auto", "single", "handoff", "dispatch", "shared", "reuseport"))
+    pattern: str = setting("auto", "How connections reach the workers; `auto` is `single` with one worker, `shared` up to 8, `reuseport` above.", u.choice("auto", "single", "handoff", "dispatch", "shared", "reuseport"))
     unit: str = setting("process", "What a worker is.", u.choice("process", "thread"))
     workers: int | None = setting("auto", "Processes or threads that run the app; `auto` is one per core (one with pattern `single`).", u.maybe(u.count(1, 1024), "auto"))
     backlog: int = setting(4096, "Length of each accept queue; the kernel caps it at net.core.somaxconn.", u.count(1, 65535))
@@ -80,7 +80,19 @@ class Server:
     @property
     def chosen_pattern(self) -> str:
         """The pattern, with `auto` decided."""
-        return "reuseport" if self.pattern == "auto" else self.pattern
+        return self.auto_pattern[0] if self.pattern == "auto" else self.pattern
+
+    @property
+    def auto_pattern(self) -> tuple[str, str]:
+        """What `auto` comes to, and why; the figures are in docs/guide/patterns.md."""
+        count = cores() if self.workers is None else self.workers
+        if count == 1:
+            return "single", "one worker needs nobody to share with"
+        if count <= SHARED_MOST:
+            return "shared", (
+                "a connection goes to a worker that is free; with reuseport it waits for the one the kernel chose, busy or not"
+            )
+        return "reuseport", f"with more than {SHARED_MOST} workers each new connection would wake too many of them"
 
     @property
     def worker_count(self) -> int:
@@ -88,6 +100,9 @@ class Server:
         if self.workers is not None:
             return self.workers
         return 1 if self.pattern == "single" else cores()
+
+
+SHARED_MOST = 8  # workers up to which `auto` has all of them accept on one socket
 
 
 def cores() -> int:

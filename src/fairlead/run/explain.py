@@ -181,7 +181,10 @@ def remark(config: c.Config, path: str) -> str:
     """Where a value came from, and what `auto` comes to."""
     origin = str(origin_of(config, path))
     if path == "server.pattern" and config.server.pattern == "auto":
-        return f"{origin}; here {config.server.chosen_pattern}"
+        return f"{origin}; here {config.server.auto_pattern[0]}: {config.server.auto_pattern[1]}"
+    if path == "server.unit" and config.server.unit == "thread":
+        turns = getattr(sys, "_is_gil_enabled", lambda: True)()
+        return f"{origin}; this Python's threads {'take turns (GIL)' if turns else 'run at once'}"
     if path == "server.workers" and config.server.workers is None:
         return f"{origin}; here {config.server.worker_count}"
     return origin

@@ -244,6 +244,24 @@ class Observation:
             found.append({**one, "rate": round(max(0, one["requests"] - was["requests"]) / seconds, 2)})
         return found
 
+    def skew(self, window: float = WINDOW) -> dict[str, Any]:
+        """How evenly the workers share the requests, of late: {busiest, idlest: {index, rate}, mean, ratio}; {} without
+        requests or with one worker. `ratio` is busiest over mean: 1 is even, the number of workers is all on one.
+        """
+        roles = (self.status() if self.status is not None else {}).get("workers", ())
+        index = {one["slot"]: one["index"] for one in roles if one.get("kind", "worker") == "worker"}
+        rates = sorted((one["rate"], index[one["slot"]]) for one in self.workers() if one["slot"] in index)
+        mean = sum(rate for rate, _ in rates) / max(1, len(rates))
+        if len(rates) < 2 or not mean:
+            return {}
+        low, high = rates[0], rates[-1]
+        return {
+            "busiest": {"index": high[1], "rate": high[0]},
+            "idlest": {"index": low[1], "rate": low[0]},
+            "mean": round(mean, 2),
+            "ratio": round(high[0] / mean, 3),
+        }
+
     # ---- requests
 
     def records(self, part: str, most: int = 0) -> list[dict[str, Any]]:

@@ -71,6 +71,7 @@ def exposition(seen: Any) -> bytes:
     head(out, "fairlead_loop_lag_seconds", "histogram", "How late event loops come to their timers.")
     histogram(out, "fairlead_loop_lag_seconds", "", sample.histograms["turn"], totals.get("turn_ns", 0))
     add_routes(out, sample.routes)
+    add_workers(out, seen)
     add_accept_path(out, seen.status() if seen.status is not None else {})
     return ("\n".join(out) + "\n").encode()
 
@@ -90,6 +91,16 @@ def add_routes(out: list[str], routes: dict[str, dict[str, Any]]) -> None:
             label = f'route="{route}",step="{step}"'
             out.append(f"fairlead_route_step_seconds_sum{{{label}}} {ns / 1e9:.9g}")
             out.append(f"fairlead_route_step_seconds_count{{{label}}} {count}")
+
+
+def add_workers(out: list[str], seen: Any) -> None:
+    """Per worker: what it answered, and how unevenly they share."""
+    head(out, "fairlead_worker_requests_total", "counter", "Requests answered, by the worker's region of the slab.")
+    out.extend(f'fairlead_worker_requests_total{{slot="{one["slot"]}"}} {one["requests"]}' for one in seen.workers())
+    skew = seen.skew()
+    if skew:
+        head(out, "fairlead_worker_skew", "gauge", "Busiest worker's requests over the mean, of late: 1 is even.")
+        out.append(f"fairlead_worker_skew {skew['ratio']:g}")
 
 
 def add_accept_path(out: list[str], status: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ def register(subparsers: Any) -> None:
     run.add_argument(
         "--pattern",
         choices=("single", "handoff", "dispatch", "shared", "reuseport"),
-        help="how connections reach the workers (default: reuseport)",
+        help="how connections reach the workers (default: auto, by the number of workers)",
     )
     run.add_argument("--unit", choices=("process", "thread"), help="what a worker is (default: process)")
     run.add_argument("--tls", metavar="dev", choices=("dev", "off"), help="HTTPS with a local development CA")

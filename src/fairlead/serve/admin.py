@@ -124,6 +124,7 @@ class Admin(Handler):
                 "verdict": seen.verdict(),
                 "check": seen.check(),
                 "latency": seen.latency(),
+                "skew": seen.skew(),
             }
         if path == "/api/frame":
             return 200, await self.frame()

@@ -15,6 +15,7 @@ import inspect
 import os
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -24,6 +25,7 @@ from typing import Any
 
 from fairlead.core.errors import AppError
 
+IMPORTING = threading.Lock()  # workers that are threads import one at a time: nobody sees a module half made
 STDLIB = sysconfig.get_path("stdlib")
 EXAMPLE = 'write "module:attribute", as in "shop.main:app"'
 
@@ -39,10 +41,11 @@ def load(target: str, dir: str = ".", factory: bool = False) -> Any:
     if module_name.endswith(".py") or os.sep in module_name:
         name = module_name.removesuffix(".py").strip("./").replace(os.sep, ".")
         raise AppError(f'"{module_name}" is a file, not a module', hint=f'write "{name}:{attribute}"')
-    folder = str(Path(dir).resolve())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    found: Any = import_module(module_name, folder)
+    with IMPORTING:
+        folder = str(Path(dir).resolve())
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        found: Any = import_module(module_name, folder)
     for name in attribute.split("."):
         if not hasattr(found, name):
             hint = nearest_attribute(found, name)
