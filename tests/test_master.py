@@ -22,7 +22,8 @@ OPTIONS = c.Socket()
 
 def plan(*binds: str, workers: int = 2, name: str = "web") -> plans.Plan:
     shown = ", ".join(f'"{bind}"' for bind in binds)
-    text = f'[server]\nworkers = {workers}\n[[listener]]\nname = "{name}"\nbind = [{shown}]\n[[route]]\nrespond = 404\n'
+    server = f'[server]\npattern = "reuseport"\nworkers = {workers}\n'
+    text = f'{server}[[listener]]\nname = "{name}"\nbind = [{shown}]\n[[route]]\nrespond = 404\n'
     return plans.make(loads(text, "fairlead.toml"))
 
 

@@ -110,7 +110,7 @@ def test_what_is_on_its_way_counts_until_the_worker_has_it(slab, pair):
     near, far = pair
     busy = Busy(0, slab.region(0), [near.fileno()])
     for count in (1, 2, 3):
-        near.send(inbox.MESSAGE.pack(0, 0))
+        near.send(inbox.MESSAGE)
         busy.handed(near.fileno())
         busy.look(NOW)
         assert busy.load == count
@@ -128,7 +128,7 @@ def test_a_worker_that_does_not_take_its_connections_is_the_last_choice(slab, pa
     stuck, other = Busy(0, slab.region(0), [near.fileno()]), Busy(1, slab.region(1), [])
     slab.region(1).set("open", 100)
     stuck.look(NOW)
-    near.send(inbox.MESSAGE.pack(0, 0))
+    near.send(inbox.MESSAGE)
     for later, last in ((STALE, False), (STALE + 1, True)):
         stuck.look(NOW + later)
         other.look(NOW + later)
@@ -165,11 +165,10 @@ class Deaf:
     name = "web"
 
 
-@pytest.mark.parametrize("here", [False, True])
-def test_a_connection_arrives_with_its_peer(here):
+def test_a_connection_arrives_with_its_peer():
     near, far = inbox.pair()
     client, server = connection()
-    assert inbox.hand(near, server.detach(), here)
+    assert inbox.hand(near, server.detach())
     fd, peer = inbox.Inbox(None, far, Deaf(), None).take()
     assert peer == client.getsockname()
     with socket.socket(fileno=fd) as taken:
@@ -183,7 +182,7 @@ def test_a_full_pair_refuses_and_loses_nothing():
     near, far = inbox.pair()
     client, server = connection()
     sent = 0
-    while inbox.hand(near, os.dup(server.fileno()), False):
+    while inbox.hand(near, os.dup(server.fileno())):
         sent += 1
     box = inbox.Inbox(None, far, Deaf(), None)
     got = [box.take() for _ in range(sent)]
@@ -194,10 +193,10 @@ def test_a_full_pair_refuses_and_loses_nothing():
         sock.close()
 
 
-def test_a_number_from_a_process_that_is_gone_is_passed_over():
+def test_a_pair_whose_other_end_is_gone_refuses():
     near, far = inbox.pair()
+    far.close()
     client, server = connection()
-    near.send(inbox.MESSAGE.pack(1, server.fileno()))
-    assert inbox.Inbox(None, far, Deaf(), None).take() is None
-    for sock in (near, far, client, server):
+    assert not inbox.hand(near, server.fileno())
+    for sock in (near, client, server):
         sock.close()

@@ -1,8 +1,8 @@
 """Connections that somebody else accepted: they come over a unix socket pair and are taken like accepted ones.
 
 Rules
-1. One message is one connection: its descriptor beside it (SCM_RIGHTS, unix(7)), or, between threads of one process, its
-   number. A number from a process that is gone is nobody's connection and is passed over.
+1. One message is one connection: a byte, and its descriptor beside it (SCM_RIGHTS, unix(7)). Between threads too, where its
+   number would do: during a reload the threads of two processes read the same pair.
 2. The pair keeps message boundaries (SOCK_SEQPACKET), so a reader that dies between two messages leaves the rest whole
    for the next one.
 3. The accept wait of a connection ends when its worker has it: time in the pair counts as time in the accept queue.
@@ -18,7 +18,7 @@ import struct
 
 from fairlead.net.listen import Listener, _fast
 
-MESSAGE = struct.Struct("<qq")  # process id (0: the descriptor is beside it), descriptor
+MESSAGE = b"c"
 NUMBER = struct.Struct("i")
 ROOM = socket.CMSG_SPACE(NUMBER.size)
 FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -37,19 +37,17 @@ class Inbox(Listener):
         """The next connection, as `_fast.accept` gives it."""
         while True:
             try:
-                data, beside, flags, _ = self.sock.recvmsg(MESSAGE.size, ROOM, FLAGS)
+                data, beside, flags, _ = self.sock.recvmsg(len(MESSAGE), ROOM, FLAGS)
             except (BlockingIOError, InterruptedError):
                 return None
-            if len(data) < MESSAGE.size:
+            if not data:
                 self.stop()  # the other end is closed: no more will come
                 return None
-            if flags & socket.MSG_CTRUNC and not beside:
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            pid, fd = MESSAGE.unpack(data)
             if beside:
                 (fd,) = NUMBER.unpack(beside[0][2][: NUMBER.size])
-            if beside or pid == os.getpid():
                 return fd, _fast.peer_address(fd)
+            if flags & socket.MSG_CTRUNC:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def pair():
@@ -60,19 +58,16 @@ def pair():
     return near, far
 
 
-def hand(near, fd, here):
+def hand(near, fd):
     """Pass a connection on; False when the pair is full, or nobody is at its other end.
 
-    `here`: the taker is a thread of this process. When True comes back the descriptor is not ours any more.
+    When True comes back the descriptor is not ours any more.
     """
     try:
-        if here:
-            near.send(MESSAGE.pack(os.getpid(), fd), socket.MSG_DONTWAIT)
-        else:
-            socket.send_fds(near, [MESSAGE.pack(0, 0)], [fd], socket.MSG_DONTWAIT)
-            os.close(fd)
+        near.sendmsg([MESSAGE], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, NUMBER.pack(fd))], socket.MSG_DONTWAIT)
     except OSError as error:
         if error.errno in NO_ROOM:
             return False
         raise
+    os.close(fd)
     return True

@@ -1,8 +1,8 @@
 """`handoff`: one listener accepts every connection and hands it to the least busy worker, who reads, decrypts, parses and
 runs the application. The model of Memcached.
 
-The socket travels by SCM_RIGHTS (unix(7)) over a socket pair per worker and address; between threads of one process its
-number does. The master holds both ends of each pair: what is on its way when a worker dies is taken by a sibling.
+The socket travels by SCM_RIGHTS (unix(7)) over a socket pair per worker and address, between threads too. The master
+holds both ends of each pair: what is on its way when a worker dies is taken by a sibling.
 
 Busy is connections open and requests in flight, from the slab, and connections that wait in the worker's pairs, from the
 kernel (SIOCOUTQ). A worker that leaves them there for `STALE` is stuck, and the last choice. The listener looks once per
@@ -109,7 +109,6 @@ class Handing:
     def __init__(self, channel: Any, values: dict[str, Any], fds: list[int]) -> None:
         self.channel = channel
         self.values = values
-        self.here = values["config"].server.unit == "thread"
         self.slab = Slab.attach(fds[0])
         self.region = self.slab.region(values["slot"])
         self.fds = fds[1:]
@@ -215,7 +214,7 @@ class Handing:
         """Pass a connection to the least busy worker whose pair takes it."""
         for one in sorted(self.busy, key=Busy.rank):
             link = self.links[name][one.place]
-            if hand(link, fd, self.here):
+            if hand(link, fd):
                 one.handed(link.fileno())
                 return True
         return False
