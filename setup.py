@@ -47,7 +47,7 @@ def flags_for(path):
     if sys.platform == "win32":
         return []
     cold = str(path.relative_to(SOURCE / "fairlead")).startswith(COLD)
-    return ["-O1" if cold else "-O2", "-g0", "-fno-plt", "-w"]
+    return ["-O1" if cold else "-O3", "-g0", "-fno-plt", "-w"]
 
 
 def extensions():

@@ -26,7 +26,8 @@ cdef class Connection(Channel):
     cdef public str scheme
     cdef public bint client, in_feed, draining, closed, linger, waiting, told
     cdef public Exchange current
-    cdef public dict exchanges
+    cdef public dict exchanges, scene
+    cdef public object scene_of
     cdef public list held, ending
     cdef public object ruled
     cdef public long long requests

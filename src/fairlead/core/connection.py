@@ -52,7 +52,10 @@ class Owner:
 
 
 class Connection(Channel):
-    """See the module. peer and local are (host, port) tuples, or a path for AF_UNIX ("" if unnamed)."""
+    """See the module. peer and local are (host, port) tuples, or a path for AF_UNIX ("" if unnamed).
+
+    `scene` is a dict that a handler, `scene_of`, keeps here from request to request; another handler begins anew.
+    """
 
     def __init__(self, service, carrier, peer=None, local=None, client=False):
         self.service = service
@@ -68,6 +71,7 @@ class Connection(Channel):
         self.current = None
         self.exchanges = None
         self.target = None
+        self.scene = self.scene_of = None
         self.in_feed = self.draining = self.closed = self.linger = False
         self.opened = self.connected = self.accepted = self.secured = self.last_seen = 0
         self.requests = 0

@@ -4,25 +4,23 @@ from fairlead.core.exchange cimport Exchange
 from fairlead.core.handler cimport Handler
 from fairlead.core.journey cimport Clock, Journey
 from fairlead.core.message cimport Request, Response
+from fairlead.serve.done cimport is_disconnect
 from fairlead.serve.runner cimport Runners, Work
 
 cdef frozenset METHODS
 cdef str START, BODY
 
-cdef class Done:
-    cpdef send(self, object value)
-    cpdef throw(self, object kind, object value=*, object trace=*)
-    cpdef close(self)
-
 cdef class App(Handler):
     cdef public object target, loop, state, debug, sockets
     cdef public str name, root_path, strip
-    cdef str version
+    cdef str version, said_start, said_body
     cdef public set cycles
     cdef public Runners runners
     cdef dict base, extensions
     @cython.locals(conn=Connection, request=Request, cycle=Cycle, scope=dict, extensions=dict, method=str, usual=cython.bint)
     cpdef open(self, Exchange exchange)
+    @cython.locals(scene=dict)
+    cdef set_scene(self, Connection conn)
     @cython.locals(conn=Connection, request=Request)
     cdef unusual(self, Exchange exchange, dict scope)
 
@@ -52,9 +50,9 @@ cdef class Cycle(Work):
     @cython.locals(body=bytes, count=cython.longlong, message=dict)
     cdef dict message(self)
 
-    @cython.locals(said=dict)
+    @cython.locals(said=dict, app=App)
     cpdef send(self, object message)
-    @cython.locals(status=cython.int, response=Response, fields=list)
+    @cython.locals(status=cython.int, response=Response, fields=list, method=str)
     cdef start(self, dict message)
     cdef list fields(self, object headers)
     @cython.locals(body=bytes, more=cython.bint, response=Response, room=cython.bint, count=cython.longlong)
@@ -78,4 +76,3 @@ cdef long long digits(bytes value, const unsigned char* v) except -2
 cpdef wake(list waiters)
 cdef bytes as_bytes(object body)
 cpdef object tls_of(object engine)
-cpdef bint is_disconnect(object error) except -1

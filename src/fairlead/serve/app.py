@@ -19,53 +19,19 @@ Rules
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from fairlead.core.errors import AppError, NetError
 from fairlead.core.handler import Handler
 from fairlead.core.message import Response, is_event_stream
+from fairlead.serve.done import DONE, Disconnected, is_disconnect
 from fairlead.serve.errorpage import debug_page
 from fairlead.serve.extensions import send_path, send_zero_copy, tls_extension
 from fairlead.serve.runner import Runners, Work
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
-START, BODY = sys.intern("http.response.start"), sys.intern("http.response.body")
+START, BODY = "http.response.start", "http.response.body"
 SPEC = {"version": "3.0", "spec_version": "2.5"}
-
-
-class Disconnected(NetError, ConnectionError):
-    """The client is gone; raised by `send()`, and an OSError as the ASGI specification asks (2.4)."""
-
-    def __init__(self, message="the client closed the connection"):
-        super().__init__(message, step="send", status=499, retry="never")
-
-
-class Done:
-    """An awaitable that is over at once. Also a coroutine in shape, so that `create_task(send(...))` works."""
-
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        raise StopIteration
-
-    def send(self, value):
-        """Coroutine protocol: done at the first step."""
-        raise StopIteration
-
-    def throw(self, kind, value=None, trace=None):
-        """Coroutine protocol: raises what was thrown."""
-        raise kind if value is None else value
-
-    def close(self):
-        """Coroutine protocol: nothing to stop."""
-
-
-DONE = Done()
 
 
 class App(Handler):
@@ -85,7 +51,8 @@ class App(Handler):
         self.strip = strip.rstrip("/")
         self.cycles = set()
         self.runners = Runners(loop, name)
-        self.version = "1.1"
+        self.version = "1.1"  # words that are found by identity, once the objects that others use for them are known
+        self.said_start, self.said_body = START, BODY
         self.debug: Any = None
         self.sockets: Any = None
         self.extensions: Any = {
@@ -110,7 +77,9 @@ class App(Handler):
             return
         extensions = self.extensions.copy()
         extensions["fairlead.journey"] = exchange.journey
-        scope = self.base.copy()
+        if conn.scene_of is not self:
+            self.set_scene(conn)
+        scope = conn.scene.copy()
         method = request.method
         usual = True
         if method != "GET":
@@ -118,7 +87,7 @@ class App(Handler):
             usual = method in METHODS
         if request.version is not self.version:
             if request.version == "1.1":
-                self.version = request.version  # the object that the codec uses: found by identity from now on
+                self.version = request.version
             else:
                 scope["http_version"] = request.version
         if request.scheme != "http":
@@ -128,8 +97,6 @@ class App(Handler):
         scope["path"] = request.path
         scope["raw_path"] = request.raw_path
         scope["headers"] = request.listed()
-        scope["client"] = conn.peer
-        scope["server"] = conn.local
         scope["state"] = self.state.copy()
         scope["extensions"] = extensions
         if conn.tls is not None:
@@ -148,6 +115,14 @@ class App(Handler):
         self.runners.start(cycle, exchange.heard_end)  # with a body to come its first part would only wait for it
         if not cycle.ended:
             self.cycles.add(cycle)
+
+    def set_scene(self, conn):
+        """What the scopes of a connection have in common."""
+        scene = self.base.copy()
+        scene["client"] = conn.peer
+        scene["server"] = conn.local
+        conn.scene = scene
+        conn.scene_of = self
 
     def unusual(self, exchange, scope):
         """The scope of what is not a plain request on a TCP connection."""
@@ -292,10 +267,18 @@ class Cycle(Work):
             raise Disconnected()
         said = message if type(message) is dict else dict(message)
         kind = said.get("type")
-        if kind is START or kind == START:  # a literal of the application's is the same object, as a rule
+        app = self.app
+        if kind is app.said_start:
             self.start(said)
             return DONE
-        if kind is BODY or kind == BODY:
+        if kind is app.said_body:
+            return self.body(said)
+        if kind == START:
+            app.said_start = START if type(kind) is not str else kind
+            self.start(said)
+            return DONE
+        if kind == BODY:
+            app.said_body = BODY if type(kind) is not str else kind
             return self.body(said)
         return self.other(kind, said)
 
@@ -306,7 +289,8 @@ class Cycle(Work):
         status = given if type(given) is int else whole_number(given)
         if not 200 <= status <= 999:
             raise AppError(f"the app sent status {status}", hint="a final status is 200 to 599; 1xx are not final")
-        self.bodiless = status == 204 or status == 304 or self.exchange.request.method == "HEAD"
+        method = self.exchange.request.method
+        self.bodiless = status == 204 or status == 304 or (len(method) == 4 and method == "HEAD")
         headers = message.get("headers")
         fields = self.fields(headers if headers is not None else ())
         response = Response.__new__(Response)
@@ -598,17 +582,3 @@ def tls_of(engine):
     if engine.scope is None:
         engine.scope = tls_extension(engine)
     return engine.scope
-
-
-def is_disconnect(error):
-    """Did the application only pass on that the client left? Frameworks wrap our Disconnected in their own errors."""
-    for _ in range(8):
-        if error is None:
-            return False
-        if isinstance(error, Disconnected):
-            return True
-        inner = getattr(error, "exceptions", None)
-        if inner:
-            return is_disconnect(inner[0])
-        error = error.__cause__ if error.__cause__ is not None else error.__context__
-    return False

@@ -43,6 +43,7 @@ class Entry(Handler):
         ends = codec.memory.read_ends(letter.ends)
         conn.peer = ends[0]
         conn.local = ends[1]
+        conn.scene_of = None
         exchange.client = ends[2]
         exchange.tag = letter.tag
         letter.stamp(exchange.journey)

@@ -1,7 +1,12 @@
 cimport cython
 from fairlead.core.exchange cimport Answer
 
+cdef extern from "Python.h":
+    Py_ssize_t references_to "Py_REFCNT" (object thing) noexcept
+
+cdef bint COMPILED
 cdef int WAITS, ENDS
+cdef dict CURRENT
 
 cdef class Work(Answer):
     cdef public Runner runner
@@ -19,7 +24,7 @@ cdef class Runners:
     cpdef start(self, Work work, bint now)
 
 cdef class Place:
-    cdef public object loop, wakeup, context, message
+    cdef public object loop, wakeup, context, enter, message
     cdef public bint yielded, cancelled, _asyncio_future_blocking
 
 cdef class Runner:

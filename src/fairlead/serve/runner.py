@@ -18,6 +18,8 @@ Rules
 
 from __future__ import annotations
 
+import asyncio.tasks
+import sys
 from asyncio import CancelledError, Task
 from asyncio.tasks import _enter_task, _leave_task  # type: ignore[attr-defined]  # asyncio documents them ("Extending")
 from contextvars import copy_context
@@ -28,6 +30,8 @@ from weakref import getweakrefcount
 from fairlead.core.exchange import Answer
 
 KEPT = 64
+CURRENT: Any = getattr(asyncio.tasks, "_current_tasks", None) if sys.version_info < (3, 12) else None  # as they do, cheaper
+COMPILED = not __file__.endswith(".py")
 WAITS, ENDS = 1, 2  # what the first part of a work left for the Task
 
 
@@ -88,12 +92,13 @@ class Runners:
 
 
 class Place:
-    """What a Task at rest waits for. `wakeup`: what wakes it, None when it does not rest."""
+    """What a Task at rest waits for. `wakeup`: what wakes it, None when it does not rest; `enter` calls in its context."""
 
     def __init__(self, loop):
         self.loop = loop
         self.wakeup: Any = None
         self.context: Any = None
+        self.enter: Any = None
         self.message = None
         self.yielded = self.cancelled = self._asyncio_future_blocking = False
 
@@ -118,7 +123,9 @@ class Place:
     def add_done_callback(self, wakeup, *, context=None):
         """The Task waits."""
         self.wakeup = wakeup
-        self.context = context
+        if context is not self.context:
+            self.context = context
+            self.enter = context.run
 
     def result(self):
         """What the Task asks when it is woken."""
@@ -194,7 +201,10 @@ class Runner:
 
     def as_new(self):
         """May the Task do another work (rule 3)? The first time, before any, this only notes how it is."""
-        references = getrefcount(self.task)
+        if COMPILED:
+            references = references_to(self.task)  # type: ignore[name-defined]  # noqa: F821 (Py_REFCNT, in the .pxd)
+        else:
+            references = getrefcount(self.task)
         if self.references < 0:
             self.references = references
             self.weak = getweakrefcount(self.task)
@@ -208,23 +218,31 @@ class Runner:
 
     def go(self, work):
         """Do the first part of a work now; False when that is not possible here."""
-        try:
-            _enter_task(self.loop, self.task)
-        except RuntimeError:
-            return False
+        if CURRENT is not None:
+            if self.loop in CURRENT:
+                return False
+            CURRENT[self.loop] = self.task
+        else:
+            try:
+                _enter_task(self.loop, self.task)
+            except RuntimeError:
+                return False
         place = self.place
         wakeup = place.wakeup
         place.wakeup = None
         self.work = work
         try:
-            waits = place.context.run(self.step, None)
+            waits = place.enter(self.step, None)
         except StopIteration:
             self.left = ENDS
             waits = None
         except BaseException as error:
             self.left = ENDS
             waits = error.with_traceback(None)  # which would lead here, and to the Task
-        _leave_task(self.loop, self.task)
+        if CURRENT is not None:
+            del CURRENT[self.loop]
+        else:
+            _leave_task(self.loop, self.task)
         if waits is place:  # done, and at rest again; the Task knows of nothing
             place.wakeup = wakeup
             return True
@@ -248,7 +266,7 @@ class Runner:
         """Have the Task make its next step now."""
         self.quiet = False
         self.task._log_destroy_pending = True
-        self.place.context.run(wakeup, self.place)
+        self.place.enter(wakeup, self.place)
 
     # ---- what a Task asks of its coroutine
 

@@ -6,7 +6,8 @@ from fairlead.core.journey cimport Clock, Journey
 from fairlead.core.message cimport Request, Response
 from fairlead.net.poll cimport Watcher
 from fairlead.net.timers cimport Wheel
-from fairlead.serve.app cimport App, is_disconnect, tls_of, wake
+from fairlead.serve.app cimport App, tls_of, wake
+from fairlead.serve.done cimport is_disconnect
 from fairlead.serve.waiter cimport Waiter
 from fairlead.wire.ws cimport Ear, WebSocket
 

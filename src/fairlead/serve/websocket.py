@@ -29,7 +29,8 @@ from fairlead.core.handler import Handler, error_response
 from fairlead.core.limits import WebSocketLimits
 from fairlead.core.message import Response
 from fairlead.net.poll import Poller, Watcher
-from fairlead.serve.app import DONE, Disconnected, is_disconnect, tls_of, wake
+from fairlead.serve.app import tls_of, wake
+from fairlead.serve.done import DONE, Disconnected, is_disconnect
 from fairlead.serve.waiter import Waiter
 from fairlead.wire import wsdeflate
 from fairlead.wire.ws import RULES, Ear, WebSocket

@@ -20,7 +20,7 @@ cdef class H1(Hearing):
     cdef write(self, bytes chunk)
     cpdef head(self, long long stream, object message, bint end)
     @cython.locals(status=cython.int, parts=list, tunnel=cython.bint, bodyless=cython.bint, keep=cython.bint,
-                   length=cython.longlong, saying=cython.int, given=Given)
+                   length=cython.longlong, saying=cython.int, given=Given, method=str)
     cdef say_response(self, Response message, bint end)
     cdef bint plain(self, int status) except -1
     @cython.locals(keep=cython.bint, length=cython.longlong, known=cython.longlong, more=bytes, saying=cython.int, made=bytes)

@@ -99,11 +99,12 @@ class H1(Hearing):
             self.answer_block(message, message.block, end)
             return
         parts = [status_line(status, message.reason)]
-        tunnel = status == 101 or (self.method == "CONNECT" and 200 <= status < 300)
+        method = self.method
+        tunnel = status == 101 or (len(method) == 7 and method == "CONNECT" and 200 <= status < 300)
         given = self.given
         given.put(parts, message.listed() if message.kept is None else message.kept)
         length = given.length
-        bodyless = status == 204 or status == 304 or self.method == "HEAD"
+        bodyless = status == 204 or status == 304 or (len(method) == 4 and method == "HEAD")
         keep = self.keep and not self.closing and not given.close and not self.expecting
         if self.max_requests and self.stream >= self.max_requests:
             keep = False

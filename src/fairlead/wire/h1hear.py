@@ -207,11 +207,13 @@ class Hearing(Codec):
         if self.max_body and message.length > self.max_body:
             raise broken("body-too-long", False)
         self.stream += 1
-        self.method = message.method
+        method = message.method
+        self.method = method
         self.minor = head.minor
         self.keep = not head.close and (head.minor == 1 or head.keep) and not self.closing
-        self.upgrading = message.upgrade != b"" or message.method == "CONNECT"
-        if message.method == "CONNECT":
+        self.upgrading = message.upgrade != b""
+        if len(method) == 7 and method == "CONNECT":
+            self.upgrading = True
             self.keep = False  # what follows a refused CONNECT was meant for the tunnel, never a request
         self.expecting = message.expect
         self.saying = _WAIT
