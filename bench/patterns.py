@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import socket
 import sys
 import time
@@ -89,9 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--idle", type=int, nargs="?", const=IDLE, help="only: memory of this many idle connections")
     options = parser.parse_args(argv)
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    if not install.PYTHON.exists():
+    install.PYTHON = Path(sys.executable)  # no peers: whoever runs this has what it takes
+    if not shutil.which("wrk"):
         install.programs()
-        install.servers()
     if measure.CORES is not None:
         os.sched_setaffinity(0, {measure.CORES[measure.LOAD_CORE]})
     if options.idle:

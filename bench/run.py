@@ -3,6 +3,7 @@
     python bench/run.py                          everything (about an hour)
     python bench/run.py --quick                  a few seconds per case: shows that it works, figures mean nothing
     python bench/run.py --case 'asgi-*' --peers fairlead,granian --rounds 9
+    python bench/run.py --case patterns          Fairlead's execution patterns against each other
     python bench/run.py --list
 
 A peer that cannot start, or answers wrongly, is reported and skipped; the others go on.
@@ -33,6 +34,12 @@ QUICK = work.Effort(rounds=2, seconds=1, idle=200, body=64 * work.MIB, few=20, m
 def main() -> int:
     """Read the options, run, print; 1 when a case gave no figure at all."""
     options = arguments()
+    if options.case == "patterns":  # one server against itself: has a table and plots of its own
+        import patterns
+
+        given = {"--rounds": options.rounds, "--seconds": options.seconds, "--json": options.json}
+        words = [str(word) for pair in given.items() if pair[1] for word in pair]
+        return patterns.main([*words, *(["--write"] if options.write else [])])
     if options.list:
         print("\n".join(f"{case.name:16} {case.title} [{', '.join(case.peers)}]" for case in CASES))
         return 0

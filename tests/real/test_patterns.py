@@ -260,3 +260,51 @@ def test_the_socket_of_a_worker_that_starts_slowly_is_lent_to_a_sibling(real: Re
     (server.home / "go").touch()
     server.says("Ctrl-C")
     eventually(lambda: len({pid for pid, *_ in seen.acceptors()}) == 3 == len(seen.acceptors()), what="each its own")
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_affinity_pins_each_worker_to_a_core(real: Real, unit: str) -> None:
+    config = f"""
+[server]
+workers = 2
+unit = "{unit}"
+affinity = true
+[[listener]]
+bind = "127.0.0.1:@PORT@"
+[[route]]
+app = "who:app"
+"""
+    server = real.fairlead(config=config, files={"who.py": APP})
+    server.says("Ctrl-C")
+    cores = {}
+    for pid in Seen(server, "shared", unit).pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            name = (task / "comm").read_text().strip()
+            if name.startswith("fl worker"):
+                cores[name] = os.sched_getaffinity(int(task.name))
+    allowed = sorted(os.sched_getaffinity(0))
+    assert cores == {f"fl worker {index}": {allowed[index % len(allowed)]} for index in range(2)}
+
+
+def test_threads_that_are_worn_out_go_with_their_process_and_nothing_is_lost(real: Real) -> None:
+    config = """
+[server]
+workers = 2
+unit = "thread"
+max_requests = 300
+[log]
+access = "off"
+[[listener]]
+bind = "127.0.0.1:@PORT@"
+[[route]]
+app = "shop:app"
+"""
+    server = real.fairlead(config=config, files=FILES)
+    server.says("Ctrl-C")
+    seen = Seen(server, "shared", "thread")
+    before = set(seen.pids)
+    with under_load(server.port) as load:
+        eventually(lambda: not before & set(seen.pids), what="another process")
+        load.answered(50)
+    assert not load.failures, load.failures
+    assert sum(seen.threads().values()) == 2

@@ -121,6 +121,7 @@ def describe(where: str, value: dict[str, Any]) -> list[str]:
         f"Fairlead {value['version']} ({speed}, {value['loop']}), pid {value['pid']}, {value['state']}, "
         f"up {span(value['uptime'])}{reloads}",
         f"  admin    {where}",
+        f"  pattern  {value.get('pattern', '')}, {len(value['workers'])} x {value.get('unit', 'process')}",
     ]
     for one in value["listeners"]:
         queue = one["queue"]

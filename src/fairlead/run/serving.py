@@ -183,6 +183,7 @@ def announce(master: Any) -> None:
 
         shown = {
             "listeners": [one["bind"] for one in status["listeners"]],
+            "public": [str(address) for _, address in master.holder.bound() if not address.is_loopback],
             "workers": len(status["workers"]),
             "version": status["version"],
         }
