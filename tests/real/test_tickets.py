@@ -80,7 +80,7 @@ def test_a_session_of_one_worker_is_taken_up_by_the_other_and_after_a_reload(rea
         return len(pids) == 2
 
     eventually(both_took_it_up, what="both workers answer")
-    done = real.command("reload", "--workers", home=server.home)
+    done = real.command("reload", "--workers", "--admin", f"unix:{server.home}/fairlead-{server.port}.sock")
     assert done.returncode == 0 and "new workers serve" in done.stdout, done
     resumed, same, pid = client.ask("-sess_in", session)
     assert resumed and same == key and pid not in pids

@@ -11,6 +11,7 @@ cdef class Carrier:
     cpdef close(self, object why)
     cpdef abort(self, object why)
     cpdef rearm(self)
+    cpdef look(self, Journey journey)
 
 cdef class Owner:
     cpdef released(self, Connection conn)
@@ -91,6 +92,7 @@ cdef class Connection(Channel):
     cdef ended(self, Exchange ex)
     @cython.locals(j=Journey)
     cdef done(self, Exchange ex, long long now)
+    cdef look(self, Journey j)
     @cython.locals(service=Service)
     cdef release(self, Exchange ex)
     cpdef drop(self, Exchange ex, object why)

@@ -40,6 +40,9 @@ class Carrier:
     def rearm(self):
         """A deadline became earlier: look at `Connection.deadline()` again."""
 
+    def look(self, journey):
+        """Set `journey.net`, where the kernel tells."""
+
 
 class Owner:
     """Who owns a client-role connection: a pool."""
@@ -622,9 +625,15 @@ class Connection(Channel):
         j = ex.journey
         j.sent = now  # journey
         j.done = now  # journey
+        self.look(j)  # journey
         if not ex.heard_end:
             self.linger = True
         self.release(ex)
+
+    def look(self, j):
+        """Ask the kernel about the socket, when the client kept us waiting or it is this request's turn."""
+        if j.spent_client or self.service.sampled():
+            self.carrier.look(j)
 
     def release(self, ex):
         ex.over = True

@@ -26,5 +26,8 @@ cdef class Service:
     cdef public Observer observer
     cdef public Common common
     cdef public bint server_timing, debug, draining, retired
+    cdef public long long sample_every, sample_left
+
+    cdef bint sampled(self)
 
 cpdef error_response(object error, bint debug=*)

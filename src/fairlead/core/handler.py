@@ -80,6 +80,17 @@ class Service:
         self.announcing = None  # peers that owe a PROXY header, as something with `hop(peer).trusted`
         self.draining = False
         self.retired = False
+        self.sample_every = self.sample_left = 0
+
+    def sampled(self):
+        """Is it this request's turn for the dearer socket queries? Every `sample_every`-th; 0 is none."""
+        if self.sample_every == 0:
+            return False
+        self.sample_left -= 1
+        if self.sample_left > 0:
+            return False
+        self.sample_left = self.sample_every
+        return True
 
 
 def error_response(error, debug=False):

@@ -17,6 +17,7 @@ cdef class Journey:
     cdef public int arrived_quality, attempts
     cdef public bint shared
     cdef public list custom
+    cdef public tuple net
     cdef public str end
 
     cpdef begin(self)

@@ -8,6 +8,10 @@ Rules
 5. Each time we cannot know exactly says how we know it (`Quality`): the kernel's receive stamp is the newest segment's,
    so a buffer wait is at least that; after a short loop turn the wait is at most that turn's length.
 
+6. `net` is what the kernel told of the socket at the end, asked when a send had blocked and for a sampled share of requests
+   (`journey.sample`): (us the peer's window was full, us our send buffer was, round trip us, bytes not acknowledged,
+   retransmitted segments); all but the last look's own are since the connection was last asked. None: not asked.
+
 Points are plain fields, so that marking one is a store. `steps()` derives the named durations of the interface.
 """
 
@@ -55,7 +59,7 @@ class Journey:
                 setattr(self, name, 0)
             self.bytes_in = self.bytes_out = self.messages_in = self.messages_out = self.attempts = 0
             self.shared = False
-            self.custom = None
+            self.custom = self.net = None
         self.arrived_quality = 5  # UNKNOWN
         self.end = ""
 

@@ -36,7 +36,8 @@ cdef class Recorder(Observer):
     cdef str last_text, other_text
     cdef bytes last_bytes, other_bytes
     cdef public bint flushing, closed_down
-    cdef public long long slow_floor, offset, number, due, lag_now, lag_before, ticks
+    cdef public object on_slow
+    cdef public long long slow_floor, slow_after, offset, number, due, lag_now, lag_before, ticks
     cdef public Py_ssize_t last_found, fresh
     cdef Py_ssize_t ring_at, ring_size, histograms_at, route_cells_at, route_totals_at
     cdef Py_ssize_t slot_requests, slot_class, slot_in, slot_out, slot_unstamped, slot_clamped, slot_process, slot_total
@@ -57,6 +58,9 @@ cdef class Recorder(Observer):
     @cython.locals(cells="long long*")
     cdef write_points(self, Py_ssize_t at, Journey j)
     cpdef Py_ssize_t write_custom(self, Py_ssize_t at, list custom) except -1
+    @cython.locals(i=Py_ssize_t)
+    cdef write_net(self, Py_ssize_t at, tuple net)
+    cpdef add_net(self, tuple net)
     cdef bytes known_bytes(self, str text)
     @cython.locals(start=cython.longlong, before=cython.longlong, head=cython.longlong, route=bytes, found=Py_ssize_t, request=Request, method=bytes, version=bytes, log=Lines)
     cdef line(self, Exchange exchange, Journey j, int status, Known known, bytes peer, bytes end)

@@ -22,6 +22,7 @@ from __future__ import annotations
 import logging
 import os
 from time import monotonic_ns, time_ns
+from typing import Any
 
 from fairlead.core.errors import WireError
 from fairlead.core.handler import Observer
@@ -44,7 +45,7 @@ class Recorder(Observer):
 
     `routes` are route objects (named by `name_of`) or (object, name) pairs. `log` is a core.lines.Lines or None.
     `poller` has `now()`, `woken`, `soon(callable)` and `loop`; without one the log is flushed by its own size and by
-    `close()`.
+    `close()`. With `slow_after` ns set, `on_slow(exchange, status, route, took)` hears of requests that took longer.
     """
 
     def __init__(self, region, routes=(), log=None, poller=None, flush=1.0):
@@ -72,7 +73,8 @@ class Recorder(Observer):
         self.last_bytes = self.other_bytes = b""
         self.causes = {}
         self.slow_list = []
-        self.slow_floor = 0
+        self.slow_floor = self.slow_after = 0
+        self.on_slow: Any = None
         self.flushing = False
         self.closed_down = False
         self.timer = self.flush_timer = None
@@ -172,6 +174,11 @@ class Recorder(Observer):
         self.write(keep, exchange, j, status, found, peer, end, self.number)  # journey
         if self.took[17] > self.slow_floor and not exchange.tunnel:
             self.keep_slow(exchange, j, status, found, peer, end)
+        if j.net is not None:
+            self.add_net(j.net)
+        if self.slow_after and self.took[17] > self.slow_after and not exchange.tunnel:
+            self.add_total("slow", 1)
+            self.on_slow(exchange, status, self.route_names[found] if found >= 0 else b"", list(self.took))
         if self.log is not None:
             self.line(exchange, j, status, known, peer, end)
         known.last = j.done
@@ -280,6 +287,8 @@ class Recorder(Observer):
         flags = (
             j.shared + 2 * (1 if j.decrypted or j.encrypted else 0) + 4 * exchange.tunnel + 8 * (1 if j.accepted else 0)
         )
+        if j.net is not None:
+            flags += 16
         attempts = j.attempts if j.attempts < 256 else 255
         quality = j.arrived_quality  # as 64 bits: a C int would be shifted out
         cells[at + 5] = status + (route << 16) + (quality << 32) + (flags << 40) + (attempts << 48)
@@ -312,6 +321,10 @@ class Recorder(Observer):
             check ^= cells[i]
         for i in range(at + 83, at + 83 + custom * 5):
             check ^= cells[i]
+        if j.net is not None:
+            self.write_net(at + 123, j.net)
+            for i in range(at + 123, at + 128):
+                check ^= cells[i]
         cells[at + 1] = check
         cells[at] = number
 
@@ -366,6 +379,11 @@ class Recorder(Observer):
             at += 5
             count += 1
         return count
+
+    def write_net(self, at, net):
+        """What the kernel told of the socket."""
+        for i in range(5):
+            self.cells[at + i] = net[i]
 
     def known_bytes(self, text):
         """The bytes of a method or version; the usual ones are remembered, the last two found by identity."""
@@ -514,6 +532,11 @@ class Recorder(Observer):
             self.slow_floor = min(self.slow_list)[0]
         at = self.region.offsets["slow"] + slot * 128
         self.write(at, exchange, j, status, found, peer, end, self.number)
+
+    def add_net(self, net):
+        """Add what the kernel told to the totals."""
+        for name, count in zip(("looked", "window_us", "sndbuf_us", "retransmits"), (1, net[0], net[1], net[4])):
+            self.add_total(name, count)
 
     def forget_slow(self, now):
         """What was slow long ago gives its place to anything."""

@@ -44,6 +44,7 @@ TOTALS = (
     "process_ns", "total_ns", "retries", "taken", "stalled", "stalls", "stall_ns",
     "hopped", "queued", "queue_most", "queue_full", "queue_late", "taken_back", "repeated", "shed", "idle_closed", "admitted",
     "threads", "threads_busy", "threads_waiting", "jobs", "jobs_waited_ns", "jobs_refused",
+    "looked", "window_us", "sndbuf_us", "retransmits",
 )  # fmt: skip
 GAUGES = (
     "open", "in_flight", "running", "draining", "turn_max", "stalled", "threads", "threads_busy", "threads_waiting",
@@ -58,6 +59,8 @@ TEXT_BYTES = 320
 CUSTOM_AT = 83
 CUSTOM_WORDS = 5  # start, duration, 24 bytes of name
 CUSTOM_MOST = 8
+NET_AT = 123  # what the kernel told of the socket, when it was asked
+NET = ("window_us", "sndbuf_us", "rtt_us", "unacked", "retransmits")
 TEXTS = (("id", 48), ("method", 12), ("target", 128), ("host", 48), ("peer", 56), ("end", 24), ("version", 4))
 
 
@@ -263,6 +266,9 @@ def read_record(raw):
         return None
     for word in words[2:used] + words[CUSTOM_AT : CUSTOM_AT + custom * CUSTOM_WORDS]:
         number ^= word
+    looked = words[5] >> 44 & 1
+    for word in words[NET_AT : NET_AT + len(NET)] if looked else ():
+        number ^= word
     if number != check:
         return None
     record = dict(zip(POINTS, words[8:32]))
@@ -272,6 +278,7 @@ def read_record(raw):
     for (name, _), length in zip(TEXTS, lengths):
         record[name] = raw[at : at + length].decode("utf-8", "replace")
         at += length
+    record["net"] = dict(zip(NET, words[NET_AT:])) if looked else None
     record["custom"] = [read_custom(raw, words, CUSTOM_AT + i * CUSTOM_WORDS) for i in range(custom)]
     return record
 

@@ -2,6 +2,7 @@ cimport cython
 
 from fairlead.core.codec cimport Codec
 from fairlead.core.connection cimport Connection
+from fairlead.core.journey cimport Journey
 from fairlead.net.poll cimport Poller, Watcher
 from fairlead.net.tls cimport Engine
 from fairlead.wire cimport _fast
@@ -19,6 +20,7 @@ cdef class Tcp(Watcher):
     cdef public object limits, make_codec, on_close, why
     cdef public Engine engine
     cdef public list out, plain
+    cdef tuple looked
     cdef public Py_ssize_t start_at, read_size
     cdef public unsigned int mask
     cdef public bint eof, closing, closed, lingering, settling, secured, owed, resuming
@@ -62,4 +64,6 @@ cdef class Tcp(Watcher):
     cdef linger(self)
     cdef discard(self, Py_ssize_t count)
     cpdef lost(self, why)
+    @cython.locals(info=tuple, before=tuple)
+    cpdef look(self, Journey journey)
     cpdef detach(self)

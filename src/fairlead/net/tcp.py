@@ -34,6 +34,7 @@ SMALL_READ = 65536
 LARGE_READ = 262144
 RECORD = 16384  # TLS plaintext per record (RFC 8446 section 5.1)
 BATCH = 65536  # plaintext encrypted at once: no more than the socket is likely to take
+NEVER = (0, 0, 0)
 log = logging.getLogger("fairlead.error")
 
 
@@ -65,6 +66,7 @@ class Tcp(Watcher):
         self.slot = 0
         self.reads = 0
         self.why = None
+        self.looked = NEVER
 
     # ---- opening
 
@@ -465,6 +467,15 @@ class Tcp(Watcher):
             self.lost(NetError("the TLS handshake took too long", step="tls", status=0))
         else:
             self.lost(NetError("the peer took no bytes for too long", step="send", status=499))
+
+    def look(self, journey):
+        """What TCP_INFO and SIOCOUTQ say: see core.journey, rule 6. About 2.5 us."""
+        info = _fast.tcp_info(self.fd)
+        if info is None:
+            return
+        before, self.looked = self.looked, (info[7], info[8], info[9])
+        unacked = _fast.unacked(self.fd)
+        journey.net = (info[7] - before[0], info[8] - before[1], info[4], max(unacked, 0), info[9] - before[2])
 
     # ---- closing
 

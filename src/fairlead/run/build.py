@@ -35,6 +35,7 @@ from fairlead.run.log import access_log
 from fairlead.run.plan import Plan
 from fairlead.run.protocols import ALPN, UPSTREAM_ALPN, client_codec, server_codec
 from fairlead.run.proxying import client_tls, file_times, proxy_options, servers_of, upstream_settings
+from fairlead.run.slow import Slow
 from fairlead.run.state import State
 from fairlead.serve.app import App
 from fairlead.serve.blocking import Pool
@@ -159,6 +160,7 @@ class Builder:
         self.recorder.watch(self.admission)
         self.recorder.start()
         self.threads = Pool(self.poller, region)
+        self.recorder.on_slow = Slow(self.poller.now)
         self.code: dict[str, int] = {}
         self.upstreams: dict[str, Upstream] = {}
         self.leaving: list[Listener] = []
@@ -192,12 +194,14 @@ class Builder:
         config = built.plan.config
         limit(self.admission, config.server)
         self.recorder.set_routes(built.routes)
+        self.recorder.slow_after = round(config.journey.slow * 1e9)
         if old is not None:
             for name, service in old.services.items():
                 renewed = built.services.get(name)
                 service.handler = built.router
                 if renewed is not None:
                     service.server_timing, service.forwarded = renewed.server_timing, renewed.forwarded
+                    service.sample_every = renewed.sample_every
         for name, upstream in built.upstreams.items():
             before = old.upstreams.get(name) if old is not None else None
             if before is not None and before is not upstream:
@@ -340,6 +344,7 @@ class Builder:
         service.forwarded = Trusted(listener.forwarded)
         service.announcing = Trusted(listener.proxy_protocol) if listener.proxy_protocol else None
         service.debug = self.config.server.reload
+        service.sample_every = round(1 / self.config.journey.sample) if self.config.journey.sample else 0
         return service
 
     def shows_timing(self, listener: c.Listener) -> bool:

@@ -157,8 +157,8 @@ class Journey:
     """How the time of each request is shown. It is always measured."""
 
     server_timing: str = setting("auto", "Send `Server-Timing`; `auto` is on for clients on loopback and with `tls.mode = \"dev\"`.", u.choice("auto", "on", "off"))
-    sample: float = setting("1%", "Share of requests for which the dearer socket queries are made.", u.PERCENT)
-    slow: float = setting("1s", "A request slower than this is kept among the slowest and logged.", u.DURATION)
+    sample: float = setting("1%", "Share of requests after which the kernel is asked about their socket (TCP_INFO, SIOCOUTQ; about 2.5 us). One whose client kept us waiting always is.", u.PERCENT)
+    slow: float = setting("1s", "A request slower than this is logged with where its time went, at most ten a second per worker; 0s is never.", u.DURATION)
     keep: int = setting(256, "Journeys kept per worker for the page and `fairlead why`.", u.count(0, 65536))
 
 

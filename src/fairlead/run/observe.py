@@ -18,7 +18,7 @@ from typing import Any
 from fairlead.core import histogram as h
 from fairlead.core.journey import STEPS
 from fairlead.core.slab import HISTOGRAMS, Slab
-from fairlead.run import why
+from fairlead.run import tail, why
 from fairlead.run.log import access_log
 from fairlead.run.verdict import judge, self_check
 
@@ -293,6 +293,10 @@ class Observation:
                     return why.why(record, self.now().route_names, pid, self.clock() if part == "running" else 0)
         return None
 
+    def tail(self) -> dict[str, Any] | None:
+        """The slowest requests remembered against the middle ones, step by step (run.tail)."""
+        return tail.compare(self.records("ring", tail.EACH))
+
     # ---- judgement
 
     def verdict(self) -> dict[str, Any]:
@@ -322,6 +326,7 @@ class Observation:
             "totals": self.totals(),
             "ends": self.now().names,
             "groups": self.groups(),
+            "tail": self.tail(),
             "routes": self.routes(),
             "workers": self.workers(),
             "history": list(self.history),

@@ -28,10 +28,7 @@ NEXT = {
     "upload": "uploads are",
     "signal": "signalling is",
 }
-UNUSED = {
-    "journey.sample": "leave it out",
-    "journey.slow": "leave it out: the slowest of ten minutes are always kept",
-}
+UNUSED: dict[str, str] = {}  # settings that are read and not served: what to do instead
 SWAP, WORKERS, SAME = "swap", "workers", "same"
 
 

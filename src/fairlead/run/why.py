@@ -229,6 +229,7 @@ def why(record: dict[str, Any], routes: dict[tuple[int, int], str], pid: int = 0
         custom=[{"name": n, "start_us": micros(s - zero), "us": micros(d)} for n, s, d in record["custom"]],
         sentence=sentence,
         advice=advice,
+        socket=record.get("net"),
     )
     return found
 
@@ -245,6 +246,8 @@ def explain(record: dict[str, Any], times: dict[str, int], total: int, pid: int 
     own = own if own and own[2] * 2 > times[step] else None
     if own:
         sentence += f" Most of that was its own step “{own[0]}” ({human(own[2])})."
+    if record.get("net") and step in ("client", "send"):
+        sentence += socket_words(record["net"])
     if record["attempts"] > 1:
         sentence += f" It took {record['attempts']} attempts at upstreams."
     if record["end"]:
@@ -256,6 +259,18 @@ def explain(record: dict[str, Any], times: dict[str, int], total: int, pid: int 
     if own:
         return sentence, f"look into “{own[0]}”"
     return sentence, ADVICE.get(step, "").format(pid=pid or "PID")
+
+
+def socket_words(net: dict[str, int]) -> str:
+    """What the kernel told of a socket, as sentences."""
+    said = ""
+    if net["window_us"]:
+        said += f" The client's receive window was full for {human(net['window_us'] * 1000)} of that."
+    if net["sndbuf_us"]:
+        said += f" Our send buffer was full for {human(net['sndbuf_us'] * 1000)}."
+    if net["retransmits"]:
+        said += f" {net['retransmits']} segments were sent again."
+    return said + f" The round trip is {human(net['rtt_us'] * 1000)}."
 
 
 def stamp(wall: int) -> str:

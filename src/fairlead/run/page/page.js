@@ -150,6 +150,18 @@ function drawGroup(group) {
   return found;
 }
 
+function drawTail(tail) {
+  $("tail-part").hidden = !tail;
+  if (!tail) return;
+  $("tail-text").textContent = tail.sentence;
+  table($("tail"), ["step", "middle", "slowest", "more"], tail.steps.map((s) => {
+    const name = make("td");
+    name.append(dot(s.name), s.name);
+    const more = s.tail_us - s.median_us;
+    return [name, short(s.median_us), short(s.tail_us), make("td", s.name === tail.step ? "watch-text" : "", more > 0 ? "+ " + short(more) : "–")];
+  }));
+}
+
 // ---- requests
 
 function drawRows() {
@@ -205,7 +217,9 @@ function drawDetail(target, why) {
   if (why.advice) target.append(make("p", "advice", "What to do: " + why.advice + "."));
   const facts = make("div", "facts");
   const pairs = [["id", why.id], ["route", why.route], ["client", why.client], ["host", why.host], ["protocol", why.protocol], ["received", size(why.bytes_in)],
-    ["sent", size(why.bytes_out)], ["worker", why.worker], ["attempts", why.attempts > 1 ? why.attempts : ""], ["ended", why.end]];
+    ["sent", size(why.bytes_out)], ["worker", why.worker], ["attempts", why.attempts > 1 ? why.attempts : ""], ["ended", why.end],
+    ...(why.socket ? [["round trip", short(why.socket.rtt_us)], ["client's window full", why.socket.window_us ? short(why.socket.window_us) : ""],
+      ["send buffer full", why.socket.sndbuf_us ? short(why.socket.sndbuf_us) : ""], ["sent again", why.socket.retransmits || ""]] : [])];
   for (const [name, value] of pairs.filter(([, value]) => value !== "" && value !== undefined)) {
     const one = make("span", "", name + " ");
     one.append(make("b", "", value));
@@ -317,6 +331,7 @@ function draw(frame) {
   drawTop(frame);
   drawTiles(frame);
   drawGroups(frame);
+  drawTail(frame.tail);
   drawRows();
   drawHeat(frame);
   drawTables(frame);
