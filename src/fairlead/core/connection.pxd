@@ -11,7 +11,7 @@ cdef class Carrier:
     cpdef close(self, object why)
     cpdef abort(self, object why)
     cpdef rearm(self)
-    cpdef look(self, Journey journey)
+    cpdef ask_kernel(self, Journey journey)
 
 cdef class Owner:
     cpdef released(self, Connection conn)

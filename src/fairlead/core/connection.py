@@ -40,7 +40,7 @@ class Carrier:
     def rearm(self):
         """A deadline became earlier: look at `Connection.deadline()` again."""
 
-    def look(self, journey):
+    def ask_kernel(self, journey):
         """Set `journey.net`, where the kernel tells."""
 
 
@@ -633,7 +633,7 @@ class Connection(Channel):
     def look(self, j):
         """Ask the kernel about the socket, when the client kept us waiting or it is this request's turn."""
         if j.spent_client or self.service.sampled():
-            self.carrier.look(j)
+            self.carrier.ask_kernel(j)
 
     def release(self, ex):
         ex.over = True

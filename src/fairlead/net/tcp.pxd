@@ -65,5 +65,5 @@ cdef class Tcp(Watcher):
     cdef discard(self, Py_ssize_t count)
     cpdef lost(self, why)
     @cython.locals(info=tuple, before=tuple)
-    cpdef look(self, Journey journey)
+    cpdef ask_kernel(self, Journey journey)
     cpdef detach(self)

@@ -468,7 +468,7 @@ class Tcp(Watcher):
         else:
             self.lost(NetError("the peer took no bytes for too long", step="send", status=499))
 
-    def look(self, journey):
+    def ask_kernel(self, journey):
         """What TCP_INFO and SIOCOUTQ say: see core.journey, rule 6. About 2.5 us."""
         info = _fast.tcp_info(self.fd)
         if info is None:
