@@ -119,7 +119,7 @@ class Transcript:
         """One feed, and as many as `more` asks for, as a carrier does it."""
         try:
             self.codec.feed(piece, self.now)
-            while self.codec.more and not self.codec.finished:
+            while self.codec.more and not self.codec.finished and not self.codec.multiplexed:  # there `take` comes first
                 self.codec.feed(b"", self.now)
         except WireError as error:
             self.error = error

@@ -66,6 +66,7 @@ class Hearing(Control):
             return
         if not self.begun:
             self.begun = self.idle_since = now
+            self.guard.leaked = now
         if data:
             if self.buffer:
                 data = self.buffer + data

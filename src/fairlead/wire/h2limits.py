@@ -14,7 +14,7 @@ _SECOND = 1_000_000_000
 
 
 class Guard:
-    """The buckets of one connection. `over(kind, now)` counts one and says whether that was too much."""
+    """The buckets of one connection; `leaked`: when they were last emptied, first when the connection began. `over(kind, now)` counts one and says whether that was too much."""
 
     def __init__(self, limits):
         self.most = [
@@ -41,9 +41,7 @@ class Guard:
     def leak(self, now):
         """Empty the buckets by the time that has passed."""
         passed = min(now - self.leaked, 10 * _SECOND)
-        if self.leaked == 0:
-            passed = 0
-        elif passed < _SECOND // 100:
+        if passed < _SECOND // 100:
             return
         self.leaked = now
         for kind in range(6):
