@@ -14,7 +14,11 @@ from fairlead.core.limits import Limits
 from fairlead.core.message import Request, Response
 from fairlead.wire.h2 import H2
 
-NAMES = st.text("abcdefxyz-", min_size=1, max_size=10).filter(lambda name: name not in ("te", "via")).map(lambda name: b"x-" + name.encode())
+NAMES = (
+    st.text("abcdefxyz-", min_size=1, max_size=10)
+    .filter(lambda name: name not in ("te", "via"))
+    .map(lambda name: b"x-" + name.encode())
+)
 VALUES = st.text("abc XYZ09=;/", max_size=60).map(lambda text: text.strip().encode())
 FIELDS = st.lists(st.tuples(NAMES, VALUES), max_size=6)
 BODY = st.lists(st.binary(max_size=40000), max_size=3)
@@ -29,7 +33,9 @@ class Pair:
         self.sink = kit.Recorder()
         limits = Limits(outgoing=1 << 30)
         self.ours = self.sink.codec = H2(self.sink, limits, client=client)
-        self.theirs = h2.connection.H2Connection(h2.config.H2Configuration(client_side=not client, header_encoding=None))
+        self.theirs = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=not client, header_encoding=None)
+        )
         self.theirs.local_settings = h2.settings.Settings(
             client=not client, initial_values={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window}
         )
@@ -97,7 +103,9 @@ def test_our_server_and_their_client(talks, cuts, window):
             pair.theirs.end_stream(stream)
     pair.run()
     words = list(pair.sink.words)
-    for stream, message, ((fields, body, trailers), (answer, said, last)) in zip(streams, pair.sink.messages, talks, strict=True):
+    for stream, message, ((fields, body, trailers), (answer, said, last)) in zip(
+        streams, pair.sink.messages, talks, strict=True
+    ):
         assert message.headers == [(b"host", b"a.example"), *fields]
         assert body_of(words, stream) == b"".join(body)
         assert [word[2] for word in words if word[:2] == ("end", stream)] == [trailers]

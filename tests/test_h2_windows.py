@@ -3,7 +3,25 @@
 from __future__ import annotations
 
 import pytest
-from h2kit import ACK, CANCEL, EH, ES, GET, GOAWAY, NO_ERROR, PING, POST, RST, UPDATE, Talk, data, frame, head, settings, word
+from h2kit import (
+    ACK,
+    CANCEL,
+    EH,
+    ES,
+    GET,
+    GOAWAY,
+    NO_ERROR,
+    PING,
+    POST,
+    RST,
+    UPDATE,
+    Talk,
+    data,
+    frame,
+    head,
+    settings,
+    word,
+)
 from kit import SECOND, SPLITS
 
 from fairlead.core.errors import AppError, NetError
@@ -272,11 +290,19 @@ def test_fields_of_a_connection_are_dropped_and_names_made_small():
     talk.peer(head(1))
     given = [(b"Connection", b"close"), (b"Transfer-Encoding", b"chunked"), (b"Keep-Alive", b"5"), (b"X-Big", b" v ")]
     talk.codec.head(1, Response(200, given, -1), True)
-    names = [(b":status", b"200"), (b"x-big", b"v"), (b"content-length", b"0"), (b"date", b"now"), (b"server", b"fairlead")]
+    names = [
+        (b":status", b"200"),
+        (b"x-big", b"v"),
+        (b"content-length", b"0"),
+        (b"date", b"now"),
+        (b"server", b"fairlead"),
+    ]
     assert talk.say() == [("HEADERS", 1, names, True)]
 
 
-@pytest.mark.parametrize(("status", "method", "wanted"), [(204, b"GET", None), (304, b"GET", b"5"), (200, b"HEAD", b"5")])
+@pytest.mark.parametrize(
+    ("status", "method", "wanted"), [(204, b"GET", None), (304, b"GET", b"5"), (200, b"HEAD", b"5")]
+)
 def test_answers_without_a_body_keep_their_promise(status, method, wanted):
     talk = Talk()
     talk.peer(head(1, [(b":method", method), *GET[1:]]))
@@ -419,9 +445,17 @@ def test_a_peer_that_opens_no_window_is_a_slow_reader():
 
 def test_a_request_is_said_and_its_answer_heard():
     talk = Talk(client=True)
-    stream = talk.ask(Request("POST", "https", b"a.example", b"/x", [(b"host", b"ignored"), (b"Accept", b"*/*")], "1.1", 5), False)
+    stream = talk.ask(
+        Request("POST", "https", b"a.example", b"/x", [(b"host", b"ignored"), (b"Accept", b"*/*")], "1.1", 5), False
+    )
     talk.codec.data(stream, b"hello", True)
-    fields = [(b":method", b"POST"), (b":scheme", b"https"), (b":authority", b"a.example"), (b":path", b"/x"), (b"accept", b"*/*")]
+    fields = [
+        (b":method", b"POST"),
+        (b":scheme", b"https"),
+        (b":authority", b"a.example"),
+        (b":path", b"/x"),
+        (b"accept", b"*/*"),
+    ]
     assert talk.say() == [("HEADERS", 1, [*fields, (b"content-length", b"5")], False), ("DATA", 1, b"hello", True)]
     talk.peer(head(1, [(b":status", b"103"), (b"link", b"</a>")], EH) + head(1, [(b":status", b"200")], EH))
     talk.peer(data(1, b"body") + head(1, [(b"x-sum", b"1")]))
@@ -530,7 +564,13 @@ def test_a_request_that_may_not_be_said_leaves_nothing_behind():
 
 def test_an_extended_connect_becomes_a_tunnel():
     talk = Talk()
-    fields = [(b":method", b"CONNECT"), (b":protocol", b"websocket"), (b":scheme", b"https"), (b":path", b"/chat"), (b":authority", b"a")]
+    fields = [
+        (b":method", b"CONNECT"),
+        (b":protocol", b"websocket"),
+        (b":scheme", b"https"),
+        (b":path", b"/chat"),
+        (b":authority", b"a"),
+    ]
     talk.peer(head(1, [*fields, (b"sec-websocket-version", b"13")], EH))
     request = talk.sink.messages[0]
     assert (request.method, request.protocol, request.target, request.length) == ("CONNECT", b"websocket", b"/chat", -1)

@@ -117,7 +117,9 @@ def test_curl_uploads_and_downloads(real: Real, server: Process) -> None:
     answer = real.curl(f"{server.url}/digest", "-k", "--http2", "--data-binary", f"@{file}")
     assert answer.text == f"{len(body)} {hashlib.sha256(body).hexdigest()}"
     assert len(real.curl(f"{server.url}/large", "-k", "--http2").body) == 80 * 65536
-    expect = real.curl(f"{server.url}/digest", "-k", "--http2", "--data-binary", f"@{file}", "-H", "Expect: 100-continue")
+    expect = real.curl(
+        f"{server.url}/digest", "-k", "--http2", "--data-binary", f"@{file}", "-H", "Expect: 100-continue"
+    )
     assert expect.text == answer.text
 
 
@@ -246,7 +248,14 @@ def test_hypercorn_behind_over_h2c(real: Real) -> None:
 
 def test_nghttpx_in_front_of_us_speaks_h2_to_us(real: Real, plain: Process) -> None:
     port = free_port()
-    argv = [program("nghttpx"), f"-f127.0.0.1,{port};no-tls", f"-b127.0.0.1,{plain.port};;proto=h2", "-L", "WARN", "--workers=1"]
+    argv = [
+        program("nghttpx"),
+        f"-f127.0.0.1,{port};no-tls",
+        f"-b127.0.0.1,{plain.port};;proto=h2",
+        "-L",
+        "WARN",
+        "--workers=1",
+    ]
     front = real.run(*argv, port=port).ready()
     assert real.curl(f"{front.url}/").text.startswith("2 http GET")
     assert (load := real.h2load(f"{front.url}/", requests=1000, connections=4, streams=10)).clean, load.text
