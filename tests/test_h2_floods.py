@@ -9,9 +9,31 @@ from __future__ import annotations
 import sys
 
 import pytest
+
 from h2kit import (
-    CALM, CANCEL, CONTINUATION, EH, ES, GET, HEADERS, PADDED, PING, POST, PREFACE, PRIORITY, PRIORITY_UPDATE, RST, SETTINGS,
-    UPDATE, Talk, block, data, frame, head, settings, word,
+    CALM,
+    CANCEL,
+    CONTINUATION,
+    EH,
+    ES,
+    GET,
+    HEADERS,
+    PADDED,
+    PING,
+    POST,
+    PREFACE,
+    PRIORITY,
+    PRIORITY_UPDATE,
+    RST,
+    SETTINGS,
+    UPDATE,
+    Talk,
+    block,
+    data,
+    frame,
+    head,
+    settings,
+    word,
 )  # fmt: skip
 
 MANY = 5000
@@ -47,7 +69,8 @@ FLOODS = {
     "CONTINUATION": (head(1, flags=ES) + frame(CONTINUATION, 0, 1, b"\0\1a\1b") * MANY, "continuation-flood"),
     "empty CONTINUATION": (head(1, flags=ES) + frame(CONTINUATION, 0, 1) * MANY, "continuation-flood"),
     "a block that is too long": (head(1, flags=ES) + frame(CONTINUATION, 0, 1, b"\0" * 16384) * 10, "block-too-long"),
-    "1-byte CONTINUATION behind an empty block": (frame(HEADERS, ES, 1) + frame(CONTINUATION, 0, 1, b"\0") * MANY, "continuation-flood"),
+    "1-byte CONTINUATION behind an empty block": (
+        frame(HEADERS, ES, 1) + frame(CONTINUATION, 0, 1, b"\0") * MANY, "continuation-flood"),
 }  # fmt: skip
 
 

@@ -6,10 +6,10 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
-import kit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import kit
 from fairlead.core.limits import Limits
 from fairlead.core.message import Request, Response
 from fairlead.wire.h2 import H2

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
+from fairlead.core.errors import AppError, NetError
+from fairlead.core.message import Request, Response
 from h2kit import (
     ACK,
     CANCEL,
@@ -23,9 +26,6 @@ from h2kit import (
     word,
 )
 from kit import SECOND, SPLITS
-
-from fairlead.core.errors import AppError, NetError
-from fairlead.core.message import Request, Response
 
 BIG = Response(200, [], -1)
 

@@ -14,7 +14,9 @@ _SECOND = 1_000_000_000
 
 
 class Guard:
-    """The buckets of one connection; `leaked`: when they were last emptied, first when the connection began. `over(kind, now)` counts one and says whether that was too much."""
+    """The buckets of one connection. `over(kind, now)` counts one and says whether that was too much; `leaked`: when they
+    were last emptied, first when the connection began.
+    """
 
     def __init__(self, limits):
         self.most = [
