@@ -130,7 +130,7 @@ def describe(where: str, value: dict[str, Any]) -> list[str]:
         lines.append(f"  {one['name']:<8} {one['bind']}{depth}")
     lines += accept_path(value.get("accept_path") or {})
     for one in value["workers"]:
-        lines.append(f"  {titled(one)} pid {one['pid']}, {one['state']}, up {span(one['uptime'])}")
+        lines.append(f"  {titled(one)} pid {one['pid']}, {one['state']}, up {span(one['uptime'])}{threads(one)}")
     if value.get("skew"):
         skew = value["skew"]
         lines.append(
@@ -161,6 +161,16 @@ def titled(one: dict[str, Any]) -> str:
     index = one["index"]
     name = f"{one.get('kind', 'worker')} {index if index >= 0 else -1 - index}"
     return f"{name} thread {one['thread']}" if one.get("thread", one["pid"]) != one["pid"] else name
+
+
+def threads(worker: dict[str, Any]) -> str:
+    """What a worker's threads for blocking work do; "" when it has none."""
+    found = worker.get("threads") or {}
+    if not found.get("all"):
+        return ""
+    return f", threads {found['busy']} of {found['all']} busy" + (
+        f", {found['waiting']} wait" if found["waiting"] else ""
+    )
 
 
 def explain(value: dict[str, Any]) -> list[str]:

@@ -100,6 +100,7 @@ def worker(index: int, totals: dict[str, int], now: int) -> dict[str, Any]:
         "opened": totals["opened"],
         "running": totals["running"],
         "lag_us": totals["turn_max"] / 1000,
+        "threads": {"all": totals["threads"], "busy": totals["threads_busy"], "waiting": totals["threads_waiting"]},
     }
 
 

@@ -27,15 +27,23 @@ COUNTERS = (
     ("fairlead_client_left_total", "client_left", "Requests whose client left before the answer was out (499)."),
     ("fairlead_app_errors_total", "broke", "Exceptions that a handler or application raised."),
     ("fairlead_retries_total", "retries", "Attempts at upstreams beyond the first."),
+    ("fairlead_thread_jobs_total", "jobs", "Blocking work given to threads."),
+    ("fairlead_thread_refused_total", "jobs_refused", "Requests refused because all threads were busy and the queue full."),
     ("fairlead_stalls_total", "stalls", "Times an event loop stood still for longer than server.stuck."),
     ("fairlead_unstamped_total", "unstamped", "Requests whose arrival in the kernel is not known."),
     ("fairlead_log_lines_lost_total", "log_lost", "Access log lines that could not be written."),
 )
-NANOSECONDS = (("fairlead_stall_seconds_total", "stall_ns", "Time that event loops stood still in such stalls."),)
+NANOSECONDS = (
+    ("fairlead_stall_seconds_total", "stall_ns", "Time that event loops stood still in such stalls."),
+    ("fairlead_thread_wait_seconds_total", "jobs_waited_ns", "Time that blocking work waited for a thread."),
+)
 GAUGES = (
     ("fairlead_connections", "open", "Connections open."),
     ("fairlead_requests_queued", "queued", "Requests that wait for admission, or for a worker (dispatch)."),
     ("fairlead_requests_in_flight", "in_flight", "Requests being answered."),
+    ("fairlead_threads", "threads", "Threads for blocking work (WSGI, asyncio.to_thread)."),
+    ("fairlead_threads_busy", "threads_busy", "Those of them that work."),
+    ("fairlead_thread_queue", "threads_waiting", "Blocking work that waits for a thread."),
 )
 COARSE = range(8 + 8 * 4, 216, 16)  # every second octave from 16 us on
 

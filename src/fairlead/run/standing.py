@@ -37,6 +37,7 @@ def of(master: Any) -> dict[str, Any]:
                 "slot": r.slot,
                 "starts": r.number,
                 "uptime": time() - r.since,
+                "threads": threads(master.slab.region(r.slot)),
             }
             for r in sorted(master.roles, key=lambda one: (one.index, one.number))
         ],
@@ -55,6 +56,12 @@ def limits(master: Any) -> dict[str, Any]:
     seen = {name: sum(one[name] for one in totals) for name in SEEN}
     memory = {"limit": given.memory, "used": master.memory.used, "shedding": master.memory.why}
     return {"requests": given.requests, "queue": given.queue, "idle": given.idle, "memory": memory, **seen}
+
+
+def threads(region: Any) -> dict[str, int]:
+    """The threads for blocking work of one worker, a second old at most."""
+    names = {"all": "threads", "busy": "threads_busy", "waiting": "threads_waiting"}
+    return {name: region.get(cell) for name, cell in names.items()}
 
 
 def words(master: Any) -> str:

@@ -2,7 +2,7 @@
 
 Rules
 1. A thread is given when the body is whole, or 64 KiB of it are there: slow clients hold no thread. A body that is
-   whole is a BytesIO; a longer one is read as it comes, and credited as it is read. Either ends by itself
+   whole is a BytesIO, and has a CONTENT_LENGTH even if it came in chunks; a longer one is read as it comes, and credited as it is read. Either ends by itself
    (`wsgi.input_terminated`), so chunked bodies work. A client that waits for 100 Continue gets it by the first read.
 2. A whole answer (a list of one block, or one block of the declared length) goes back to the loop as one word. A longer one is
    streamed; the thread waits while more than `WINDOW` bytes have not found room, so a slow client costs no memory.
@@ -225,6 +225,9 @@ class Call(Answer):
         self.work = work
         if self.body_over:
             self.environ["wsgi.input"] = io.BytesIO(b"".join(self.chunks)) if self.held else io.BytesIO()
+            if self.exchange.request.length < 0:  # now it is known: there are frameworks that read no body without it
+                self.environ["CONTENT_LENGTH"] = str(self.held)
+                self.environ.pop("HTTP_TRANSFER_ENCODING", None)
         else:
             self.environ["wsgi.input"] = io.BufferedReader(Body(self, b"".join(self.chunks)), SMALL)
         self.chunks.clear()

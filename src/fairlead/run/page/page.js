@@ -297,6 +297,9 @@ function drawHeat(frame) {
     svg.append(text);
   }
 }
+function threads(t) {
+  return t.all ? `${t.busy} of ${t.all} busy${t.waiting ? `, ${t.waiting} wait` : ""}` : "none";
+}
 function drawTables(frame) {
   table($("routes"), ["route", "total", "/s", "p50", "p90", "p99", "errors", ""], frame.routes.map((r) => {
     const bar = make("div", "bar"), cell = make("td", "wide");
@@ -311,10 +314,11 @@ function drawTables(frame) {
       r.errors ? make("td", "bad-text", count(r.errors)) : "0", cell];
   }));
   const roles = Object.fromEntries(((frame.server || {}).workers || []).map((w) => [w.pid, w]));
-  table($("workers"), ["worker", "pid", "state", "/s", "in flight", "connections", "loop late", "requests"], frame.workers.map((w) => {
+  table($("workers"), ["worker", "pid", "state", "/s", "in flight", "connections", "loop late", "threads", "requests"], frame.workers.map((w) => {
     const role = roles[w.pid] || {}, stuck = w.beat_age > 3;
     return [String(role.index ?? w.slot), w.pid, make("td", stuck ? "bad-text" : "", stuck ? `no sign for ${w.beat_age.toFixed(0)} s` : role.state || "alive"),
-      rate(w.rate), count(w.in_flight), count(w.open), make("td", w.lag_us > 1e5 ? "bad-text" : w.lag_us > 1e4 ? "watch-text" : "", short(w.lag_us)), count(w.requests)];
+      rate(w.rate), count(w.in_flight), count(w.open), make("td", w.lag_us > 1e5 ? "bad-text" : w.lag_us > 1e4 ? "watch-text" : "", short(w.lag_us)),
+      make("td", w.threads.waiting ? "watch-text" : "", threads(w.threads)), count(w.requests)];
   }));
   const listeners = (frame.server || {}).listeners || [];
   table($("listeners"), ["listener", "address", "waiting", "queue"], listeners.map((l) => [named(l.name || l.kind || ""), named([].concat(l.bind || l.address || l.url || "").join(", ")),
