@@ -2,8 +2,9 @@
 
 Rules
 1. A thread is given when the body is whole, or 64 KiB of it are there: slow clients hold no thread. A body that is
-   whole is a BytesIO, and has a CONTENT_LENGTH even if it came in chunks; a longer one is read as it comes, and credited as it is read. Either ends by itself
-   (`wsgi.input_terminated`), so chunked bodies work. A client that waits for 100 Continue gets it by the first read.
+   whole is a BytesIO, and has a CONTENT_LENGTH even if it came in chunks; a longer one is read as it comes, and credited
+   as it is read. Either ends by itself (`wsgi.input_terminated`), so chunked bodies work. A client that waits for 100
+   Continue gets it by the first read.
 2. A whole answer (a list of one block, or one block of the declared length) goes back to the loop as one word. A longer one is
    streamed; the thread waits while more than `WINDOW` bytes have not found room, so a slow client costs no memory.
 3. `start_response` may be called again only with `exc_info`, and raises that when the head is out. The head leaves with the
