@@ -164,9 +164,8 @@ def test_a_syn_flood_is_told_and_others_are_still_served(real: Real, space: Spac
 
 
 def test_a_foreign_socket_on_our_port_is_told_in_log_and_status(real: Real) -> None:
-    server = real.fairlead(
-        "stuck:app", "--workers", "2", "--page", "off", "--access-log", "off", files={"stuck.py": STUCK}
-    )
+    words = ("--pattern", "reuseport", "--workers", "2", "--page", "off", "--access-log", "off")
+    server = real.fairlead("stuck:app", *words, files={"stuck.py": STUCK})
     server.says("Ctrl-C")
     with socket.socket() as theirs:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

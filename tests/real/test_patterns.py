@@ -308,3 +308,39 @@ app = "shop:app"
         load.answered(50)
     assert not load.failures, load.failures
     assert sum(seen.threads().values()) == 2
+
+
+@pytest.mark.parametrize("pattern", ["single", "handoff", "shared"])
+def test_a_unix_socket_is_served_and_arrivals_over_tcp_are_stamped(real: Real, pattern: str) -> None:
+    config = f"""
+[server]
+pattern = "{pattern}"
+workers = {1 if pattern == "single" else 2}
+[admin]
+page = "127.0.0.1:@PORT@"
+[log]
+access = "off"
+[[listener]]
+name = "web"
+bind = ["unix:@FOLDER@/web.sock", "127.0.0.1:0"]
+[[route]]
+app = "who:app"
+"""
+    server = real.fairlead(config=config, files={"who.py": APP})
+    server.says("Ctrl-C")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(server.home / "web.sock"))
+        sock.sendall(ASK)
+        assert sock.recv(4096).startswith(b"HTTP/1.1 200")
+    port = int(server.says(r"web\s+http://127\.0\.0\.1:(\d+)")[1])
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+            sock.sendall(ASK)
+            assert sock.recv(4096).startswith(b"HTTP/1.1 200")
+
+    def metric(name: str) -> float:
+        text = real.curl(f"{server.url}/metrics").text
+        return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE)[1])
+
+    eventually(lambda: metric("fairlead_connections_opened_total") == 21, what="21 connections counted")
+    assert metric("fairlead_unstamped_total") <= 1  # over the unix socket there is no stamp

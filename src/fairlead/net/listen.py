@@ -62,10 +62,7 @@ class Listener(Watcher):
         self.aside = None
         self.is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
         if self.is_tcp:
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-            except OSError:
-                pass  # no kernel stamps here: buffer waits stay unknown
+            stamp(sock)
 
     def start(self):
         """Begin to accept."""
@@ -206,3 +203,11 @@ class Listener(Watcher):
         end = self.poller.loop.time() + seconds
         while self.tcps and self.poller.loop.time() < end:
             await asyncio.sleep(0.02)
+
+
+def stamp(sock):
+    """Have the kernel stamp what connections of this listening socket receive; they inherit it."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    except OSError:
+        pass  # no kernel stamps here: buffer waits stay unknown

@@ -27,7 +27,7 @@ from typing import Any
 
 from fairlead.core.slab import Slab
 from fairlead.net.inbox import hand
-from fairlead.net.listen import BURST, PAUSE
+from fairlead.net.listen import BURST, PAUSE, stamp
 from fairlead.net.poll import IN, Poller, Watcher
 from fairlead.run import logs
 from fairlead.run.patterns import Pattern, T
@@ -227,6 +227,7 @@ class Door(Watcher):
         super().__init__()
         self.owner = owner
         self.sock = sock
+        stamp(sock)
         self.name = ("", "")
         self.held: int | None = None
         self.watched = False
