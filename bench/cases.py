@@ -94,6 +94,16 @@ CASES = (
         tls=(False, True),
     ),
     Case(
+        "files-100k",
+        "A static file of 100 KB",
+        "files",
+        ("fairlead", "nginx"),
+        path="/100k",
+        length=102_400,
+        tls=(False, True),
+        ceilings={"nginx": 1.3},
+    ),
+    Case(
         "proxy-12b",
         "Proxy h1 to h1, 12-byte answer",
         "proxy",

@@ -35,7 +35,7 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True)
 class Setup:
-    """What a server is to do. `kind`: asgi | wsgi | respond | proxy; `origin` is a port; `lib` a built Fairlead."""
+    """What a server is to do. `kind`: asgi | wsgi | respond | proxy | files; `origin` is a port; `lib` a built Fairlead."""
 
     kind: str
     target: str = ""
@@ -252,7 +252,7 @@ NGINX_PROXY = """location / {
 
 def nginx(setup: Setup, folder: Path, port: int) -> Started:
     """`return 200`, static files, or a proxy with a keep-alive upstream."""
-    only(setup, "respond", "proxy")
+    only(setup, "respond", "proxy", "files")
     cert, key = certificate()
     log = folder / "access.log"
     (folder / "100b").write_bytes(b"x" * 100)
@@ -329,7 +329,7 @@ servers = ["127.0.0.1:{origin}"]
 
 def fairlead(setup: Setup, folder: Path, port: int) -> Started:
     """Ours, compiled: an app by the command line, a proxy or a fixed answer by a file; state in the folder."""
-    only(setup, "asgi", "wsgi", "respond", "proxy")
+    only(setup, "asgi", "wsgi", "respond", "proxy", "files")
     try:
         lib = setup.lib or install.fairlead()
     except install.DoesNotBuild as error:
@@ -352,6 +352,9 @@ def fairlead_target(setup: Setup, folder: Path, port: int) -> list[str]:
     answer = f'respond = {{ status = 200, body = "{HELLO}\\n" }}'
     if setup.kind == "proxy":
         answer = FAIRLEAD_PROXY.format(origin=setup.origin)
+    if setup.kind == "files":
+        (folder / "100k").write_bytes(b"x" * 102_400)
+        answer = f'files = "{folder}"'
     file = folder / "fairlead.toml"
     file.write_text(FAIRLEAD_FILE.format(port=port, tls=tls_line, answer=answer))
     return [str(file)]
