@@ -160,6 +160,7 @@ FEATURES: dict[str, Callable[["httpx.Client"], None]] = {
     "admin pages": admin,
 }  # fmt: skip
 WITHOUT = {  # what the framework itself does not have
+    "chunked bodies": {"Django (WSGI)"},  # it reads no more than CONTENT_LENGTH says
     "lifespan": {"Django (ASGI)", "Django Channels", "Django (WSGI)", "Flask"},
     "WebSocket": {"Django (ASGI)", "Django (WSGI)", "Flask"},
     "sessions": {"Sanic", "aiohttp"},
