@@ -268,7 +268,7 @@ def test_nothing_of_what_would_smuggle_reaches_the_origin(name):
 def test_a_body_shorter_than_promised_never_looks_whole_behind():
     async def go():
         async with front(h1_origin) as it:
-            reader, writer = await it.connect()
+            _, writer = await it.connect()
             writer.write(
                 h2kit.PREFACE + h2kit.settings() + h2kit.head(1, [*h2kit.POST, (b"content-length", b"10")], h2kit.EH)
             )
