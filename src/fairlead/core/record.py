@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import os
+from heapq import heapify, heappush, heapreplace
 from time import monotonic_ns, time_ns
 from typing import Any
 
@@ -519,17 +520,16 @@ class Recorder(Observer):
                 self.cells[at + i * 128] = 0
 
     def keep_slow(self, exchange, j, status, found, peer, end):
-        """One of the slowest of late: into the slow ring, in place of the least slow."""
+        """One of the slowest of late: into the slow ring, in place of the least slow. `slow_list` is a heap."""
         size = self.region.layout["slow"]
         if len(self.slow_list) < size:
             slot = len(self.slow_list)
-            self.slow_list.append((self.took[17], j.done, slot))
+            heappush(self.slow_list, (self.took[17], j.done, slot))
         else:
-            self.slow_list.sort()
             slot = self.slow_list[0][2]
-            self.slow_list[0] = (self.took[17], j.done, slot)
+            heapreplace(self.slow_list, (self.took[17], j.done, slot))
         if len(self.slow_list) == size:
-            self.slow_floor = min(self.slow_list)[0]
+            self.slow_floor = self.slow_list[0][0]
         at = self.region.offsets["slow"] + slot * 128
         self.write(at, exchange, j, status, found, peer, end, self.number)
 
@@ -544,8 +544,9 @@ class Recorder(Observer):
             self.slow_list = [
                 (0, 0, s) if done and now - done > SLOW_KEPT else (t, done, s) for t, done, s in self.slow_list
             ]
+            heapify(self.slow_list)
             if len(self.slow_list) == self.region.layout["slow"]:
-                self.slow_floor = min(self.slow_list)[0]
+                self.slow_floor = self.slow_list[0][0]
 
     # ---- connections and errors
 

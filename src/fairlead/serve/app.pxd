@@ -11,13 +11,14 @@ cdef frozenset METHODS
 cdef str START, BODY
 
 cdef class App(Handler):
-    cdef public object target, loop, state, debug, sockets
+    cdef public object target, loop, debug, sockets
+    cdef public dict state
     cdef public str name, root_path, strip
     cdef str version, said_start, said_body
     cdef public set cycles
     cdef public Runners runners
     cdef dict base, extensions
-    @cython.locals(conn=Connection, request=Request, cycle=Cycle, scope=dict, extensions=dict, method=str, usual=cython.bint)
+    @cython.locals(conn=Connection, request=Request, cycle=Cycle, scope=dict, extensions=dict, method=str, path=str, usual=cython.bint)
     cpdef open(self, Exchange exchange)
     @cython.locals(scene=dict)
     cdef set_scene(self, Connection conn)

@@ -94,7 +94,10 @@ class App(Handler):
             scope["scheme"] = request.scheme
         if request.query:
             scope["query_string"] = request.query
-        scope["path"] = request.path
+        path = request.decoded
+        if not path:
+            path = request.decoded = request.raw_path.decode("ascii")  # as `request.path`
+        scope["path"] = path
         scope["raw_path"] = request.raw_path
         scope["headers"] = request.listed()
         scope["state"] = self.state.copy()
