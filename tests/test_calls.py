@@ -24,7 +24,7 @@ from fairlead.wire.h1 import H1
 pytestmark = pytest.mark.skipif(not source.endswith(".py"), reason="compiled code makes no Python-level calls")
 
 REQUEST = b"GET /a HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n"
-FIXED, ASGI, PROXIED = 97, 120, 292
+FIXED, ASGI, PROXIED = 96, 119, 292
 
 
 async def app(scope, receive, send):

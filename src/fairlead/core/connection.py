@@ -625,15 +625,12 @@ class Connection(Channel):
         j = ex.journey
         j.sent = now  # journey
         j.done = now  # journey
-        self.look(j)  # journey
+        service = self.service
+        if j.spent_client or (service.sample_every and service.sampled()):  # its client kept us waiting, or it is its turn
+            self.carrier.ask_kernel(j)  # journey
         if not ex.heard_end:
             self.linger = True
         self.release(ex)
-
-    def look(self, j):
-        """Ask the kernel about the socket, when the client kept us waiting or it is this request's turn."""
-        if j.spent_client or self.service.sampled():
-            self.carrier.ask_kernel(j)
 
     def release(self, ex):
         ex.over = True
