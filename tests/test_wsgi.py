@@ -528,6 +528,32 @@ def test_an_exception_before_the_head_is_a_500_and_after_it_a_reset():
     assert said[0] == ("head", 200, False) and said[-1][0] == "reset"
 
 
+def test_an_answer_that_is_whole_does_not_wait_for_what_close_still_does():
+    gate, closing = threading.Event(), threading.Event()
+
+    class Result(list):
+        def close(self):
+            closing.set()
+            gate.wait()
+
+    def app(environ, start_response):
+        start_response("200 OK", HEADERS)
+        return Result([b"hello"])
+
+    async def scenario(peer):
+        others = [Peer(peer.app, clock=peer.service.clock) for _ in range(3)]
+        for one in (peer, *others):
+            one.get()
+        for one in (peer, *others):
+            await over(one)
+        assert closing.is_set() and peer.answer == b"hello"
+        gate.set()
+
+    serving(scenario, app, most=4)
+    gate.clear()
+    serving(scenario, app, most=5)
+
+
 def test_start_response_twice_needs_exc_info_and_raises_it_when_the_head_is_out():
     def twice(environ, start_response):
         start_response("200 OK", [])

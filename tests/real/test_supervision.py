@@ -117,6 +117,15 @@ def test_a_worker_that_grows_too_heavy_is_replaced_and_no_request_is_lost(real):
     assert not load.failures, load.failures
 
 
+def test_a_worker_that_dies_again_and_again_is_started_ever_more_slowly(real):
+    server = serve(real)
+    for pause in ("0.5 s", "1 s", "2 s"):
+        eventually(lambda: worker_pids(server.pid) and real.curl(server.url + "/").status == 200, what="a worker")
+        os.kill(worker_pids(server.pid)[0], signal.SIGKILL)
+        server.says(f"gone: killed by SIGKILL; a new one starts in {pause}\n")
+    server.says("worker 0 has died 3 times within 10 s of its start: see what the application does")
+
+
 # ---- systemd
 
 

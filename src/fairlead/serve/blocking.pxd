@@ -25,7 +25,7 @@ cdef class Lane(Watcher):
     cpdef more(self)
     @cython.locals(seat=Seat, started=cython.longlong, ended=cython.longlong, came=cython.bint, job=Job)
     cpdef work(self)
-    @cython.locals(other=Seat, fresh=cython.bint, job=Job, now=cython.longlong)
+    @cython.locals(other=Seat, fresh=cython.bint, full=cython.bint, job=Job, now=cython.longlong)
     cdef Job take(self, Seat seat, bint came)
     cdef finish(self, long long now, long long took)
     cdef bint retire(self, Seat seat) except -1

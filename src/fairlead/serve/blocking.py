@@ -12,8 +12,9 @@ Handing over is what costs, for the GIL goes with it, so:
    there, and more are woken only when it is still busy with one a millisecond later (`look`). While jobs are long, a thread
    that takes one wakes the next at once.
 3. What a thread has to say is put into `done`, and the loop is woken once for many: at the last job, or `PATIENCE` after the
-   first word that waits. A word that must not wait (`now`) wakes it at once. The wake-up is a byte on a socket pair, sent and
-   read without giving up the GIL.
+   first word that waits; it looks by itself a millisecond after a job was put. A word that must not wait (`now`: whoever has
+   been at a job for longer than `PATIENCE`) wakes it at once. The wake-up is a byte on a socket pair, sent and read without
+   giving up the GIL.
 4. One lock guards the lane's own state; it is never held while foreign code runs.
 Times are monotonic nanoseconds. `put` for jobs that are heard, `look` and `hear` are the loop thread's; the rest is any thread's.
 """
@@ -137,7 +138,7 @@ class Lane(Watcher):
             self.tell()
         if self.todo:
             self.more()
-        if self.todo or self.done or self.busy:
+        if self.done or (self.todo and (self.idle or self.threads < self.most)):
             self.looking = True
             self.poller.loop.call_later(LOOK, self.look)
 
@@ -209,6 +210,7 @@ class Lane(Watcher):
         other = None
         fresh = False
         job = None
+        full = self.threads >= self.most
         now = _fast.monotonic_ns()
         with self.lock:
             if came:
@@ -236,8 +238,8 @@ class Lane(Watcher):
             other.lock.release()
         elif fresh:
             self.begin()
-        if self.first and (job is None or not self.todo or self.pace > SHORT):
-            self.call()  # before a job that may block, or before we sleep
+        if self.first and (job is None or not self.todo or self.pace > SHORT or (full and not self.idle)):
+            self.call()  # before a job that may block with nobody to look after us, or before we sleep
         return job
 
     def finish(self, now, took):

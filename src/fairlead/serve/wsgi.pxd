@@ -61,7 +61,7 @@ cdef class Call(Answer):
     @cython.locals(data=bytes)
     cdef answer(self, object result)
     cdef bint complete_already(self) except -1
-    @cython.locals(count=cython.longlong)
+    @cython.locals(count=cython.longlong, conn=Connection)
     cdef whole(self, bytes data)
     cdef last(self)
 

@@ -33,7 +33,7 @@ from fairlead.core.exchange import Answer
 from fairlead.core.handler import Handler
 from fairlead.core.message import Response, is_event_stream
 from fairlead.serve.app import Disconnected, is_disconnect
-from fairlead.serve.blocking import Job
+from fairlead.serve.blocking import PATIENCE, Job
 from fairlead.serve.errorpage import debug_page
 
 SMALL = 65536  # body bytes collected before a thread is given
@@ -511,7 +511,8 @@ class Call(Answer):
             data = b""
         self.sent = True
         self.pushed = -1
-        self.app.lane.say(self.work, WHOLE, data, False)
+        conn = self.exchange.conn
+        self.app.lane.say(self.work, WHOLE, data, conn.clock.now() - self.started > PATIENCE)
 
     def last(self):
         """The end of a streamed answer."""
