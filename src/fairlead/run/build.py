@@ -154,6 +154,7 @@ class Builder:
         self.admission = Queueing(self.poller, self.poller.soon, loop.call_later)
         self.workers = values["workers"]
         self.ticket_keys = values["ticket_keys"]
+        self.sick: dict[str, list[Any]] = values.get("sick", {})
         self.access = access_log(self.config.log)
         self.recorder = Recorder(region, (), self.access, self.poller, self.config.log.flush)
         self.region, self.before = region, int(region.get("requests")) + int(region.get("hopped"))
@@ -207,6 +208,7 @@ class Builder:
             if before is not None and before is not upstream:
                 upstream.adopt(before)
                 before.all = []
+                upstream.mark_sick(self.sick.get(name, ()))
             upstream.start()
         self.release(self.state.commit())
         self.code = self.code or code_times()
@@ -326,6 +328,7 @@ class Builder:
             return Upstream(self.poller, name, servers_of(given), settings, client_codec(given.protocol), tls=tls)
 
         self.upstreams[name] = self.state.take(("upstream", given, self.workers, id(tls)), make)
+        self.upstreams[name].mark_sick(self.sick.get(name, ()))
         return self.upstreams[name]
 
     def service(self, listener: c.Listener, handler: Handler) -> Service:
@@ -365,6 +368,12 @@ class Builder:
         for warning in made.warnings:
             log.warning("listener %s: %s", listener.name, warning)
         return made
+
+    def mark_sick(self, sick: dict[str, list[Any]]) -> None:
+        """The servers that the master's checks found unhealthy, by upstream."""
+        self.sick = sick
+        for name, upstream in self.upstreams.items():
+            upstream.mark_sick(sick.get(name, ()))
 
     # ---- changing and ending
 

@@ -34,6 +34,7 @@ from fairlead.run.accepting import AcceptPath
 from fairlead.run.holder import Holder
 from fairlead.run.limiting import Memory
 from fairlead.run.links import Links
+from fairlead.run.probes import Probes
 from fairlead.run.role import GONE, SERVING, STARTING, Host, Role, ThreadRole
 from fairlead.run.tickets import Tickets
 from fairlead.run.upgrade import Inheritance
@@ -83,6 +84,7 @@ class Master:
         self.ready = False
         self.exit_code = 0
         self.tickets = Tickets(self.tell_tickets)
+        self.probes = Probes(self.tell_sick)
         self.tickets.keys = self.given.ticket_keys or self.tickets.keys
         self.linger = 0.0
         self.has_terminal = terminal()
@@ -124,6 +126,7 @@ class Master:
                 self.ready = True
                 pidfile.write(self.config.server.pid_file)
                 self.tickets.turn(self.loop, self.config.server.ticket_rotation)
+                self.probes.serve(self.config)
                 self.holder.unclaimed()
                 if self.announce is not None:
                     self.announce(self)
@@ -175,6 +178,7 @@ class Master:
         """The end of everything: nobody is left behind."""
         self.stopping = True
         self.tickets.stop()
+        await self.probes.close()
         for task in list(self.tasks):
             task.cancel()
         for role in self.roles:
@@ -228,6 +232,7 @@ class Master:
             "workers": plan.workers,
             "listeners": names,
             "ticket_keys": self.tickets.keys,
+            "sick": self.probes.sick(),
             "began": self.began,
             "version": self.reloads,
         }
@@ -337,6 +342,11 @@ class Master:
         for role in self.roles:
             role.say("tickets", keys=keys)
 
+    def tell_sick(self, sick: dict[str, Any]) -> None:
+        """Everybody leaves these servers alone."""
+        for role in self.roles:
+            role.say("sick", sick=sick)
+
     # ---- reload
 
     async def reload_and_log(self, force: bool) -> None:
@@ -392,6 +402,7 @@ class Master:
         self.plan = plan
         self.reloads += 1
         self.tickets.turn(self.loop, plan.config.server.ticket_rotation)
+        self.probes.serve(plan.config)
         logs.setup(plan.config.log)
         reason = f" ({', '.join(why)})" if why else ""
         if what == plans.WORKERS:

@@ -164,10 +164,6 @@ def upstream_refusals(path: str, upstream: c.Upstream, problem: Say) -> Iterator
         yield problem(f"{path}.protocol", f'"{upstream.protocol}" is not in this version', 'write "h2" or "auto"')
     if upstream.discover:
         yield problem(f"{path}.discover", "discovery is not in this version", "write servers = [ ... ]")
-    if upstream.health is not None:
-        yield problem(f"{path}.health", "active health checks are not in this version", "leave it out; `eject` works")
-    if upstream.sticky is not None:
-        yield problem(f"{path}.sticky", "sticky sessions are not in this version", "leave it out")
     if upstream.socket.cork:
         yield problem(f"{path}.socket.cork", "cork is not in this version", "leave it out")
 

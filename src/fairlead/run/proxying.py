@@ -66,6 +66,8 @@ def upstream_settings(given: c.Upstream, workers: int) -> Settings:
         answer_headers=given.limits.headers,
         streams=1 if given.protocol == "h1" else 100,
         server_name=given.tls.name if given.tls is not None else "",
+        sticky=given.sticky.cookie if given.sticky is not None else "",
+        sticky_keep=round(given.sticky.keep) if given.sticky is not None and given.sticky.keep is not None else -1,
         socket=SocketOptions(sock.nodelay, sock.keepalive, sock.congestion, sock.rcvbuf, sock.sndbuf, sock.fastopen),
     )
 

@@ -64,7 +64,9 @@ def line(exchange: Any, status: int, route: str, total: int, steps: Sequence[tup
     shown = [(name, ns) for name, ns in steps if ns * 100 >= total] or list(steps)
     most = max(shown, key=lambda one: one[1], default=("unknown", 0))
     share = f", {most[1] / total:.0%} of it {most[0]}" if total and most[1] else ""
-    fall = ", ".join(f"{name} {human(ns)} {'#' * max(1, round(ns / total * BAR))}" for name, ns in shown) if total else ""
+    fall = (
+        ", ".join(f"{name} {human(ns)} {'#' * max(1, round(ns / total * BAR))}" for name, ns in shown) if total else ""
+    )
     where = f' route="{route}"' if route else ""
     ident = exchange.tag.decode("utf-8", "replace") if exchange.tag else ""
     return f"slow: {told} {status} in {human(total)}{share}: {fall}{where}{f' id={ident}' if ident else ''}"

@@ -41,6 +41,7 @@ def of(master: Any) -> dict[str, Any]:
             }
             for r in sorted(master.roles, key=lambda one: (one.index, one.number))
         ],
+        "health": master.probes.status(),
         "listeners": [
             {**one, "peak": master.accept_path.peak(one["bind"])[0]} for one in master.holder.status()
         ],

@@ -131,6 +131,8 @@ class Worker:
             self.borrow(values["place"], adopt(values["listeners"], fds))
         elif word == "return":
             self.give_back(values["place"])
+        elif word == "sick":
+            self.new_sick(values["sick"])
         elif word == "tickets":
             self.new_tickets(values["keys"])
         elif word == "shed":
@@ -153,6 +155,12 @@ class Worker:
         """Let `main` go on to the drain."""
         if not self.leave.done():
             self.leave.set_result((grace, settle))
+
+    def new_sick(self, sick: dict[str, Any]) -> None:
+        """Other servers are unhealthy now."""
+        self.values["sick"] = sick
+        if hasattr(self, "builder"):
+            self.builder.mark_sick(sick)
 
     def new_tickets(self, keys: list[bytes]) -> None:
         """Other keys for session tickets: for what is served, what is prepared, and (the list is shared) what is being built."""

@@ -258,6 +258,8 @@ class Pair(Answer):
         upgraded = message.status == 101
         upgrade = message.get(b"upgrade") if upgraded else None
         self.proxy.returning(message)
+        if self.upstream.sticky:
+            self.upstream.stick(left, target, message)
         if upgraded:
             self.cross(message, upgrade)
             return

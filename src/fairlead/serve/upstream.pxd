@@ -1,5 +1,8 @@
+cimport cython
+
 from fairlead.core.exchange cimport Exchange
 from fairlead.core.handler cimport Service
+from fairlead.core.message cimport Response
 from fairlead.net.poll cimport Poller
 from fairlead.net.pool cimport Pool
 from fairlead.serve.pick cimport Candidate, Picker
@@ -10,7 +13,8 @@ cdef class TargetPool(Pool):
 cdef class Target(Candidate):
     cdef public Upstream upstream
     cdef public object address
-    cdef public bint backup
+    cdef public bint backup, sick
+    cdef public bytes ident
     cdef public long long fails, resting_until
     cdef public TargetPool pool
     cpdef enter(self)
@@ -23,6 +27,8 @@ cdef class Upstream:
     cdef public str name, scheme, by
     cdef public bytes by_name
     cdef public object settings, tls, random, dialer, make_codec
+    cdef public bytes sticky
+    cdef public long long sticky_keep, sick
     cdef public long long busy, resting, requests, head_limit, idle_limit, total_limit
     cdef public bint retired, learns
     cdef public Picker picker
@@ -33,3 +39,7 @@ cdef class Upstream:
     cpdef bint rests(self, Target target, long long now) except -1
     cpdef eject(self, Target target, long long now)
     cpdef bytes key(self, Exchange exchange)
+    @cython.locals(target=Target)
+    cpdef Target held(self, Exchange exchange, list tried, long long now)
+    cpdef stick(self, Exchange exchange, Target target, Response response)
+    cpdef mark_sick(self, addresses)

@@ -5,13 +5,18 @@ Rules
    chosen only when no other is left.
 2. Passive health: `eject.errors` failures in a row (no connection, or no answer) send a target to rest.
    Never more than `eject.most` of them rest at once, and when all would, none does: a guess must not close the house.
+   Active health (`mark_sick`, from the master's checks) keeps servers out likewise; when all are unhealthy all are asked,
+   for a check that is set up wrongly must not close it either.
 3. What was learnt and the warm connections belong to (address, how to connect), so a reload keeps them: `adopt`.
-4. In-flight requests are counted from the choice to the leg's end, waiting included, so that waiting is load.
+4. `sticky`: a client that brings the cookie of a server gets that server as long as it can be chosen, else another one, and
+   with the answer that one's cookie. Its value is a hash of the address, the same in every worker and after a restart.
+5. In-flight requests are counted from the choice to the leg's end, waiting included, so that waiting is load.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from random import Random
 from typing import Any, NamedTuple
 
@@ -48,6 +53,8 @@ class Settings:
     window: int = 64 * 1024
     outgoing: int = 64 * 1024
     server_name: str = ""
+    sticky: str = ""  # name of the cookie
+    sticky_keep: int = -1  # seconds; -1: the browser's session
     socket: Options = field(default_factory=Options)
 
     def limits(self) -> Limits:
@@ -92,6 +99,8 @@ class Target(Candidate):
         self.upstream = upstream
         self.address = address
         self.backup = backup
+        self.sick = False
+        self.ident = blake2b(self.name.encode(), digest_size=8).hexdigest().encode()
         self.fails = 0
         self.resting_until = 0
         self.pool = None
@@ -137,7 +146,9 @@ class Upstream:
         self.head_limit = self.settings.head
         self.idle_limit = self.settings.idle
         self.total_limit = self.settings.total
-        self.resting = 0
+        self.resting = self.sick = 0
+        self.sticky = self.settings.sticky.encode()
+        self.sticky_keep = self.settings.sticky_keep
         self.retired = False
         self.random = random if random is not None else Random()
         self.picker = picker(self.settings.balance, self.random)
@@ -181,6 +192,13 @@ class Upstream:
         """Sort targets into the usual ones and the backups."""
         self.targets = [target for target in self.all if not target.backup]
         self.backups = [target for target in self.all if target.backup]
+        self.sick = len([target for target in self.all if target.sick])
+
+    def mark_sick(self, addresses):
+        """The servers that active checks found unhealthy; all others are well."""
+        for target in self.all:
+            target.sick = target.address in addresses
+        self.arrange()
 
     # ---- choosing
 
@@ -188,8 +206,12 @@ class Upstream:
         """The target for a request, or None when all were tried. `tried`: targets that failed for it, or None."""
         if self.requests and self.busy >= self.requests:
             raise Refused("too many requests are with the upstream already", status=503, after=1)
+        if self.sticky:
+            found = self.held(exchange, tried, now)
+            if found is not None:
+                return found
         targets = self.targets
-        if self.resting or tried is not None or not targets:
+        if self.resting or self.sick or tried is not None or not targets:
             targets = self.usable(tried, now)
             if not targets:
                 return None
@@ -198,12 +220,35 @@ class Upstream:
         return self.picker.pick(targets, self.key(exchange) if self.by else b"", now)
 
     def usable(self, tried, now):
-        """Targets not tried and not resting; else backups; else resting ones: a guess must not close the house."""
+        """Targets that are well, not tried and not resting; else backups; else resting ones; else unhealthy ones."""
         for group in (self.targets, self.backups):
-            found = [t for t in group if (tried is None or t not in tried) and not self.rests(t, now)]
+            found = [t for t in group if (tried is None or t not in tried) and not t.sick and not self.rests(t, now)]
             if found:
                 return found
-        return [t for t in self.all if tried is None or t not in tried]
+        left = [t for t in self.all if tried is None or t not in tried]
+        return [t for t in left if not t.sick] or left
+
+    def held(self, exchange, tried, now):
+        """The target whose cookie a request brings, if it can be chosen."""
+        ident = cookie(exchange.request.headers, self.sticky)
+        if not ident:
+            return None
+        for target in self.all:
+            if target.ident == ident:
+                good = not target.sick and (tried is None or target not in tried) and not self.rests(target, now)
+                return target if good else None
+        return None
+
+    def stick(self, exchange, target, response):
+        """Give the client the cookie of the target that answered, unless it brought it."""
+        if cookie(exchange.request.headers, self.sticky) == target.ident:
+            return
+        value = self.sticky + b"=" + target.ident + b"; Path=/; HttpOnly; SameSite=Lax"
+        if self.sticky_keep >= 0:
+            value += b"; Max-Age=%d" % self.sticky_keep
+        if exchange.request.scheme == "https":
+            value += b"; Secure"
+        response.headers.append((b"set-cookie", value))
 
     def rests(self, target, now):
         """True while ejected; who has rested long enough is back with one failure to its name."""
