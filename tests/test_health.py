@@ -168,3 +168,66 @@ def test_the_cookie_is_secure_where_the_client_came_by_https():
             assert response.headers[0][1].endswith(b"; SameSite=Lax; Secure")
 
     asyncio.run(main())
+
+
+SECOND = 1_000_000_000
+
+
+def test_ejection_by_table():
+    async def main():
+        settings = Settings(balance="round-robin", eject_errors=3, eject_rest=30 * SECOND, eject_most=0.5)
+        servers = [("127.0.0.1", port) for port in (1, 2, 3, 4)]
+        async with rig(settings=settings, servers=servers) as r:
+            a, b, c, _ = r.upstream.all
+            steps = [  # (who, what, at second) -> who rests then
+                (a, "fail", 0, ""),
+                (a, "fail", 0, ""),
+                (a, "good", 0, ""),  # in a row
+                (a, "fail", 1, ""),
+                (a, "fail", 1, ""),
+                (a, "fail", 1, "a"),
+                (b, "fail", 2, "a"),
+                (b, "fail", 2, "a"),
+                (b, "fail", 2, "ab"),
+                (c, "fail", 3, "ab"),
+                (c, "fail", 3, "ab"),
+                (c, "fail", 3, "ab"),  # half rest already
+                (None, "wait", 30, "ab"),
+                (None, "wait", 31, "b"),
+                (c, "fail", 31, "bc"),  # there is room again, and it has failed three times and more
+                (a, "fail", 31, "bc"),
+                (None, "wait", 32, "c"),
+                (a, "fail", 32, "ac"),  # one more failure after a rest is enough
+                (None, "wait", 90, ""),
+            ]
+            for number, (who, what, at, rest) in enumerate(steps):
+                now = SECOND * (at + 1)
+                if what == "fail":
+                    who.failed(now)
+                elif what == "good":
+                    who.succeeded()
+                names = zip("abcd", r.upstream.all)
+                assert "".join(name for name, one in names if r.upstream.rests(one, now)) == rest, (number, what)
+
+    asyncio.run(main())
+
+
+def test_requests_above_the_upstreams_limit_are_told_to_come_again():
+    async def main():
+        go = asyncio.Event()
+
+        async def script(origin, reader, writer):
+            await origin.head(reader)
+            await go.wait()
+            writer.write(OK)
+
+        async with rig(script, settings=Settings(requests=2)) as r:
+            waiting = [asyncio.ensure_future(r.ask(GET + b"\r\n")) for _ in range(2)]
+            await until(lambda: r.upstream.busy == 2, "two requests")
+            refused = await r.ask(GET + b"\r\n")
+            assert refused.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in refused.lower()
+            go.set()
+            assert all(answer.startswith(b"HTTP/1.1 200") for answer in await asyncio.gather(*waiting))
+            assert (await r.ask(GET + b"\r\n")).startswith(b"HTTP/1.1 200") and r.upstream.busy == 0
+
+    asyncio.run(main())
