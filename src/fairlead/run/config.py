@@ -142,7 +142,7 @@ class Log:
     """The access log and the server's own log."""
 
     access: str = setting("-", "Where the access log goes: `-` is standard output, `off` is nowhere, otherwise a file.", u.PATH)
-    format: str = setting("text", "How access log lines are written.", u.choice("text", "json"))
+    format: str = setting("auto", "How access log lines are written; `auto` is `short` and in colour on a terminal, else `text`.", u.choice("auto", "short", "text", "json"))
     file: str = setting("-", "Where the server's own log goes: `-` is standard error, otherwise a file.", u.PATH)
     file_format: str = setting("text", "How the server's own log is written.", u.choice("text", "json"))
     level: str = setting("info", "The least important message that is written.", u.choice("debug", "info", "warning", "error"))

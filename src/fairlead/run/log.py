@@ -24,6 +24,7 @@ from typing import Any
 
 from fairlead.core.errors import NetError
 from fairlead.core.lines import Lines
+from fairlead.run.shortlog import Short
 
 PENDING_MOST = 1 << 20
 PIECE = select.PIPE_BUF  # what a pipe takes whole, and whole or not at all (POSIX)
@@ -130,8 +131,8 @@ class Sink:
 class AccessLog(Lines):
     """Lines that go to a Sink. The recorder adds to it, SIGUSR1 calls `reopen`."""
 
-    def __init__(self, sink: Sink, form: str = "text", hold: int = 65536, query: bool = True) -> None:
-        super().__init__(sink.write, form, hold, query)
+    def __init__(self, sink: Sink, form: str = "text", hold: int = 65536, query: bool = True, write: Any = None) -> None:
+        super().__init__(write if write is not None else sink.write, form, hold, query)
         self.sink = sink
 
     def reopen(self) -> None:
@@ -159,7 +160,12 @@ def access_log(settings: Any) -> AccessLog | None:
     """The access log of a `[log]` table (access, format, buffer, query), or None when it is off."""
     if settings.access in ("off", ""):
         return None
-    return AccessLog(Sink(settings.access), settings.format, settings.buffer, settings.query)
+    sink, form = Sink(settings.access), settings.format
+    if form == "auto":
+        form = "short" if sink.path == "-" and os.isatty(sink.fd) else "text"
+    if form == "short":
+        return AccessLog(sink, "json", settings.buffer, settings.query, Short(sink.write, os.isatty(sink.fd)))
+    return AccessLog(sink, form, settings.buffer, settings.query)
 
 
 def reopened(fd: int) -> tuple[int, bool]:
