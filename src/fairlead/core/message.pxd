@@ -5,7 +5,7 @@ cdef class Fields:  # its layout is wire.h1block.Block's, so that the free list 
     cdef public long long known
     cdef public bytes data
     cdef public int count
-    cdef int marks[240]
+    cdef unsigned short marks[220]
     cpdef list listed(self, long long drop)
     cpdef list edited(self, long long drop, bytes before, bytes after, bytes tail)
     cpdef bytes get(self, bytes name)

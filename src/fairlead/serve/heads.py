@@ -117,7 +117,7 @@ class Heads(Handler):
         """The Request to say on the leg."""
         given = exchange.request
         block = given.block
-        if block is None or self.listing or block.known & _LISTED or given.version != "1.1":
+        if block is None or self.listing or block.known & _LISTED:
             return self.outgoing_list(exchange, target)
         conn = exchange.conn
         said = conn.target

@@ -9,6 +9,9 @@ from fairlead.net.pool cimport Asker, Pool
 from fairlead.serve.heads cimport Heads
 from fairlead.serve.upstream cimport Target, Upstream
 
+cdef str _GET
+cdef double _BUDGET_MOST
+
 cdef class Proxy(Heads):
     cdef public int retries
     cdef public double budget, budget_gain

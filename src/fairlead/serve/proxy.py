@@ -39,8 +39,9 @@ __all__ = ["Options", "Pair", "Proxy", "Split"]
 PATIENCE = 1_000_000_000  # ns to wait for an upstream's 100 (RFC 9110 section 10.1.1: not for ever)
 HALF_CLOSED = 2_000_000_000  # ns a client that closed its side is waited for
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "QUERY"))
-BUDGET_MOST = 10.0  # retries saved up at most
+BUDGET_MOST = _BUDGET_MOST = 10.0  # retries saved up at most
 
+_GET = "GET"
 SPECIAL = frozenset(("CONNECT", "OPTIONS", "TRACE"))
 
 
@@ -55,9 +56,9 @@ class Proxy(Heads):
 
     def open(self, exchange):
         request = exchange.request
-        if request.method in SPECIAL and last_stop(exchange):
+        if request.method is not _GET and request.method in SPECIAL and last_stop(exchange):
             return
-        if self.budget < BUDGET_MOST:
+        if self.budget < _BUDGET_MOST:
             self.budget += self.budget_gain
         pair = Pair.__new__(Pair)  # a constructor's argument tuple costs more than what it does
         pair.begin(self, exchange)
@@ -246,6 +247,7 @@ class Pair(Answer):
     def head(self, message, end):
         leg = self.leg
         left = self.left
+        response = message
         j = left.journey
         self.heard = self.answered = True
         leg.deadline = j.leg_head + self.idle if self.idle else 0
@@ -255,13 +257,13 @@ class Pair(Answer):
             target.learn(j.leg_head - j.leg_sent, j.leg_head)
         if self.translated and wscross.answered(self, message):
             return
-        upgraded = message.status == 101
-        upgrade = message.get(b"upgrade") if upgraded else None
-        self.proxy.returning(message)
+        upgraded = response.status == 101
+        upgrade = response.get(b"upgrade") if upgraded else None
+        self.proxy.returning(response)
         if self.upstream.sticky:
-            self.upstream.stick(left, target, message)
+            self.upstream.stick(left, target, response)
         if upgraded:
-            self.cross(message, upgrade)
+            self.cross(response, upgrade)
             return
         if end:
             j.leg_end = j.leg_head

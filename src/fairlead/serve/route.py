@@ -86,12 +86,12 @@ class Router(Handler):
 
     def believe(self, exchange, conn, forwarded):
         """Take over what a trusted peer says about the client and the request's id."""
-        hop = forwarded.hop(conn.peer)
-        if not hop.trusted:
-            return
         request = exchange.request
         block = request.block
         if block is not None and not block.known & _TOLD:
+            return
+        hop = forwarded.hop(conn.peer)
+        if not hop.trusted:
             return
         told = False
         for name, value in request.listed():

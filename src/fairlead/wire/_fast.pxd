@@ -21,7 +21,25 @@ cdef extern from *:
         while (at < end && (v[at] == 9 || (v[at] >= 32 && v[at] != 127))) at++;
         return at;
     }
+    /* whether v[at : at + size], a token, is in any case the name in its 32 bytes of `names`, which has letters, digits and "-" only */
+    static inline int fl_named(const unsigned char* v, Py_ssize_t at, Py_ssize_t size, const unsigned char* names, int slot) {
+        const unsigned char* name = names + 32 * slot;
+        unsigned long long one, other;
+        v += at;
+        while (size >= 8) {
+            memcpy(&one, v, 8);
+            memcpy(&other, name, 8);
+            if ((one | 0x2020202020202020ULL) != other) return 0;
+            v += 8; name += 8; size -= 8;
+        }
+        while (size > 0) {
+            if ((*v | 0x20) != *name) return 0;
+            v++; name++; size--;
+        }
+        return 1;
+    }
     """
+    bint named "fl_named"(const unsigned char*, Py_ssize_t, Py_ssize_t, const unsigned char*, int) noexcept nogil
     Py_ssize_t value_end "fl_value_end"(const unsigned char*, Py_ssize_t, Py_ssize_t) noexcept nogil
 
 cpdef long long monotonic_ns() noexcept
@@ -48,8 +66,9 @@ cpdef bytes decimal(long long number)
 cpdef bytes hexadecimal(long long number)
 cpdef bytes fields_joined(list fields, bytes names, bytes values)
 cpdef bint only(bytes data, bytes allowed)
-cdef bytes head_joined(bytes data, const int* marks, int count, bytes numbers, long long drop, bytes a, bytes b, bytes c, bytes before, bytes after, bytes tail, long long length, bytes more)
+cdef bytes head_joined(bytes data, const unsigned short* marks, int count, bytes numbers, long long drop, bytes a, bytes b, bytes c, bytes before, bytes after, bytes tail, long long length, bytes more)
 cpdef bytes head_of(bytes data, list marks, bytes numbers, long long drop, list pieces, long long length)
+cpdef bint name_is(bytes data, Py_ssize_t start, Py_ssize_t size, bytes names, int slot)
 cpdef Py_ssize_t value_stop(bytes data, Py_ssize_t at, Py_ssize_t end)
 cpdef bytes hop_frame(int kind, int flags, int aux, unsigned int extra, long long stream, list parts, list fields, bytes body)
 cpdef tuple hop_block(bytes data, Py_ssize_t start, Py_ssize_t end)

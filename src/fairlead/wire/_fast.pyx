@@ -709,6 +709,13 @@ cpdef Py_ssize_t value_stop(bytes data, Py_ssize_t at, Py_ssize_t end):
     return value_end(<const unsigned char*>PyBytes_AS_STRING(data), at, end)
 
 
+cpdef bint name_is(bytes data, Py_ssize_t start, Py_ssize_t size, bytes names, int slot):
+    """Whether the token at `start` is, in any case, the name of a slot: `names` holds 32 bytes for each (named, for tests)."""
+    if start < 0 or size < 0 or size > 32 or start + size > PyBytes_GET_SIZE(data) or slot < 0 or slot * 32 + 32 > PyBytes_GET_SIZE(names):
+        return False
+    return named(<const unsigned char*>PyBytes_AS_STRING(data), start, size, <const unsigned char*>PyBytes_AS_STRING(names), slot)
+
+
 cdef inline char* put(char* target, bytes part) noexcept:
     memcpy(target, PyBytes_AS_STRING(part), PyBytes_GET_SIZE(part))
     return target + PyBytes_GET_SIZE(part)
@@ -730,11 +737,11 @@ cdef inline void lowered(char* target, Py_ssize_t size) noexcept nogil:
         i += 1
 
 
-cdef bytes head_joined(bytes data, const int* marks, int count, bytes numbers, long long drop, bytes a, bytes b, bytes c,
+cdef bytes head_joined(bytes data, const unsigned short* marks, int count, bytes numbers, long long drop, bytes a, bytes b, bytes c,
                        bytes before, bytes after, bytes tail, long long length, bytes more):
     """A head: a b c, `before`, fields by their marks, `after` (completed by `tail`), Content-Length, `more`, an empty line.
 
-    `marks` holds five positions per field: name, colon, value, its end, and the slot of a known name or -1; fields whose slot's
+    `marks` holds five positions per field: name, colon, value, its end, and the slot of a known name or 65535; fields whose slot's
     number in `numbers` is a bit of `drop` are left out. Names are written in lower case. None when `tail` is no field value.
     """
     cdef const unsigned char* number = <const unsigned char*>PyBytes_AS_STRING(numbers)
@@ -743,7 +750,7 @@ cdef bytes head_joined(bytes data, const int* marks, int count, bytes numbers, l
     cdef Py_ssize_t size, name, value
     cdef char digits[24]
     cdef int i, figures = 24
-    cdef const int* mark
+    cdef const unsigned short* mark
     cdef bytes made
     cdef char* target
     if a is None or b is None or c is None or before is None or after is None or tail is None or more is None:
@@ -756,7 +763,7 @@ cdef bytes head_joined(bytes data, const int* marks, int count, bytes numbers, l
             return None
     for i in range(count):
         mark = marks + 5 * i
-        if mark[4] >= 0 and drop >> number[mark[4] & 1023] & 1:
+        if mark[4] != 65535 and drop >> number[mark[4] & 1023] & 1:
             continue
         if not 0 <= mark[0] <= mark[1] <= mark[2] <= mark[3] <= whole:
             raise ValueError("marks outside of their bytes")
@@ -773,7 +780,7 @@ cdef bytes head_joined(bytes data, const int* marks, int count, bytes numbers, l
     target = put(put(put(put(PyBytes_AS_STRING(made), a), b), c), before)
     for i in range(count):
         mark = marks + 5 * i
-        if mark[4] >= 0 and drop >> number[mark[4] & 1023] & 1:
+        if mark[4] != 65535 and drop >> number[mark[4] & 1023] & 1:
             continue
         name = mark[1] - mark[0]
         value = mark[3] - mark[2]
@@ -811,9 +818,9 @@ cdef bytes head_joined(bytes data, const int* marks, int count, bytes numbers, l
 
 cpdef bytes head_of(bytes data, list marks, bytes numbers, long long drop, list pieces, long long length):
     """`head_joined` for tests: `marks` in a list, `pieces` for a b c before after tail more."""
-    cdef int positions[240]
+    cdef unsigned short positions[220]
     cdef int i
-    if len(marks) > 240 or PyBytes_GET_SIZE(numbers) < 1024:
+    if len(marks) > 220 or PyBytes_GET_SIZE(numbers) < 1024:
         raise ValueError("too many marks, or no table")
     for i in range(len(marks)):
         positions[i] = marks[i]

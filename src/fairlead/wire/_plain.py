@@ -260,13 +260,20 @@ def value_end(data, at, end):
 value_stop = value_end
 
 
+def named(data, start, size, names, slot):
+    return data[start : start + size].lower() == names[slot * 32 : slot * 32 + size]
+
+
+name_is = named
+
+
 def head_joined(data, marks, count, numbers, drop, a, b, c, before, after, tail, length, more):
     if value_end(tail, 0, len(tail)) != len(tail):
         return None
     made = [a, b, c, before]
     for i in range(0, count * 5, 5):
         name, colon, value, end, slot = marks[i : i + 5]
-        if slot < 0 or not drop >> numbers[slot] & 1:
+        if slot == 65535 or not drop >> numbers[slot] & 1:
             made += (data[name:colon].lower(), b": ", data[value:end], b"\r\n")
     made.append(after)
     if tail:

@@ -11,6 +11,7 @@ cdef int _IDLE, _WAIT, _SAY_LENGTH, _SAY_CHUNKED, _SAY_UNTIL_CLOSE, _SWALLOW, _S
 cdef int _HEAD, _LENGTH, _HEARD, _TUNNEL
 cdef int _SMALL
 cdef tuple _WITH_BODY
+cdef str _GET
 cdef long long _CONTENT_LENGTH, _SERVER, _DATED, _FRAMING
 
 cdef class H1(Hearing):
@@ -22,6 +23,8 @@ cdef class H1(Hearing):
     @cython.locals(status=cython.int, parts=list, tunnel=cython.bint, bodyless=cython.bint, keep=cython.bint,
                    length=cython.longlong, saying=cython.int, given=Given, method=str)
     cdef say_response(self, Response message, bint end)
+    @cython.locals(method=bytes)
+    cdef bytes other_method(self, str name)
     cdef bint plain(self, int status) except -1
     @cython.locals(keep=cython.bint, length=cython.longlong, known=cython.longlong, more=bytes, saying=cython.int, made=bytes)
     cdef answer_block(self, Response message, Block block, bint end)

@@ -43,6 +43,7 @@ _HEARD = 5
 _TUNNEL = 6
 
 _METHOD_BYTES = {name: raw + b" " for raw, name in METHODS.items()}
+_GET = "GET"
 _WITH_BODY = ("POST", "PUT", "PATCH")
 _CONTENT_LENGTH = bits_of(b"content-length")
 _SERVER = bits_of(b"server")
@@ -99,12 +100,11 @@ class H1(Hearing):
             self.answer_block(message, message.block, end)
             return
         parts = [status_line(status, message.reason)]
-        method = self.method
-        tunnel = status == 101 or (len(method) == 7 and method == "CONNECT" and 200 <= status < 300)
+        tunnel = status == 101 or (self.bare and 200 <= status < 300 and self.method == "CONNECT")
         given = self.given
         given.put(parts, message.listed() if message.kept is None else message.kept)
         length = given.length
-        bodyless = status == 204 or status == 304 or (len(method) == 4 and method == "HEAD")
+        bodyless = status == 204 or status == 304 or (self.bare and self.method == "HEAD")
         keep = self.keep and not self.closing and not given.close and not self.expecting
         if self.max_requests and self.stream >= self.max_requests:
             keep = False
@@ -145,9 +145,20 @@ class H1(Hearing):
         elif end:
             self.said()
 
+    def other_method(self, name):
+        """The bytes of a method that is not GET, its space included; HEAD and CONNECT are noted."""
+        self.bare = name == "HEAD" or name == "CONNECT"
+        method = _METHOD_BYTES.get(name)
+        if method is None:
+            method = name.encode("latin-1", "replace")
+            if not token(method):
+                raise AppError(f"{name!r} is no method")
+            method = method + b" "
+        return method
+
     def plain(self, status):
         """Whether an answer with this status is framed by its length alone."""
-        return status >= 200 and status != 204 and status != 304 and self.method != "HEAD" and self.method != "CONNECT"
+        return status >= 200 and status != 204 and status != 304 and not self.bare
 
     def answer_block(self, message, block, end):
         """A final response whose fields are a block: the same bytes as `say_response` writes, in one go."""
@@ -227,12 +238,11 @@ class H1(Hearing):
 
     def say_request(self, message, end):
         """A request head."""
-        method = _METHOD_BYTES.get(message.method)
-        if method is None:
-            method = message.method.encode("latin-1", "replace")
-            if not token(method):
-                raise AppError(f"{message.method!r} is no method")
-            method = method + b" "
+        if message.method is _GET:
+            method = b"GET "
+            self.bare = False
+        else:
+            method = self.other_method(message.method)
         if not clean_target(message.target):
             raise AppError(f"{message.target!r} is no request-target")
         if message.kept is None and message.drop and message.before and isinstance(message.block, Block):
@@ -289,7 +299,7 @@ class H1(Hearing):
         if wanted < 0:
             self.saying = _SAY_CHUNKED
             more = b"transfer-encoding: chunked\r\n"
-        elif wanted == 0 and end and not block.known & _CONTENT_LENGTH and message.method not in _WITH_BODY:
+        elif end and not block.known & _CONTENT_LENGTH and (message.method is _GET or message.method not in _WITH_BODY):
             shown = -1
         made = block.said(
             method, message.target, b" HTTP/1.1\r\n", message.before, message.drop | _FRAMING, message.after, message.tail,

@@ -7,11 +7,11 @@ cdef bytes _NUMBERS
 
 cdef class Block(Fields):
     cpdef begin(self)
-    @cython.locals(data=bytes, marks="int*", found=list, i=int, at=int, slot=int, numbers=cython.p_const_uchar, name=bytes)
+    @cython.locals(data=bytes, marks="unsigned short*", found=list, i=int, at=int, slot=int, numbers=cython.p_const_uchar, name=bytes)
     cpdef list listed(self, long long drop)
-    @cython.locals(data=bytes, marks="int*", size=Py_ssize_t, i=int, at=int)
+    @cython.locals(data=bytes, marks="unsigned short*", size=Py_ssize_t, i=int, at=int)
     cpdef bytes get(self, bytes name)
-    @cython.locals(marks="int*")
+    @cython.locals(marks="unsigned short*")
     cdef bytes said(self, bytes a, bytes b, bytes c, bytes before, long long drop, bytes after, bytes tail, long long length, bytes more)
 
 @cython.locals(found=list, line=bytes)

@@ -1,14 +1,14 @@
 """Heads as one block: the field lines of a received head as positions in the bytes they came in (RFC 9112 section 5).
 
 The parser (`h1head`) notes five positions for each field: where its line starts, where its colon is, where its value starts and
-ends, and the slot of a known name (`h1bytes.NAMES`) or -1. Nothing is copied and no object made until somebody looks.
+ends, and the slot of a known name (`h1bytes.NAMES`) or 65535. Nothing is copied and no object made until somebody looks.
 
 Rules
 1. What is here has passed the parser: names are tokens, values hold no control byte but HTAB and no outer white space.
 2. `said` writes a whole head in one go: its first line in three pieces, then fields as `name: value`, names in lower case,
    one space behind the colon, CRLF at the end, however they came. So this way and the list give the same bytes.
-3. A block has room for 48 fields; a longer head is a list from then on. It keeps the bytes of its read alive, so
-   reads above `LARGEST` are made into lists at once.
+3. A block has room for 44 fields (so it stays below the 512 bytes that the allocator is quick with); a longer head is a
+   list from then on. It keeps the bytes of its read alive, so reads above `LARGEST` are made into lists at once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Block(Fields):
         """Empty; compiled, `Block.__new__` does that."""
         self.known = 0
         self.count = 0
-        self.marks = [0] * 240
+        self.marks = [0] * 220
 
     def listed(self, drop):
         data = self.data
@@ -44,7 +44,7 @@ class Block(Fields):
         for i in range(self.count):
             at = i * 5
             slot = marks[at + 4]
-            if slot < 0:
+            if slot == 65535:
                 name = _fast.lower(data, marks[at], marks[at + 1])
             elif drop >> numbers[slot] & 1:
                 continue

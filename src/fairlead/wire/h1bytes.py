@@ -53,13 +53,14 @@ def _slot(name: bytes) -> int:
     return (size + name[0] + name[size - 1] * 21 + name[size >> 1] * 23) & 1023
 
 
-def _known() -> tuple[list, bytes, bytes]:
+def _known() -> tuple[list[bytes | None], bytes, bytes]:
     """Known names by slot, the kind and the number of each. Names that decide something come first and may not collide."""
-    names: list = [None] * 1024
+    names: list[bytes | None] = [None] * 1024
     kinds = bytearray(1024)
     numbers = bytearray(1024)
     for name in [*KIND_OF, *NUMBERS, *COMMON]:
         slot = _slot(name)
+        assert len(name) <= 32, name
         if names[slot] is None:
             names[slot] = name
             kinds[slot] = KIND_OF.get(name, 0)
@@ -70,6 +71,9 @@ def _known() -> tuple[list, bytes, bytes]:
 
 
 NAMES, KINDS, SLOT_NUMBERS = _known()
+# the same for pointers: the length of each slot's name (0: none), and the names, 32 bytes for each slot
+LENGTHS = bytes([len(name) if name is not None else 0 for name in NAMES])
+SPELLED = b"".join([(name or b"").ljust(32, b"\0") for name in NAMES])
 
 # the same, where compiled code reads them as C
 _LOW = LOW

@@ -10,7 +10,7 @@ cdef bytes _TARGET
 cdef bytes _KINDS
 cdef list _NAMES
 cdef long long _ODD, _one
-cdef bytes _NUMBERS
+cdef bytes _NUMBERS, _LENGTHS, _SPELLED
 cdef Py_ssize_t _LARGEST
 
 cdef class Head:
@@ -18,7 +18,7 @@ cdef class Head:
     cdef public long long max_line, max_head, max_fields, max_name, max_trailer
     cdef public list headers
     cdef public Block block
-    cdef public bint begun, whole, trailing, chunked, close, keep, upgrading, expect, connecting
+    cdef public bint begun, whole, trailing, chunked, close, keep, upgrading, expect, connecting, heading
     cdef public long long size, length
     cdef public int blank, minor, hosts, status
     cdef public bytes host, known_host, upgrade, target, reason
@@ -43,8 +43,8 @@ cdef class Head:
     @cython.locals(allowed=cython.p_const_uchar, start=Py_ssize_t, status=cython.int, i=Py_ssize_t, first=Py_ssize_t,
                    last=Py_ssize_t)
     cdef Py_ssize_t status_line(self, bytes data, const unsigned char* v, Py_ssize_t at, Py_ssize_t end) except -1
-    @cython.locals(low=cython.p_const_uchar, kinds=cython.p_const_uchar, names=list, start=Py_ssize_t, size=Py_ssize_t,
-                   first=Py_ssize_t, last=Py_ssize_t, slot=cython.int, name=bytes, block=Block, marks="int*", free=cython.int,
+    @cython.locals(low=cython.p_const_uchar, kinds=cython.p_const_uchar, lengths=cython.p_const_uchar, spelled=cython.p_const_uchar, start=Py_ssize_t, size=Py_ssize_t,
+                   first=Py_ssize_t, last=Py_ssize_t, slot=cython.int, block=Block, marks="unsigned short*", free=cython.int,
                    numbers=cython.p_const_uchar)
     cdef Py_ssize_t fields(self, bytes data, const unsigned char* v, Py_ssize_t at, Py_ssize_t end) except -1
     @cython.locals(headers=list, name=bytes)
@@ -62,6 +62,6 @@ cdef class Head:
     cdef other_form(self, Request message)
     cpdef override(self, Request message, bytes authority)
     @cython.locals(status=cython.int, message=Response)
-    cpdef Response response(self, str method)
+    cpdef Response response(self, bint to_head)
 
 cdef str _method(bytes name)

@@ -23,10 +23,12 @@ from fairlead.wire.h1block import COMPILED, LARGEST, Block
 from fairlead.wire.h1bytes import (
     KIND_OF,
     KINDS,
+    LENGTHS,
     LOW,
     METHODS,
     NAMES,
     SLOT_NUMBERS,
+    SPELLED,
     TARGET,
     VALUE,
     good_host,
@@ -46,6 +48,8 @@ _TARGET = TARGET
 _NAMES = NAMES
 _KINDS = KINDS
 _NUMBERS = SLOT_NUMBERS
+_LENGTHS = LENGTHS
+_SPELLED = SPELLED
 _one = 1
 _ODD = ODD
 _LARGEST = LARGEST
@@ -86,7 +90,7 @@ class Head:
         self.upgrade = b""
         self.expect = False
         self.method = ""
-        self.connecting = False
+        self.connecting = self.heading = False
         self.target = b""
         self.status = 0
         self.reason = b""
@@ -206,6 +210,7 @@ class Head:
         else:
             self.method = _method(data[start:name_end])
             self.connecting = self.method == "CONNECT"
+            self.heading = self.method == "HEAD"
         self.target = _fast.piece(data, first, last)
         self.begun = True
         return at
@@ -282,7 +287,8 @@ class Head:
     def fields(self, data, v, at, end):
         """Field lines, up to and with the empty line. The position where the first line that is not whole starts."""
         low = _LOW
-        names = _NAMES
+        lengths = _LENGTHS
+        spelled = _SPELLED
         kinds = _KINDS
         numbers = _NUMBERS
         block = self.block
@@ -319,11 +325,11 @@ class Head:
             if size > self.max_name or at - start > self.max_line:
                 self.fail("name-too-long" if size > self.max_name else "field-too-long")
             slot = (size + low[v[start]] + low[v[start + size - 1]] * 21 + low[v[start + (size >> 1)]] * 23) & 1023
-            if names[slot] is None or not same(names[slot], data, start, size):
-                slot = -1
+            if lengths[slot] != size or not _fast.named(v, start, size, spelled, slot):
+                slot = 65535
             elif kinds[slot] and (kinds[slot] < 7 or self.trailing):
                 self.note(kinds[slot], data, first, last)
-            if block is None or block.count == 48:
+            if block is None or block.count == 44:
                 self.keep_field(data, start, start + size, first, last, slot)
                 block = None  # type: ignore[assignment]
                 continue
@@ -332,7 +338,7 @@ class Head:
             marks[free], marks[free + 1] = start, start + size
             marks[free + 2], marks[free + 3], marks[free + 4] = first, last, slot
             block.count += 1
-            if slot >= 0:
+            if slot != 65535:
                 block.known |= _one << numbers[slot]
             if block.count > self.max_fields:
                 self.fail("too-many-fields")
@@ -343,7 +349,7 @@ class Head:
         if self.headers is None:
             self.unblock()
         headers = self.headers
-        name = _fast.lower(data, start, colon) if slot < 0 else _NAMES[slot]
+        name = _fast.lower(data, start, colon) if slot == 65535 else _NAMES[slot]
         headers.append((name, _fast.piece(data, first, last)))
         if len(headers) > self.max_fields:
             self.fail("too-many-fields")
@@ -549,8 +555,8 @@ class Head:
         if self.hosts and self.host != authority:
             message.headers = [(name, authority if name == b"host" else value) for name, value in message.headers]
 
-    def response(self, method):
-        """The Response of a whole head, to a request with this method. `length` is what its framing says."""
+    def response(self, to_head):
+        """The Response of a whole head, `to_head`: to a HEAD request. `length` is what its framing says."""
         status = self.status
         message = Response.__new__(Response)
         message.status = status
@@ -574,7 +580,7 @@ class Head:
                 self.fail("te-without-body")
         if (status < 200 or status == 204) and self.length > 0:
             self.fail("cl-without-body")
-        if method == "HEAD" or status < 200 or status == 204 or status == 304:
+        if to_head or status < 200 or status == 204 or status == 304:
             message.length = 0
         elif self.length >= 0:
             message.length = self.length

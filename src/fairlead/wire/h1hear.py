@@ -74,7 +74,7 @@ class Hearing(Codec):
         self.minor = 1
         self.keep = True
         self.closing = self.dropping = self.expecting = self.waiting = self.ended = self.spoiled = False
-        self.upgrading = self.resumed = False
+        self.upgrading = self.resumed = self.bare = False
         self.given = Given()
         self.informs = self.told = 0
         self.first_byte = self.body_began = self.body_last = self.paused_at = self.idle_since = 0
@@ -207,13 +207,12 @@ class Hearing(Codec):
         if self.max_body and message.length > self.max_body:
             raise broken("body-too-long", False)
         self.stream += 1
-        method = message.method
-        self.method = method
+        self.method = message.method
         self.minor = head.minor
         self.keep = not head.close and (head.minor == 1 or head.keep) and not self.closing
-        self.upgrading = message.upgrade != b""
-        if len(method) == 7 and method == "CONNECT":
-            self.upgrading = True
+        self.bare = head.heading or head.connecting
+        self.upgrading = message.upgrade != b"" or head.connecting
+        if head.connecting:
             self.keep = False  # what follows a refused CONNECT was meant for the tunnel, never a request
         self.expecting = message.expect
         self.saying = _WAIT
@@ -228,14 +227,14 @@ class Hearing(Codec):
     def hear_response(self, at, end):
         """A whole response head, interim or final."""
         head = self.parser
-        message = head.response(self.method)
+        message = head.response(self.bare and self.method == "HEAD")
         status = head.status
         if status < 200 and status != 101:
             self.hear_interim(status, message.headers)
             return at
         self.pending = self.received = 0
         stream = self.stream
-        if status == 101 or (self.method == "CONNECT" and status < 300):
+        if status == 101 or (self.bare and status < 300 and self.method == "CONNECT"):
             if status == 101 and not self.upgrading:
                 raise broken("unasked-upgrade", True)
             self.tunnel = True
