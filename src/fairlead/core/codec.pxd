@@ -12,7 +12,7 @@ cdef class Sink:
 cdef class Codec:
     cdef public Sink sink
     cdef public object limits
-    cdef public bint client, wants_read, more, finished, reusable, multiplexed, tunnel
+    cdef public bint client, wants_read, more, finished, reusable, multiplexed, tunnel, fin, halves
     cdef public long long now, abandoned
     cdef public dict waits
     cpdef feed(self, bytes data, long long now, long long stream=*, bint fin=*)

@@ -65,6 +65,8 @@ class Codec:
     reusable    client role: True when another request may be said now (idle, alive)
     multiplexed True: many streams at once (writes are then batched per loop turn)
     tunnel      True after 101 or a 2xx to CONNECT (h1): `data` is raw both ways
+    fin         a tunnel of one stream (h1): nothing more comes from us, and the peer may go on: shut the write side
+    halves      whoever sets it wants that for the tunnel's `end`; else an `end` is the end of the connection
     abandoned   multiplexed: exchanges that ended early while the work for them goes on; their streams are not free yet
     waits       multiplexed: {stream: (ns the peer's window kept us waiting, ns ours the peer)} of streams that are over
     """
@@ -79,6 +81,7 @@ class Codec:
         self.reusable = False
         self.multiplexed = False
         self.tunnel = False
+        self.fin = self.halves = False
         self.abandoned = 0
         self.waits = None
         self.now = 0

@@ -195,7 +195,7 @@ class Connection(Channel):
                     j.spent_send += sent - encrypted  # journey
                 else:
                     j.spent_send += sent - begin  # journey
-                if ex.said_end:
+                if ex.said_end and (not ex.tunnel or ex.heard_end or not self.codec.fin):
                     self.done(ex, sent)
         self.said_now = 0
 
@@ -337,8 +337,11 @@ class Connection(Channel):
                 answer.end(trailers)
             except Exception as error:
                 self.raised(ex, error)
-        if ex.role and ex.said_end and not ex.over:
-            self.leg_over(ex)
+        if ex.said_end and not ex.over:
+            if ex.role:
+                self.leg_over(ex)
+            elif self.codec.fin:  # a tunnel's second direction
+                self.done(ex, self.clock.now())
 
     def reset(self, stream, why, side):
         ex = self.find(stream)

@@ -23,7 +23,7 @@ cdef class Tcp(Watcher):
     cdef tuple looked
     cdef public Py_ssize_t start_at, read_size
     cdef public unsigned int mask
-    cdef public bint eof, closing, closed, lingering, settling, secured, owed, resuming
+    cdef public bint shut, eof, closing, closed, lingering, settling, secured, owed, resuming
     cdef public long long drop_after, until, reads
 
     cpdef start(self, Codec codec, engine=*, make_codec=*)
@@ -61,6 +61,7 @@ cdef class Tcp(Watcher):
     cdef arm(self)
     cdef overdue(self)
     cdef finish(self)
+    cdef half_close(self)
     cdef linger(self)
     cdef discard(self, Py_ssize_t count)
     cpdef lost(self, why)

@@ -61,6 +61,7 @@ class Tcp(Watcher):
         self.read_size = SMALL_READ
         self.blocked = self.eof = self.closing = self.closed = self.lingering = self.settling = False
         self.secured = self.owed = self.resuming = False
+        self.shut = False
         self.drop_after = 0
         self.until = 0
         self.slot = 0
@@ -301,6 +302,8 @@ class Tcp(Watcher):
         if codec.finished and not self.blocked and not self.resuming:
             self.finish()
             return
+        if codec.fin and not self.blocked:
+            self.half_close()
         wanted = self.mask
         if codec.wants_read and not self.eof:
             wanted |= IN | RDHUP
@@ -465,6 +468,8 @@ class Tcp(Watcher):
             self.lost(self.why)
         elif not self.secured:
             self.lost(NetError("the TLS handshake took too long", step="tls", status=0))
+        elif self.conn.client:
+            self.lost(NetError("the upstream took no bytes for too long", step="stall", side="upstream", status=504))
         else:
             self.lost(NetError("the peer took no bytes for too long", step="send", status=499))
 
@@ -509,6 +514,16 @@ class Tcp(Watcher):
             self.linger()
         else:
             self.lost(self.why)
+
+    def half_close(self):
+        """A tunnel's direction from us is over, the other one goes on (RFC 9293 section 3.6)."""
+        if self.engine is not None and not self.closing:
+            self.closing = True
+            self.engine.close()
+            self.send_records()
+        if not self.shut and not self.blocked and not self.closed:
+            self.shut = True
+            _fast.shutdown_write(self.fd)
 
     def linger(self):
         """Our side is closed; read on for a while so that no reset overtakes what we sent."""

@@ -107,6 +107,8 @@ class Proxy:
     response: Rewrite = table(Rewrite, "Header fields of the answer.")
     strip: str = setting("", "Path prefix removed before the request is sent on.", u.matching("a path prefix", r"(/\S*)?", 'write "/prefix"'))
 
+    half_close: float = setting("0s", "How long a client that closed its side behind a whole request is waited for; 0 is as long as the upstream may take.", u.DURATION)
+
     short: ClassVar[Callable[[Any], Any]] = short_form("upstream", str)
 
 

@@ -27,6 +27,7 @@ def proxy_options(given: c.Proxy, request_id: str) -> Options:
         request_id=request_id,
         retries=given.retry.times,
         retry_budget=given.retry.budget,
+        half_close=c.nanoseconds(given.half_close),
         set_request=fields(given.request.set),
         add_request=fields(given.request.add),
         remove_request=tuple(name.lower().encode() for name in given.request.remove),

@@ -5,6 +5,7 @@ Rules
    Host and Content-Length, nor what we write ourselves.
 2. `Via` is added to (section 7.6.3). `Forwarded` and `X-Forwarded-*` are ours to write, see `serve/forwarded`.
 3. The path goes on in the normal form that routing saw, the query as it came.
+   `TE: trailers` is said anew on the leg's connection, because trailers pass both ways; another TE is for us only.
 4. Framing is not decided here: the codecs do that from the message's length.
 5. A head that came as a block (`core/message`) and needs nothing unusual goes on as a block: what is dropped is a set of
    bits, and what is added was written once for the connection (`Said`). Anything else takes the list. Both say the same.
@@ -28,9 +29,9 @@ except ImportError:  # no compiler at install
     from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
 # what happens to a request's field; anything else is copied
-DROP, CONNECTION, CHAIN, VIA, ID, FORWARDS, EXPECT = range(1, 8)
+DROP, CONNECTION, CHAIN, VIA, ID, FORWARDS, EXPECT, TRAILERS = range(1, 9)
 REQUEST_FIELDS = {
-    b"host": DROP, b"connection": CONNECTION, b"te": DROP, b"via": VIA, b"max-forwards": FORWARDS, b"expect": EXPECT,
+    b"host": DROP, b"connection": CONNECTION, b"te": TRAILERS, b"via": VIA, b"max-forwards": FORWARDS, b"expect": EXPECT,
     b"keep-alive": DROP, b"proxy-connection": DROP, b"transfer-encoding": DROP, b"upgrade": DROP,
     b"http2-settings": DROP,
     b"forwarded": CHAIN, b"x-forwarded-for": CHAIN, b"x-forwarded-proto": CHAIN, b"x-forwarded-host": CHAIN,
@@ -62,6 +63,7 @@ class Options:
     request_id: str = "x-request-id"
     retries: int = 1
     retry_budget: float = 0.2
+    half_close: int = 0  # ns a client that closed its side is waited for; 0 is as long as the upstream may take
     set_request: tuple = ()
     add_request: tuple = ()
     remove_request: tuple = ()
@@ -182,7 +184,7 @@ class Heads(Handler):
         hop = trusted.hop(conn.peer)
         host = given.authority
         headers = [(b"host", host)]
-        chained = ident = named = None
+        chained = ident = named = trailers = None
         via = self.via_field
         for field in given.listed():
             kind = fields.get(field[0])
@@ -204,8 +206,13 @@ class Heads(Handler):
                     headers.append(field)
             elif kind == FORWARDS:
                 headers.append(fewer(given.method, field))
+            elif kind == TRAILERS and takes_trailers(field[1]):
+                trailers = field
         if named is not None:
             headers = without(headers, named)
+        if trailers is not None:
+            headers.append((b"te", b"trailers"))
+            headers.append((b"connection", b"te"))
         headers.append(
             via
             if via is self.via_field
@@ -298,6 +305,11 @@ def options_of(value, named):
         if option and option not in KEPT:
             found.add(option)
     return found
+
+
+def takes_trailers(value):
+    """Whether TE says that trailers are welcome; nothing else of it is anybody's but ours (RFC 9110 section 10.1.4)."""
+    return b"trailers" in [part.strip(b" \t") for part in value.lower().split(b",")]
 
 
 def without(headers, named):

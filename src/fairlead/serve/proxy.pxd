@@ -15,6 +15,7 @@ cdef double _BUDGET_MOST
 cdef class Proxy(Heads):
     cdef public int retries
     cdef public double budget, budget_gain
+    cdef public long long half_close
 
     @cython.locals(request=Request, pair=Pair)
     cpdef open(self, Exchange exchange)
@@ -81,6 +82,8 @@ cdef class Tunnel(Answer):
 cdef class HalfClosed(Watcher):
     cdef public Pair pair
     cdef public object why
+    cdef public long long until
+    cdef public bint asked
 
 cdef class Patience(Watcher):
     cdef public Uplink uplink

@@ -21,6 +21,10 @@ Rules
 7. After 101 both sides are tunnels: bytes, back-pressure and the end of a direction pass through. A WebSocket's handshake
    is translated where the two sides speak different versions (`serve.wscross`).
 8. Silence is counted only while it is the upstream's turn: not while the client does not take what is there.
+9. A FIN behind a whole request may come from a client that only asks nothing more, or from one that left. The first gets
+   its answer. To tell, an HTTP/1.1 client that waits longer than `PROBE` is told `100 Continue`, which every client has to
+   bear (RFC 9110 section 15.2): who is gone answers with a reset, and then, as at once with any reset or hang-up, the leg
+   is aborted. `half_close` of a route limits the wait besides (nginx: proxy_ignore_client_abort, aborts at once).
 """
 # mypy: disable-error-code="union-attr"
 
@@ -37,7 +41,7 @@ from fairlead.wire.wshand import is_websocket
 
 __all__ = ["Options", "Pair", "Proxy", "Split"]
 PATIENCE = 1_000_000_000  # ns to wait for an upstream's 100 (RFC 9110 section 10.1.1: not for ever)
-HALF_CLOSED = 2_000_000_000  # ns a client that closed its side is waited for
+PROBE = 500_000_000  # ns after which a client that closed its side is asked whether it is there
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "QUERY"))
 BUDGET_MOST = _BUDGET_MOST = 10.0  # retries saved up at most
 
@@ -51,6 +55,7 @@ class Proxy(Heads):
     def __init__(self, upstream, options=None):
         Heads.__init__(self, upstream, options)
         self.retries = self.options.retries
+        self.half_close = self.options.half_close
         self.budget = BUDGET_MOST
         self.budget_gain = self.options.retry_budget
 
@@ -283,6 +288,7 @@ class Pair(Answer):
         leg = self.leg
         left.deadline = leg.deadline = 0
         leg.said_end = left.heard_end = False
+        left.conn.codec.halves = leg.conn.codec.halves = True
         left.answer = Tunnel(left, leg)
         leg.answer = Tunnel(leg, left)
         left.head(message, False)
@@ -370,10 +376,13 @@ class Pair(Answer):
         )
 
     def half_closed(self, why):
-        """The client asked all it had to ask and closed its side: it may wait for the answer, or have left for good."""
+        """The client closed its side behind a whole request (rule 9)."""
         if not self.answered:
             poller = self.upstream.poller
-            poller.wheel.add(poller.now() + HALF_CLOSED, HalfClosed(self, why))
+            now = poller.now()
+            limit = self.proxy.half_close
+            watch = HalfClosed(self, why, now + limit if limit else 0)
+            poller.wheel.add(now + (limit if 0 < limit < PROBE else PROBE), watch)
 
     def abandoned(self, why):
         """The client left, or its request ran out of time."""
@@ -476,7 +485,7 @@ class Tunnel(Answer):
     def end(self, trailers):
         other = self.other
         other.end(None)
-        if other.over or other.conn.codec.finished:
+        if (other.over or other.conn.codec.finished) and not self.own.said_end:
             self.own.reset(
                 NetError("the other side of the tunnel closed", step="receive", status=0, side="upstream"), "both"
             )
@@ -494,19 +503,30 @@ class Tunnel(Answer):
 
 
 class HalfClosed(Watcher):
-    """A client that closed its side most often is gone: the upstream does not go on working for it for long."""
+    """A client that closed its side: is it still there, and how long is it waited for? `until`: ns, 0 for ever."""
 
-    def __init__(self, pair, why):
+    def __init__(self, pair, why, until):
         self.blocked = False
         self.slot = 0
         self.pair = pair
         self.why = why
+        self.until = until
+        self.asked = False
 
     def due(self, now):
         pair = self.pair
-        if not pair.left.over and not pair.answered:
+        left = pair.left
+        if left.over or pair.answered:
+            return
+        if self.until and now >= self.until:
             pair.abandoned(self.why)
-            pair.left.fail(self.why)
+            left.fail(self.why)
+            return
+        if not self.asked:
+            self.asked = True
+            left.inform(100, [])
+        if self.until:
+            pair.upstream.poller.wheel.add(self.until, self)
 
 
 class Patience(Watcher):

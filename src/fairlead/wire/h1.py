@@ -6,10 +6,12 @@ An exchange is over when hearing is at HEARD and saying at SAID; then the next m
 
 Rules
 1. Framing is decided here, from what the message is, never copied from what a handler gave: its Transfer-Encoding and
-   Keep-Alive are dropped, its Connection is read for `close` and `upgrade`, its Content-Length is held to its word.
+   Keep-Alive are dropped, its Connection is read for `close`, `upgrade` and (a request) `te`, its Content-Length is
+   held to its word.
 2. A head that may not be said raises AppError and leaves everything as it was. A body that breaks the promise of its
    head raises AppError too, but ends the connection: framing is never corrupted.
 3. An answer that ends before its request: the rest of the body is dropped up to `limits.drain`, then we close.
+   A tunnel's `end` closes the connection, unless `halves` is set: then it ends our direction only (`fin`).
 4. 100 Continue is said by the first `consumed`; a final answer before that says `Connection: close`.
 """
 
@@ -276,6 +278,8 @@ class H1(Hearing):
             if not end or length == 0 or message.method in _WITH_BODY:
                 parts.append(b"content-length: 0\r\n")
         self.upgrading = given.upgrade
+        if given.te:
+            parts.append(b"connection: te\r\n")  # a list field may be more than one line
         if given.upgrade:
             parts.append(b"connection: upgrade\r\n")
         elif given.close:
@@ -364,7 +368,11 @@ class H1(Hearing):
         elif saying == _SAY_CHUNKED:
             self.write(last_chunk(trailers) if trailers else b"0\r\n\r\n")
         elif saying == _SAY_TUNNEL:
-            self.finished = True
+            if self.halves and self.hearing == _TUNNEL:
+                self.fin = True
+                self.saying = _SAID
+            else:
+                self.finished = True
             return
         elif saying != _SWALLOW and saying != _SAY_UNTIL_CLOSE:
             return

@@ -74,7 +74,7 @@ class Hearing(Codec):
         self.minor = 1
         self.keep = True
         self.closing = self.dropping = self.expecting = self.waiting = self.ended = self.spoiled = False
-        self.upgrading = self.resumed = self.bare = False
+        self.upgrading = self.resumed = self.bare = self.fin = self.halves = False
         self.given = Given()
         self.informs = self.told = 0
         self.first_byte = self.body_began = self.body_last = self.paused_at = self.idle_since = 0
@@ -392,6 +392,8 @@ class Hearing(Codec):
         if phase == _TUNNEL:
             self.hearing = _HEARD
             self.sink.end(self.stream, None)
+            if self.fin:
+                self.finished = True
         elif phase == _UNTIL_CLOSE:
             self.heard(0, 0)
             self.sink.end(self.stream, None)

@@ -6,7 +6,7 @@ cdef list _LINES
 
 cdef class Given:
     cdef public long long length
-    cdef public bint close, upgrade, date, server, host, protocols
+    cdef public bint close, upgrade, date, server, host, protocols, te
 
     @cython.locals(field=tuple, kind=cython.int, kept=list, at=Py_ssize_t, block=bytes)
     cpdef put(self, list parts, list headers)

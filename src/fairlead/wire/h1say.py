@@ -26,7 +26,7 @@ class Given:
     def put(self, parts, headers):
         """Put the fields that are for the peer into `parts` as one block, and note the ones that are for us."""
         self.length = -1
-        self.close = self.upgrade = self.date = self.server = self.host = False
+        self.close = self.upgrade = self.date = self.server = self.host = self.te = False
         self.protocols = False
         kept = headers
         at = 0
@@ -70,7 +70,7 @@ class Given:
         self.length = length
 
     def note_connection(self, value):
-        """A Connection field: only `close` and `upgrade` count."""
+        """A Connection field: only `close`, `upgrade` and `te` count."""
         if not clean(value):
             raise AppError(f"the field connection: {value!r} has a control byte")
         for option in value.lower().split(b","):
@@ -79,6 +79,8 @@ class Given:
                 self.close = True
             elif option == b"upgrade":
                 self.upgrade = True
+            elif option == b"te":
+                self.te = True
 
 
 def blame(fields):
