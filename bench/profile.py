@@ -3,10 +3,8 @@
     python bench/profile.py asgi                 Fairlead, the 12-byte application
     python bench/profile.py proxy --tls          Fairlead as a proxy before nginx
     python bench/profile.py asgi --peer uvicorn --seconds 3 --callers
-    python bench/profile.py proxy --count        instructions per request under callgrind, by function
 
-perf samples by the clock where the machine has no hardware counters; that is enough for a list like this. Callgrind counts
-user instructions, which is repeatable; `--inclusive` counts what a function calls as its own.
+perf samples by the clock where the machine has no hardware counters; that is enough for a list like this.
 """
 
 import argparse
@@ -27,14 +25,12 @@ from cases import CASES
 
 CASE_OF = {"asgi": "asgi-plain", "proxy": "proxy-12b", "respond": "respond", "wsgi": "wsgi-plain"}
 
-CALLGRIND = ("valgrind", "--tool=callgrind", "--instr-atstart=no", "--trace-children=yes", "--callgrind-out-file=callgrind.%p")
-
 
 def main() -> int:
     """Start, load, record, report."""
     options = arguments()
-    if not shutil.which("valgrind" if options.count else "perf"):
-        print("missing: perf (Debian package linux-perf), or valgrind for --count", file=sys.stderr)
+    if not shutil.which("perf"):
+        print("perf is not installed (Debian package linux-perf)", file=sys.stderr)
         return 1
     case = next(case for case in CASES if case.name == CASE_OF[options.what])
     case = replace(case, path=options.path or case.path, length=None)
@@ -44,12 +40,11 @@ def main() -> int:
             origin = peers.origin()
             stack.callback(origin.stop)
             port = origin.port
-        wrapper = CALLGRIND if options.count else ()
-        setup = peers.Setup(case.kind, options.app or case.target, options.tls, not options.no_log, port, wrapper=wrapper)
+        setup = peers.Setup(case.kind, options.app or case.target, options.tls, not options.no_log, port)
         server = peers.Server(options.peer, setup)
         stack.callback(server.stop)
         work.check(case, server)
-        print((count if options.count else record)(options, case, server))
+        print(record(options, case, server))
     return 0
 
 
@@ -65,8 +60,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--top", type=int, default=60, help="lines to print")
     parser.add_argument("--callers", action="store_true", help="show who calls them")
-    parser.add_argument("--count", action="store_true", help="count instructions under callgrind in place of sampling")
-    parser.add_argument("--inclusive", action="store_true", help="with --count: a function and all it calls")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="keep perf's recording")
     return parser.parse_args()
 
@@ -103,31 +96,6 @@ def record(options: argparse.Namespace, case: work.Case, server: peers.Server) -
         else "the load failed"
     )
     return f"{head}\n{top(options, data)}"
-
-
-def count(options: argparse.Namespace, case: work.Case, server: peers.Server) -> str:
-    """Instructions per request of the busiest process, counted only while the load generator runs."""
-    work.load(case, server, 1)
-    pids = measure.tree(server.pid)
-    switch(pids, "-i", "on")
-    requests = work.load(case, server, options.seconds).requests
-    switch(pids, "-i", "off")
-    switch(pids, "-d")
-    counted = max(server.folder.glob("callgrind.*.1"), key=lambda file: file.stat().st_size)
-    command = ["callgrind_annotate", "--auto=no", "--threshold=99", f"--inclusive={'yes' if options.inclusive else 'no'}"]
-    said = subprocess.run([*command, str(counted)], capture_output=True, text=True).stdout
-    rows = re.findall(r"^\s*([\d,]+) \(\s*[\d.]+%\)\s+(.+)$", said, re.MULTILINE)
-    lines = []
-    for number, name in rows[: options.top]:
-        name = re.sub(r"\S*/|\[.*|\?\?\?:", "", name).strip()
-        lines.append(f"{int(number.replace(',', '')) / requests:10.0f}  {name}")
-    return "\n".join([f"{options.peer} {options.what}: instructions per request, over {requests} requests", *lines])
-
-
-def switch(pids: list[int], *words: str) -> None:
-    """Tell callgrind in each process."""
-    for pid in pids:
-        subprocess.run(["callgrind_control", *words, str(pid)], capture_output=True)
 
 
 def drive(options: argparse.Namespace, case: work.Case, server: peers.Server) -> float:

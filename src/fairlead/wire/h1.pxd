@@ -21,7 +21,7 @@ cdef class H1(Hearing):
     cdef write(self, bytes chunk)
     cpdef head(self, long long stream, object message, bint end)
     @cython.locals(status=cython.int, parts=list, tunnel=cython.bint, bodyless=cython.bint, keep=cython.bint,
-                   length=cython.longlong, saying=cython.int, given=Given, method=str)
+                   length=cython.longlong, saying=cython.int, given=Given)
     cdef say_response(self, Response message, bint end)
     @cython.locals(method=bytes)
     cdef bytes other_method(self, str name)

@@ -39,7 +39,7 @@ cdef class Hearing(Codec):
     @cython.locals(phase=cython.int, wants=cython.bint)
     cdef look(self)
     cdef Py_ssize_t hear_head(self, bytes data, Py_ssize_t at, Py_ssize_t end) except -1
-    @cython.locals(head=Head, message=Request, length=cython.longlong, method=str)
+    @cython.locals(head=Head, message=Request, length=cython.longlong)
     cdef hear_request(self)
     @cython.locals(head=Head, message=Response, status=cython.int, stream=cython.longlong)
     cdef Py_ssize_t hear_response(self, Py_ssize_t at, Py_ssize_t end) except -1
