@@ -246,6 +246,9 @@ def put(v, at, data, d):
 
 def put_int(v, at, value):
     """A whole number in decimal."""
+    if 0 <= value < 10:  # most are
+        v[at] = 48 + value
+        return at + 1
     if value < 0:
         v[at] = 45
         at += 1
