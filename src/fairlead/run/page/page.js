@@ -111,7 +111,7 @@ function tile(name, value, unit, values, tone) {
 function drawTiles(frame) {
   const past = frame.history, of = (pick) => past.map(pick), t = frame.totals;
   const failed = frame.rates.requests ? frame.rates.status_5xx / frame.rates.requests : 0;
-  const split = (us) => short(us).split(" ");
+  const split = (us) => us ? short(us).split(" ") : ["–", ""];
   $("tiles").replaceChildren(
     tile("Requests", rate(frame.rates.requests), "/s", of((p) => p.requests / p.seconds)),
     tile("Median", ...split(frame.latency.p50_us), of((p) => p.p50_us), "parse"),
