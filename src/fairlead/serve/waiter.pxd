@@ -1,5 +1,7 @@
 cimport cython
 
+cdef dict _running
+
 @cython.freelist(64)
 cdef class Waiter:
     cdef object loop, callback, context

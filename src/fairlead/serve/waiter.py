@@ -15,17 +15,8 @@ import asyncio
 import sys
 from typing import Any
 
-if sys.version_info < (3, 12):
-    running = asyncio.tasks._current_tasks  # type: ignore[attr-defined]
-
-    def busy(loop):
-        """Is a Task being stepped? `current_task` is written in Python here, so the dictionary is asked."""
-        return running.get(loop) is not None
-else:
-
-    def busy(loop):
-        """Is a Task being stepped?"""
-        return asyncio.current_task(loop) is not None
+# Python 3.11's current_task is written in Python: there its dictionary is asked
+_running: Any = asyncio.tasks._current_tasks if sys.version_info < (3, 12) else None  # type: ignore[attr-defined]
 
 
 class Waiter:
@@ -67,7 +58,10 @@ class Waiter:
         """Call back: now if that can be, else through the loop."""
         callback = self.callback
         self.callback = None
-        if later or busy(self.loop):
+        loop = self.loop
+        if not later:
+            later = (_running.get(loop) if _running is not None else asyncio.current_task(loop)) is not None
+        if later:
             self.loop.call_soon(callback, self, context=self.context)
         elif self.context is not None:
             self.context.run(callback, self)

@@ -39,7 +39,7 @@ cdef class Socket(Ear):
     cdef dict event, disconnect
     cdef object events
     cdef public int state
-    cdef long long queued
+    cdef long long queued, most
     cdef bint connected, full, choked, ended, begun, gone
 
     cdef begin(self, WebSockets home, Exchange exchange)

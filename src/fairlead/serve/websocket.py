@@ -149,6 +149,7 @@ class Socket(Ear):
         self.senders = None
         self.state = 0
         self.queued = 0
+        self.most = home.limits.queue
         self.connected = self.full = self.choked = self.ended = self.begun = self.gone = False
 
     async def run(self, scope):
@@ -241,7 +242,7 @@ class Socket(Ear):
             self.events.append(event)
         if self.waiters:
             self.waiters.pop(0).wake()
-        return self.queued < self.home.limits.queue
+        return self.queued < self.most
 
     def closed(self, code, reason):
         """No message will come any more."""
@@ -321,7 +322,7 @@ class Socket(Ear):
         self.event = self.events.popleft() if self.events else None
         self.queued -= size_of(event) + 64
         ws = self.ws
-        if ws.more and self.queued * 2 <= self.home.limits.queue:
+        if ws.more and self.queued * 2 <= self.most:
             self.go_on()
         return event
 

@@ -59,6 +59,8 @@ class Shared:
 class Deflate:
     """The compression agreed for one WebSocket. `packs` and `unpacks`: (takeover, window bits) of each direction."""
 
+    __slots__ = ("bits", "deflater", "ends", "inflater", "least", "level", "peer_bits", "shared", "takeover", "takes_over")
+
     def __init__(self, settings, packs, unpacks, shared=None):
         self.level = settings.level
         self.least = settings.least
