@@ -599,3 +599,22 @@ def test_a_client_says_extended_connect_only_to_who_takes_it():
     ]  # fmt: skip
     talk.peer(head(stream, [(b":status", b"200")], EH) + data(stream, b"hi"))
     assert talk.heard() == [("head", 3, 200), ("body", 3, b"hi")]
+
+
+def test_a_server_that_answers_no_ping_is_given_up_and_any_byte_saves_it():
+    talk = Talk(client=True)
+    talk.ask()
+    talk.codec.now = talk.now
+    talk.codec.ping()
+    assert not talk.codec.reusable and talk.codec.open_stream() == 0
+    talk.peer(head(1, [(b":status", b"200")]))
+    assert talk.codec.reusable
+    talk.codec.ping()
+    assert due(talk, 4) == "" and due(talk, 2) == "no-pong"
+
+
+def test_a_connection_that_had_its_requests_says_goodbye():
+    talk = Talk(answer=True, requests=2)
+    talk.peer(head(1) + head(3))
+    said = talk.say()
+    assert ("GOAWAY", 0x7FFFFFFF, NO_ERROR) in said and said[-1] == ("DATA", 3, b"ok", True)

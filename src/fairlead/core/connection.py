@@ -226,6 +226,8 @@ class Connection(Channel):
             return
         self.closed = True
         if why is None:
+            why = self.ruled
+        if why is None:
             why = NetError("the peer closed the connection", step="receive", status=499)
         self.lost(why)
         if self.owner is not None:
@@ -763,6 +765,9 @@ class Connection(Channel):
 
     def overdue(self, ex):
         ex.deadline = 0
+        if self.client and self.codec.multiplexed:
+            self.codec.now = self.clock.now()
+            self.codec.ping()  # is it this request, or is nobody there any more?
         error = FairleadError("the request took longer than its limit", side="upstream", status=504)
         self.tell_reset(ex, error, "both")
         self.say_reset(ex, error, "both")

@@ -401,6 +401,7 @@ class Builder:
         for tcp in list(listener.tcps):
             leave(tcp.conn.service)
             if tcp.codec is not None and (tcp.codec.multiplexed or not tcp.conn.idle()):
+                tcp.codec.now = self.poller.now()
                 tcp.codec.goaway(-1)
                 tcp.conn.flush()
 

@@ -29,7 +29,6 @@ def realtime_ns():
     return time_ns()
 
 
-
 def borrow(fd, family=socket.AF_INET):
     return socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
 

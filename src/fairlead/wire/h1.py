@@ -50,7 +50,9 @@ _WITH_BODY = ("POST", "PUT", "PATCH")
 _CONTENT_LENGTH = bits_of(b"content-length")
 _SERVER = bits_of(b"server")
 _DATED = bits_of(b"date", b"server")
-_FRAMING = bits_of(b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
+_FRAMING = bits_of(
+    b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"upgrade"
+)
 _SMALL = 16384  # answers below this leave as one piece of bytes
 
 

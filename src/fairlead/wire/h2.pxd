@@ -9,7 +9,7 @@ from fairlead.wire.hpack cimport Encoder
 
 cdef dict _METHOD_BYTES, _STATUS
 cdef bytes _VISIBLE
-cdef long long _FRAME, _COPIED, _TURN, _FINAL_AFTER
+cdef long long _FRAME, _COPIED, _TURN, _FINAL_AFTER, _PATIENCE
 
 cdef class H2(Hearing):
     @cython.locals(chunks=list, out=bytes)

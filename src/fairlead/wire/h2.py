@@ -12,9 +12,11 @@ Rules
 4. `data` answers no room when more than `limits.outgoing` waits in its stream; `room` is heard when half of it is gone.
 5. An answer that is over before its request: the stream is reset with NO_ERROR (section 8.1), and what still comes of the
    body is dropped.
-6. Goodbye has two steps (section 6.8): GOAWAY 2^31-1 and a PING; when the PING is back, or after a second, GOAWAY with the
+6. After `ping` a connection takes nothing new until a byte comes; if none does, it is dead (for an upstream that is gone
+   without a word, and would otherwise swallow every request given to it).
+7. Goodbye has two steps (section 6.8): GOAWAY 2^31-1 and a PING; when the PING is back, or after a second, GOAWAY with the
    last stream that was heard. So nothing that was on its way is lost.
-7. After a 2xx to CONNECT, extended or not (RFC 8441), a stream is raw bytes both ways.
+8. After a 2xx to CONNECT, extended or not (RFC 8441), a stream is raw bytes both ways.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ except ImportError:  # no compiler at install
 _FRAME = 16375  # body bytes in a DATA frame: with its header exactly one TLS record
 _COPIED = 2048  # body bytes that are cheaper to copy than to send as a piece of their own
 _TURN = 131072  # bytes that one `take` gives of what waits in streams
+_PATIENCE = 5_000_000_000  # ns for a PING's answer, or for any other byte
 _FINAL_AFTER = 1_000_000_000  # ns between the two steps of goodbye
 _VISIBLE = bytes(1 if 32 < c != 127 else 0 for c in range(256))
 _METHOD_BYTES = {name: raw for raw, name in METHODS.items()}
@@ -418,6 +421,9 @@ class H2(Hearing):
         self.goaway_at = self.now + _FINAL_AFTER
 
     def ping(self):
+        if not self.silent_by:
+            self.silent_by = self.now + _PATIENCE
+            self.reusable = False
         self.out += b"\0\0\x08\6\0\0\0\0\0fairping"
 
 

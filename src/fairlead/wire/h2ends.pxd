@@ -12,7 +12,7 @@ cdef class Ends(Windows):
     cdef long long block_began, begun, idle_since, check_at
     cdef readonly bint greeted, settled, acked
     cdef readonly long long peer_streams, peer_frame
-    cdef long long next_stream, max_streams
+    cdef long long next_stream, max_streams, silent_by
 
     cdef hear_unknown(self, long long stream)
     cdef bint is_idle(self, long long stream)

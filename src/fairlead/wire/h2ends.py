@@ -34,7 +34,7 @@ class Ends(Windows):
         self.greeted = self.settled = self.acked = False
         self.peer_streams = 100 if client else 0
         self.peer_frame = 16384
-        self.next_stream = 0
+        self.next_stream = self.silent_by = 0
         self.max_streams = limits.streams or 0x7FFFFFFF
 
     # ---- streams
@@ -121,6 +121,8 @@ class Ends(Windows):
         if self.dead or self.finished or not self.client or self.goaway_sent >= 0 or self.goaway_heard >= 0:
             return False
         limit = min(self.peer_streams, self.max_streams)
+        if self.silent_by:
+            return False
         return len(self.streams) < limit and self.next_stream < 0x7FFFFF00
 
     # ---- time
@@ -141,12 +143,14 @@ class Ends(Windows):
             due = self.block_began + limits.header if limits.header else 0
         elif self.goaway_at:
             due = self.goaway_at
-        elif not self.streams and self.abandoned == 0:
+        elif not self.streams and self.abandoned == 0 and not self.silent_by:
             if not self.idle_since:
                 self.idle_since = self.now
             return self.idle_since + limits.idle if limits.idle else 0
         if self.check_at and self.streams and (due == 0 or self.check_at < due):
             due = self.check_at
+        if self.silent_by and (due == 0 or self.silent_by < due):
+            due = self.silent_by
         return due
 
     def tick(self, now):
@@ -154,6 +158,8 @@ class Ends(Windows):
         limits = self.limits
         if self.goaway_at and now >= self.goaway_at:
             self.last_goaway()
+        if self.silent_by and now >= self.silent_by:
+            self.fail("no-pong")
         if not self.settled:
             if limits.header and self.begun and now >= self.begun + limits.header:
                 self.fail("slow-preface")

@@ -20,7 +20,7 @@ cdef class Hearing(Control):
     cdef Asked asked
     cdef long long block_stream, block_frames
     cdef int block_flags
-    cdef long long max_head, max_body, outgoing
+    cdef long long max_head, max_body, outgoing, requests, max_requests
 
     @cython.locals(at=Py_ssize_t, end=Py_ssize_t)
     cpdef feed(self, bytes data, long long now, long long stream=*, bint fin=*)

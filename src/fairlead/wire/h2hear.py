@@ -52,6 +52,8 @@ class Hearing(Control):
         self.given = Given()
         self.asked = Asked()
         self.block_stream = self.block_flags = self.block_frames = 0
+        self.requests = 0
+        self.max_requests = limits.requests
         self.max_head = limits.head
         self.max_body = limits.body
         self.outgoing = limits.outgoing or 1 << 60
@@ -68,6 +70,9 @@ class Hearing(Control):
             self.begun = self.idle_since = now
             self.guard.leaked = now
         if data:
+            if self.silent_by:
+                self.silent_by = 0
+                self.reusable = self.may_open()
             if self.buffer:
                 data = self.buffer + data
                 self.buffer = b""
@@ -200,8 +205,10 @@ class Hearing(Control):
         decoder = self.decoder
         try:
             fields = decoder.decode(data, at, end)
-        except WireError:
+        except WireError as error:
             self.leave(9)
+            error.status = 502 if self.client else 400
+            error.side = "upstream" if self.client else "peer"
             raise
         st = self.streams.get(stream)
         last = flags & _END_STREAM != 0
@@ -233,6 +240,9 @@ class Hearing(Control):
         if 0 <= self.goaway_sent < stream:
             return
         decoder = self.decoder
+        self.requests += 1
+        if self.requests == self.max_requests:
+            self.goaway(-1)
         if len(self.streams) + self.abandoned >= self.max_streams:
             self.refuse_stream(stream, "too-many-streams")
             return

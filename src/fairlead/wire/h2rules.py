@@ -23,6 +23,8 @@ RULES: dict[str, tuple[int, str]] = {
     "slow-preface": (SETTINGS_TIMEOUT, "the preface did not come within the limit `header`"),
     "slow-head": (PROTOCOL, "a header block did not end within the limit `header`"),
     "idle": (NO_ERROR, "nothing was asked within the limit `idle`"),
+    "no-pong": (NO_ERROR, "the peer answered no PING, and nothing else"),
+    "bad-hpack": (COMPRESSION, "a header block is no HPACK [RFC 7541]"),
     "eof": (NO_ERROR, "the peer closed while streams were open"),
     # frames
     "frame-too-long": (FRAME_SIZE, "a frame is longer than SETTINGS_MAX_FRAME_SIZE allows [4.2]"),
@@ -100,7 +102,7 @@ _STATUS = {
 def code_of(rule: str) -> int:
     """The HTTP/2 error code of a rule."""
     found = RULES.get(rule)
-    return found[0] if found is not None else COMPRESSION if rule == "bad-hpack" else PROTOCOL
+    return found[0] if found is not None else PROTOCOL
 
 
 def broken(rule: str, client: bool) -> WireError:

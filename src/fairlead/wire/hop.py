@@ -172,7 +172,9 @@ class Hop(Hearing):
         s.room -= count
         self.room_left -= count
         parts = self.last_marks(s) if end and not self.client else None
-        self.put(_fast.hop_frame(DATA, F_END if end else 0, 0, 0, s.number, parts, [] if parts is not None else None, chunk))
+        self.put(
+            _fast.hop_frame(DATA, F_END if end else 0, 0, 0, s.number, parts, [] if parts is not None else None, chunk)
+        )
         if end:
             self.said(s)
 

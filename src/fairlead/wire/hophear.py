@@ -379,4 +379,6 @@ def error_of(status, parts):
         return AppError(text, status=status, hint=hint)
     if parts[0] == b"refused":
         return Refused(text, status=status, hint=hint)
-    return NetError(text, step=step, status=status, side=side if side in ("peer", "us", "upstream") else "us", hint=hint)
+    return NetError(
+        text, step=step, status=status, side=side if side in ("peer", "us", "upstream") else "us", hint=hint
+    )

@@ -21,7 +21,9 @@ from fairlead.core.message import Request, Response
 from fairlead.wire.h1bytes import token
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-OURS = frozenset((b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol", b"upgrade", b"connection"))
+OURS = frozenset(
+    (b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol", b"upgrade", b"connection")
+)
 
 
 def is_websocket(request):
@@ -80,7 +82,9 @@ def answer(request, headers, subprotocol, extension):
     """Server: the head that opens the WebSocket. AppError for a subprotocol that was not offered or fields that are ours."""
     for name, _ in headers:
         if name.lower() in OURS:
-            raise AppError(f"the field {name.decode('latin-1')} is the server's in a handshake", hint="use subprotocol=")
+            raise AppError(
+                f"the field {name.decode('latin-1')} is the server's in a handshake", hint="use subprotocol="
+            )
     found = list(headers)
     if subprotocol:
         if subprotocol not in subprotocols(request):
