@@ -47,7 +47,8 @@ TOTALS = (
     "looked", "window_us", "sndbuf_us", "retransmits",
 )  # fmt: skip
 GAUGES = (
-    "open", "in_flight", "running", "draining", "turn_max", "stalled", "threads", "threads_busy", "threads_waiting",
+    "open", "in_flight", "admitted", "queued", "running", "draining", "turn_max", "stalled",
+    "threads", "threads_busy", "threads_waiting",
 )  # fmt: skip
 HISTOGRAMS = STEPS + ("total", "turn")
 ROUTE_CELLS = ("requests", "errors", "bytes_out", "step_ns", "step_count")  # the last two once per step and total
