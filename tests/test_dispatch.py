@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from hoprig import read_answer, rig, until
+from fairlead.core.handler import Handler
+from fairlead.core.message import Response
+from hoprig import APP, read_answer, rig, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -388,3 +390,23 @@ async def test_with_a_cookie_a_client_stays_with_its_place_until_that_is_gone():
         await until(lambda: len(r.dispatcher.links) == 1)
         _, head, other = await r.get(more=b"Cookie: lead=%b\r\n" % place)
         assert other != place and b"set-cookie: lead=%b" % other in head
+
+
+@run
+async def test_a_handler_that_is_no_asgi_app_has_its_request_from_the_moment_it_is_opened():
+    async with rig() as r:
+        far = r.worker(saying(b"x"))
+        opened = []
+
+        class Slow(Handler):
+            def open(self, exchange):
+                opened.append(exchange)
+
+        far.links.service.handler.apps = {APP: Slow()}
+        asked = asyncio.ensure_future(r.get())
+        await until(lambda: opened)
+        r.worker(saying(b"other"))
+        await asyncio.sleep(0.06)
+        assert r.dispatcher.taken == 0
+        opened[0].whole(Response(200, [], 4), b"mine")
+        assert (await asked)[2] == b"mine"

@@ -341,4 +341,4 @@ def test_of_worker_and_front_one_gets_the_request():
     link.pump()
     assert link.front.take_back(taken) and not link.worker.start(taken)
     assert link.worker.start(begun) and not link.front.take_back(begun)
-    assert not link.front.take_back(taken) and not link.worker.start(begun)
+    assert not link.front.take_back(taken) and link.worker.start(begun) and not link.front.take_back(begun)

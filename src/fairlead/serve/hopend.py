@@ -6,7 +6,9 @@ Rules
 2. `Pace` decides the link's window after each turn of the loop in which something was begun: twice what was answered since the
    last, at most `hop.WINDOW`. After a turn that took more than `SLOW` it is one, and stays so for `CALM` answers: a worker that
    blocks now and then should not hold what others could run.
-3. Counted here: requests run for fronts (`hopped`) and running now. The front counts them as requests; never both.
+3. Who has a request is claimed when it begins: an ASGI application's task does so at its first step, for everything else (WSGI,
+   WebSockets) it is claimed here, when it is opened.
+4. Counted here: requests run for fronts (`hopped`) and running now. The front counts them as requests; never both.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from fairlead.core.errors import Refused
 from fairlead.core.handler import Admission, Handler, Observer, Service
 from fairlead.core.limits import Limits
 from fairlead.net.tcp import Tcp
+from fairlead.serve.app import App
 from fairlead.wire.hop import Hop as Codec
 
 SLOW = 2_000_000  # ns: a turn of the loop this long means that something blocked it
@@ -47,6 +50,11 @@ class Entry(Handler):
         exchange.client = ends[2]
         exchange.tag = letter.tag
         letter.stamp(exchange.journey)
+        request = exchange.request
+        if type(handler) is not App or request.upgrade or request.protocol:
+            if not conn.begin(exchange):
+                exchange.reset(Refused("taken back"), "both")
+                return
         handler.open(exchange)
 
 

@@ -43,6 +43,7 @@ cdef class Hop(Hearing):
     cdef long long word(self, long long stream, int state)
     cpdef send_claim(self, long long stream)
     cpdef bint take_back(self, long long stream) except -1
+    @cython.locals(s=Stream)
     cpdef bint start(self, long long stream) except -1
     cpdef turn_over(self)
 

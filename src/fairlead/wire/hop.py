@@ -311,12 +311,16 @@ class Hop(Hearing):
 
     def start(self, stream):
         """Worker: the handler begins now. False when the front took the request back, or the client left."""
-        if stream not in self.streams:
+        s = self.streams.get(stream)
+        if s is None:
             return False
+        if s.begun:
+            return True
         if self.words is not None and not self.words.swap(
             self.claim_at + stream % CLAIMS, self.word(stream, SENT), self.word(stream, BEGUN)
         ):
             return False
+        s.begun = True
         if stream > self.begun:
             self.begun = stream
         if not self.due and (self.last - self.told_begun) * 2 >= self.told_window:

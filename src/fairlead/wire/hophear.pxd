@@ -19,7 +19,7 @@ cdef class Stream:
     cdef list out, trailers
     cdef Letter letter
     cdef int asks
-    cdef bint out_end, said_end, heard_end, heard_head, expect, waiting
+    cdef bint out_end, said_end, heard_end, heard_head, expect, waiting, begun
 
 cdef class Hearing(Codec):
     cdef Connection conn

@@ -45,7 +45,7 @@ class Stream:
         self.trailers = None
         self.finished = 0
         self.out_end = self.said_end = self.heard_end = self.heard_head = False
-        self.expect = self.waiting = False
+        self.expect = self.waiting = self.begun = False
         self.asks = 0
         self.letter = None
 
