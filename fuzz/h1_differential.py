@@ -294,13 +294,15 @@ def first_of_h11(data: bytes, client: bool) -> tuple | None:
 
 
 def llhttp_differs(message: tuple, client: bool, data: bytes) -> bool:
-    """llhttp knows only its own methods, stops at upgrades, and refuses `chunked` with a tab behind it (RFC: OWS)."""
+    """llhttp knows only its own methods, stops at upgrades (also in HTTP/1.0, where RFC 9110 section 7.8 has them ignored), and
+    refuses `chunked` with a tab behind it (RFC: OWS).
+    """
     name, _, special = message
     if special or b"ked\t" in data.lower():
         return True
     if client:  # it also takes `close` in a 1xx for the end of the connection
         return b"pgrade" in data or (b" 10" in data and b"close" in data.lower())
-    return name not in KNOWN
+    return name not in KNOWN or (b"/1.0" in data and b"pgrade" in data)
 
 
 def h11_differs(message: tuple, client: bool, data: bytes) -> bool:
