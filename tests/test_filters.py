@@ -121,19 +121,21 @@ def signed(**claims):
     return jwt.encode(claims, SECRET, "HS256")
 
 
-@pytest.mark.parametrize(
-    "token, status",
-    [
-        (signed(sub="ann", exp=time.time() + 100), 200),
-        (signed(sub="ann", exp=time.time() - 100), 401),
-        (signed(sub="ann", nbf=time.time() + 100), 401),
-        (jwt.encode({"sub": "ann"}, "another secret that is long enough", "HS256"), 401),
-        (jwt.encode({"sub": "ann"}, None, "none"), 401),
-        ("not.a.token", 401),
-        ("", 401),
-    ],
-)
-def test_jwt_with_a_secret(token, status):
+# The times are those of the test, not of its collection, which may be minutes before.
+TOKENS = {
+    "good": (lambda now: signed(sub="ann", exp=now + 100), 200),
+    "expired": (lambda now: signed(sub="ann", exp=now - 100), 401),
+    "not yet": (lambda now: signed(sub="ann", nbf=now + 100), 401),
+    "another key": (lambda now: jwt.encode({"sub": "ann"}, "another secret that is long enough", "HS256"), 401),
+    "unsigned": (lambda now: jwt.encode({"sub": "ann"}, None, "none"), 401),
+    "no token": (lambda now: "not.a.token", 401),
+    "empty": (lambda now: "", 401),
+}
+
+
+@pytest.mark.parametrize("make, status", TOKENS.values(), ids=TOKENS)
+def test_jwt_with_a_secret(make, status):
+    token = make(time.time())
     peer = behind(Jwt(secret=SECRET, algorithms=("HS256",)))
     for _ in range(2):  # the second time from memory
         peer.get(headers=bearer(token))

@@ -101,7 +101,6 @@ REFUSED_HEADS: dict[str, tuple[bytes, int]] = {
     "version 0.9": (b"GET @ HTTP/0.9\r\nHost: a\r\n\r\n", 505),
     "version 3.0": (b"GET @ HTTP/3.0\r\nHost: a\r\n\r\n", 505),
     "another protocol": (b"GET @ RTSP/1.0\r\nHost: a\r\n\r\n", 400),
-    "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "control byte in the method": (b"G\x01ET @ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "colon in the method": (b"GE:T @ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "NUL in the target": (b"GET @\0 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
