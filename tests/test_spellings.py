@@ -123,3 +123,20 @@ def test_the_lines_of_the_guide_are_understood_as_they_stand(before, now):
 def test_the_guide_shows_lines_of_all_three():
     assert len(migrations()) >= 10
     assert {before.split()[0] for before, _ in migrations()} == {"uvicorn", "gunicorn", "granian"}
+
+
+def test_the_next_free_port_is_taken_only_when_asked_for():
+    import socket
+
+    from fairlead.run.serving import free_ports
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        [bind] = free_ports([f"127.0.0.1:{port}"])
+        assert port < int(bind.rpartition(":")[2]) < port + 100
+        assert configured(f"shop:app --bind 127.0.0.1:{port}").listeners[0].bind[0].port == port
+    assert free_ports(["unix:/run/x.sock", "127.0.0.1:0"]) == ["unix:/run/x.sock", "127.0.0.1:0"]
+    with pytest.raises(ConfigError):
+        free_ports(["nonsense"])

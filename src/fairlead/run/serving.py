@@ -38,6 +38,7 @@ def register(subparsers: Any) -> None:
         help="how connections reach the workers (default: auto, by the number of workers)",
     )
     run.add_argument("--unit", choices=("process", "thread"), help="what a worker is (default: process)")
+    run.add_argument("--next-port", action="store_true", help="when the port is taken, the next one that is free")
     run.add_argument("--tls", metavar="dev", choices=("dev", "off"), help="HTTPS with a local development CA")
     run.add_argument("--reload", action="store_true", help="new workers when a source file changes")
     run.add_argument("--factory", action="store_true", help="the attribute is a function that makes the application")
@@ -81,10 +82,23 @@ def run_command(args: argparse.Namespace) -> int:
     args.bind = spellings.binds(args)
     if not args.bind and given.passed and given.channel is None and is_app(args.target):
         args.bind = list(dict.fromkeys(str(one.address) for one in given.passed))
+    if args.next_port:
+        args.bind = free_ports(args.bind or ["127.0.0.1:8000"])
     load = loader(args)
     config = load()
     warn(config)
     return Master(config, load, announce, given).run()
+
+
+def free_ports(binds: list[str]) -> list[str]:
+    """`--next-port`: the addresses, each with its port or the next free one."""
+    from fairlead.run import sockets
+    from fairlead.run.units import BadValue, read_address
+
+    try:
+        return [str(sockets.next_free(read_address(bind))) for bind in binds]
+    except BadValue as bad:
+        raise ConfigError(f"--bind: {bad.message}", hint=bad.hint) from None
 
 
 def loader(args: argparse.Namespace) -> Callable[[], c.Config]:

@@ -164,6 +164,20 @@ def taken(family: int, where: tuple, address: Address) -> None:
         raise refused(address, error) from None
 
 
+def next_free(address: Address, most: int = 100) -> Address:
+    """The first of `most` ports from the address's own on that nobody has; raises `NetError` when there is none."""
+    if address.is_unix or not address.port:
+        return address
+    for port in range(address.port, min(address.port + most, 65536)):
+        family, where = resolve(Address(address.host, port))
+        try:
+            plain_bind(family, where, socket.SOCK_STREAM)
+            return Address(address.host, port)
+        except OSError as error:
+            last = error
+    raise refused(address, last) from None
+
+
 def plain_bind(family: int, where: tuple, kind: int) -> None:
     """Bind and let go; raises OSError when somebody has the address."""
     with socket.socket(family, kind | socket.SOCK_CLOEXEC) as sock:
