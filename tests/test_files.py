@@ -282,6 +282,19 @@ def test_a_precompressed_twin_answers_where_the_client_takes_it(root):
     assert ask(root, b"/app.js", [(b"accept-encoding", b"gzip")]).answer == b"let a = 1\n"
 
 
+def test_a_twin_asked_for_by_its_own_name_is_another_answer(root):
+    (root / "app.js.br").write_bytes(b"brotli")
+    for order in ((b"/app.js.br", b"/app.js"), (b"/app.js", b"/app.js.br")):
+        files = Files(str(root), Held(), precompressed=True)
+        told = {}
+        for path in order:
+            peer = Peer(Router(Table([Route(files)])))
+            peer.get(path, [(b"accept-encoding", b"br")])
+            assert peer.answer == b"brotli"
+            told[path] = peer.codec.headers.get(b"content-encoding")
+        assert told == {b"/app.js": b"br", b"/app.js.br": None}
+
+
 # ---- what is kept
 
 

@@ -306,6 +306,10 @@ def test_a_rate_lets_a_burst_through_and_then_one_by_one():
     "scope, one, other, shared",
     [
         ("client", "192.0.2.1", "192.0.2.1", True),
+        ("client", "2001:db8::1:2:3:4", "2001:db8::9:8:7:6", True),
+        ("client", "2001:db8::1:2:3:4", "2001:db8:0:1::1", False),
+        ("client", "::ffff:192.0.2.1", "192.0.2.1", True),
+        ("client", "::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
         ("client", "192.0.2.1", "192.0.2.2", False),
         ("client", "2001:db8:0:1::1", "2001:db8:0:1::2", True),
         ("client", "2001:db8:0:1::1", "2001:db8:0:2::1", False),

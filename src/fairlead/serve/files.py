@@ -146,7 +146,7 @@ class Files(Handler):
     def file(self, exchange, parts, name, coding, slash=False, extra=None):
         """Answer with one opened name."""
         now = exchange.conn.clock.now()
-        key = b"/".join(parts)
+        key = (coding, b"/".join(parts))  # a twin asked for by its own name is another answer
         known = self.kept.get(key)
         if known is not None and now - known.looked < LOOK_EVERY and not slash:
             serve(exchange, self, known, -1, extra)

@@ -14,9 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from hashlib import blake2b
+from ipaddress import IPv6Address
 
 from fairlead.core.errors import Refused
 from fairlead.serve.filters import address_of
+from fairlead.serve.forwarded import plain_address
 
 SECOND = 1_000_000_000
 KEYS = 65536  # clients remembered by one rate limit
@@ -115,8 +117,7 @@ class RateLimit:
     def key(self, exchange):
         """Whose requests are counted together."""
         if self.scope == "client":
-            address = address_of(exchange)
-            return ":".join(address.split(":")[:4]) if ":" in address else address
+            return network_of(plain_address(address_of(exchange)))
         if self.scope == "listener":
             return exchange.conn.service.name
         if self.scope == "principal":
@@ -132,6 +133,16 @@ class RateLimit:
             raise Refused(
                 "too many requests", status=429, after=-(-wait // SECOND), hint=f"no more than {self.policy}, please"
             )
+
+
+def network_of(address):
+    """An IPv6 address's /64, since a client has all of it; any other address as it is."""
+    if ":" not in address:
+        return address
+    try:
+        return IPv6Address(address.partition("%")[0]).packed[:8].hex(":", 2)
+    except ValueError:
+        return address
 
 
 class BodyLimit:
