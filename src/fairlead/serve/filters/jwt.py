@@ -172,7 +172,7 @@ class Jwt:
         if len(self.valid) >= KEPT:
             self.valid.clear()
         now = time.time()
-        self.valid[token] = (claims, min(now + REMEMBER, claims.get("exp", now + REMEMBER)))
+        self.valid[token] = (claims, min(now + REMEMBER, float(claims.get("exp", now + REMEMBER))))
 
 
 def invalid(why):
