@@ -275,8 +275,8 @@ class Lane(Watcher):
             self.called = True
             try:
                 _fast.send(self.theirs_fd, b"\0", 0)
-            except OSError:
-                pass  # closed meanwhile
+            except (OSError, ValueError):
+                pass  # closed meanwhile (a descriptor of -1 is a ValueError where there is no compiler)
 
     def ready(self, events):
         _fast.recv(self.ours_fd, 4096)

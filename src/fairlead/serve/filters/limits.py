@@ -67,9 +67,8 @@ class SharedBuckets:
 
     def take(self, key, now, interval, tolerance):
         """As `Buckets.take`."""
-        at = self.place(
-            int.from_bytes(blake2b(key.encode("utf-8", "backslashreplace"), digest_size=8, key=self.salt).digest(), "big") >> 1 or 1, now
-        )
+        name = blake2b(key.encode("utf-8", "backslashreplace"), digest_size=8, key=self.salt).digest()
+        at = self.place(int.from_bytes(name, "big") >> 1 or 1, now)
         while True:
             found = self.words.load(at)
             due = max(found, now)
