@@ -54,16 +54,16 @@ def said(server, *pieces, wrap=None):
     """What comes back for these pieces, each sent by itself."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for piece in pieces[:-1]:
-            sock.sendall(piece)
-        talk = wrap.wrap_socket(sock, server_hostname="localhost") if wrap else sock
-        if pieces[-1]:
-            talk.sendall(pieces[-1])
         got = b""
         try:
+            for piece in pieces[:-1]:
+                sock.sendall(piece)
+            talk = wrap.wrap_socket(sock, server_hostname="localhost") if wrap else sock
+            if pieces[-1]:
+                talk.sendall(pieces[-1])
             while piece := talk.recv(65536):
                 got += piece
-        except ConnectionResetError:
+        except (ConnectionResetError, BrokenPipeError):
             pass
         return got
 

@@ -90,6 +90,7 @@ class Master:
         self.has_terminal = terminal()
         self.heir: Any = None
         self.admin: Any = None
+        self.watched: Any = None
         self.slab: Slab
         self.loop: asyncio.AbstractEventLoop
         self.ended: asyncio.Future[None]
@@ -121,6 +122,7 @@ class Master:
             self.on_signals()
             self.start_admin()
             self.try_tls()
+            self.watched = self.watch_code()  # before a worker imports it, so that no change is missed
             await self.first_start()
             if not self.stopping:
                 self.ready = True
@@ -484,13 +486,19 @@ class Master:
 
             await Statsd(Observation(self.slab), where, given.prefix, given.every).run()
 
-    async def keep_fresh(self) -> None:
-        """[server] reload: new workers when a source file changes (development)."""
+    def watch_code(self) -> Any:
+        """[server] reload: the source files as they are now, or None."""
         if not self.config.server.reload:
-            return
+            return None
         from fairlead.run.fresh import Files
 
-        async for name in Files({app.dir for app in self.plan.apps}).changes():
+        return Files({app.dir for app in self.plan.apps})
+
+    async def keep_fresh(self) -> None:
+        """[server] reload: new workers when a source file changes (development)."""
+        if self.watched is None:
+            return
+        async for name in self.watched.changes():
             log.info("%s changed: reloading", name)
             result = await self.reload(True)
             if result.get("error"):
