@@ -6,7 +6,7 @@ What is checked of every input, made-up frames that were then bent a little:
 
 1. Split: whole, byte by byte and at random places, the same words are heard, the same rule is broken, the same is said.
 2. Meaning: what we hear is what `websockets` makes of the same bytes, up to where either of us fails. We may refuse what
-   it takes (a length that is not in its shortest form, text that is not UTF-8, which it checks elsewhere), never the
+   it takes (a length that is not in its shortest form, a ping's too, text that is not UTF-8, which it checks elsewhere), never the
    other way.
 3. A reader that has enough after each message, and goes on later, hears the same.
 4. Memory: nothing is kept beyond the message limit; after the end nothing at all.
@@ -42,7 +42,7 @@ FIRST = [0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x88, 0x89, 0x8A, 0xC1, 0xC2, 0x41,
 PAYLOADS = [b"", b"Hello", "häß€\U0001f600".encode(), b"\xff", b"\xed\xa0\x80", b"\xc3", b"\xa9", b"\x03\xe8", b"\x03\xe8bye",
             b"\x03", b"\x00\x01", b"\x0f\xa0\xff", b"x" * 125, b"y" * 126, b"z" * 700, b"\xf2\x48\xcd\xc9\xc9\x07\x00",
             b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00"]  # fmt: skip
-STRICTER = {"long-form", "utf-8", "message-too-big", "too-many-fragments", "deflate"}
+STRICTER = {"long-form", "control-long", "utf-8", "message-too-big", "too-many-fragments", "deflate"}
 
 
 class Listener(Ear):
