@@ -318,7 +318,7 @@ def new_loop(wanted: str) -> asyncio.AbstractEventLoop:
             return uvloop.new_event_loop()
         except ImportError:
             if wanted == "uvloop":
-                raise ConfigError("server.loop: uvloop is not installed", hint="pip install uvloop") from None
+                raise ConfigError("server.loop: uvloop is not installed", hint="pip install 'fairlead[fast]'") from None
     return asyncio.new_event_loop()
 
 

@@ -1,0 +1,1 @@
+"""What lasts: three small interfaces, one file per engine. See `contract`."""
