@@ -8,19 +8,31 @@ A store is three things that may live in different engines:
 
 The contract, for every engine:
 
-- *Order.* The events of one topic have one order: `seq` is 1, 2, 3 … without holes. Between topics there is none.
-- *Offsets.* An `Offset` is an epoch and a seq, written `<epoch>_<seq>`, each in a fixed width, so that the texts sort as the
-  offsets do. It means "everything up to and including seq has been read". The epoch of a topic changes, and only grows, whenever
-  events were lost or the topic was made anew: an offset of another epoch never silently reads the wrong events.
-- *Gaps are told.* A read from before what is kept, from another epoch, or from the future raises `Gap`, which says where to go on.
+- *Order.* The events of one topic have one order, and `seq` grows by one with each append of an event. Compaction leaves
+  holes (and so may engines that number what is not ours), so nobody computes the next seq: `Batch.next` says it. Between
+  topics there is no order.
+- *Offsets.* An `Offset` is an epoch and a seq, written `<epoch>_<seq>`, each in a fixed width, so that the texts sort as
+  the offsets do. It means "everything up to and including seq has been read". The epoch of a topic changes, and only grows,
+  whenever events were lost or the topic was made anew: an offset of another epoch never silently reads the wrong events. It
+  is made of the clock in milliseconds (`new_epoch`), so that it grows even when the store that knew the old one is gone.
+- *Gaps are told.* A read from before what is kept, from another epoch, or from the future raises `Gap`, which says where to
+  go on.
 - *Acknowledged means kept*, as far as `Declaration.ack` says. `append` returns when that is reached, not earlier.
-- *Duplicates.* An append with the producer's (id, epoch, seq), or with a dedupe key, that is seen again inside the declared window
-  appends nothing and answers with the first one's offset. Outside the window the contract promises nothing.
-- *At least once* to groups: a claimed item that is not acknowledged before its lease ends is claimed again, with a higher fence.
+- *Duplicates.* An append with the producer's (id, epoch, seq), or with a dedupe key, that is seen again inside the declared
+  window appends nothing: `duplicate`, with the first one's offset for a key and the offset of its newest append for a
+  producer. A producer's seq starts at 0 in each of its epochs. Outside the window the contract promises nothing.
+- *What wins.* NoTopic, then duplicate, then Closed, then StaleProducer and ProducerGap, then Conflict over `after`. Closing
+  what is closed, with no events, is a duplicate. Appending no events without closing changes nothing and answers with the
+  end.
+- *Trimming* by age, count and bytes is the engine's: never fewer events than asked for, and not many more for longer than
+  some seconds.
+- *At least once* to groups: a claimed item that is not acknowledged before its lease ends is claimed again, with a higher
+  fence.
 - *Hints are hints.* What `watch` says may be lost, repeated or early. The truth is always `read`.
-- *No transaction spans topics.* What several calls do can be cut between any two of them; callers order them so that a repeat heals.
-- *Time* is the engine's own clock, one for all who share it, and it never runs backwards: expiry and leases survive a jump of the
-  machine's clock. Times are seconds since 1970, floats; durations are seconds.
+- *No transaction spans topics.* What several calls do can be cut between any two of them; callers order them so that a
+  repeat heals.
+- *Time* is the engine's own clock, one for all who share it, and it never runs backwards: expiry and leases survive a jump
+  of the machine's clock. Times are seconds since 1970, floats; durations are seconds.
 
 Everything is a coroutine function of asyncio and may be cancelled: a cancelled append may or may not have happened.
 """
@@ -30,11 +42,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..core.errors import FairleadError
 
-EPOCH_DIGITS = 12  # seconds since 1970 fit for 30,000 years
+EPOCH_DIGITS = 13  # milliseconds since 1970 fit until 2286; in seconds a store lost and made anew could meet its old epoch
 SEQ_DIGITS = 16
 
 
@@ -55,6 +67,11 @@ class Offset(NamedTuple):
         if not (found and digits and len(epoch) == EPOCH_DIGITS and len(seq) == SEQ_DIGITS):
             raise ValueError(f"not an offset: {text[:64]!r}; write what a Stream-Next-Offset header or an event's id said")
         return cls(int(epoch), int(seq))
+
+
+def new_epoch(now: float, floor: int = 0) -> int:
+    """The epoch of a topic made at `now`, above every epoch up to `floor` that the engine remembers."""
+    return max(int(now * 1000), floor + 1)
 
 
 class Event(NamedTuple):
@@ -95,7 +112,7 @@ class TopicConfig:
     max_bytes: int | None = None
     compact: bool = False  # keeps the last event of each key whatever its age
     expires: float | None = None  # when the topic itself goes, seconds since 1970
-    ttl: float | None = None  # or so long after its last use
+    ttl: float | None = None  # or so many seconds after its last append or read (`head` is no use); engines may round by a tenth
 
 
 @dataclass(slots=True, frozen=True)
@@ -115,13 +132,13 @@ class Appended(NamedTuple):
     """What an append did: the offset of its last event. `duplicate` when an earlier one had done it already."""
 
     last: Offset
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of this name, which nobody needs here
     duplicate: bool = False
     closed: bool = False
 
 
 class Batch(NamedTuple):
-    """What a read gave. `next` is the offset to go on from; `up_to_date` when nothing newer was there; `closed` when nothing will be."""
+    """What a read gave: `next` to go on from, `up_to_date` when nothing newer was there, `closed` when nothing ever will be."""
 
     events: Sequence[Event]
     next: Offset
@@ -170,12 +187,17 @@ class StaleProducer(StoreError):
 
 
 class ProducerGap(StoreError):
-    """The producer's seq skips some: `expected` is the next one, `received` what came."""
+    """The producer's seq skips some: `expected` is the next one, `received` what came.
 
-    def __init__(self, message: str, expected: int, received: int) -> None:
+    `known` is the epoch that the engine has of this producer, None when it has none: a smaller one than the append's means
+    that a new epoch did not start at 0.
+    """
+
+    def __init__(self, message: str, expected: int, received: int, known: int | None = None) -> None:
         super().__init__(message)
         self.expected = expected
         self.received = received
+        self.known = known
 
 
 class Fenced(StoreError):
@@ -210,7 +232,7 @@ class Ack(enum.StrEnum):
 
 @dataclass(slots=True, frozen=True)
 class Declaration:
-    """What one engine, as it is set up now, promises. Read from the engine when it is opened, and shown at start and in `status`."""
+    """What one engine, as it is set up now, promises. Read from it when it is opened, and shown at start and in `status`."""
 
     engine: str  # "sqlite 3.45.1", "redis 7.0.15"
     ack: Ack  # the strongest
@@ -223,15 +245,23 @@ class Declaration:
 
 # ---- the three ------------------------------------------------------------------------------------------------------
 
-Hint = Callable[[str, int], None]  # (topic, newest seq known, or 0): called on the loop, must not raise
+# (topic, its newest offset as far as is known or None, events): called on the loop, must not raise. `events` are those up to
+# that offset that the engine had at hand, in order and without a hole inside; often none. Who has read up to just before the
+# first of them may take them as read; everybody else reads.
+Hint = Callable[[str, Offset | None, Sequence[Event]], None]
 
 
 @runtime_checkable
 class Log(Protocol):
     """Topics."""
 
-    async def create(self, topic: str, config: TopicConfig, events: Sequence[NewEvent] = (), close: bool = False) -> tuple[Head, bool]:
-        """Makes it, with its first events; (head, True) when made now, (head, False) when it was there with this configuration."""
+    async def create(
+        self, topic: str, config: TopicConfig, events: Sequence[NewEvent] = (), close: bool = False
+    ) -> tuple[Head, bool]:
+        """Makes it, with its first events; (head, True) when made now, (head, False) when it was there with this configuration.
+
+        What was there stays as it is: `events` and `close` count only when it is made. TopicExists.
+        """
 
     async def append(
         self,
@@ -246,18 +276,22 @@ class Log(Protocol):
     ) -> Appended:
         """All of `events` or none, in one piece.
 
-        `create`: makes the topic when there is none (else NoTopic). `after`: only if the topic's end is still there (else Conflict).
+        `create`: makes the topic so when there is none (else NoTopic); an existing one keeps its configuration. `after`: only if
+        the topic's end is still there (else Conflict).
         `close`: nothing may follow. Closed, StaleProducer, ProducerGap, StoreError.
         """
 
-    async def read(self, topic: str, after: Offset, max_events: int = 1000, max_bytes: int = 1 << 20) -> Batch:
-        """At most so many events after `after`, always at least one if there is one. NoTopic, Gap."""
+    async def read(self, topic: str, after: Offset | None, max_events: int = 1000, max_bytes: int = 1 << 20) -> Batch:
+        """At most so many events after `after` (None: all that is kept), always at least one if there is one. NoTopic, Gap.
+
+        It sees every append that was acknowledged, to anybody, before it was called.
+        """
 
     async def head(self, topic: str) -> Head:
         """Its ends. NoTopic."""
 
     async def trim(self, topic: str, before: Offset) -> Head:
-        """Forgets the events up to and including `before`."""
+        """Forgets the events up to and including `before`. NoTopic; Gap for another epoch or the future."""
 
     async def delete(self, topic: str) -> bool:
         """Forgets it whole; a topic of the same name made later has a higher epoch."""
@@ -325,12 +359,16 @@ class Leases(Protocol):
     async def feed(self, queue: str, topic: str, after: Offset | None = None) -> None:
         """Makes the queue a consumer group of a topic: each event after `after` (None: from now on) is an item. Idempotent.
 
-        The topic's events are kept in the log, not copied; a queue that falls behind what the topic keeps goes on at its
-        first event and its `Depth` and next claim say what was skipped (`Gap` is raised once).
+        The topic's events are kept in the log, not copied; a queue that falls behind what the topic keeps, or whose topic was
+        made anew, goes on at its first event, and the next claim raises `Gap` once. An item's id is its offset as text, its body
+        the event's data. NoTopic; Conflict when the queue is fed by another topic.
         """
 
+    async def seek(self, queue: str, after: Offset) -> None:
+        """A fed queue begins again after `after`: its items, leased or not, are forgotten (dead letters stay). NoTopic, Gap."""
+
     async def put(self, queue: str, items: Iterable[Item]) -> list[bool]:
-        """Adds items; False for those whose id is there already (waiting, leased or dead)."""
+        """Adds items; False for those whose id is there already (waiting, leased or dead). Makes the queue when there is none."""
 
     async def claim(self, queue: str, n: int, ttl: float, owner: str = "") -> list[Lease]:
         """At most `n` items that are due, by priority then age, each leased for `ttl` seconds. Empty when there is none."""
@@ -342,7 +380,7 @@ class Leases(Protocol):
         """Done, gone. False for each that is fenced."""
 
     async def nack(self, lease: Lease, delay: float = 0.0, reason: str = "", body: bytes | None = None) -> None:
-        """Gives it back, to be claimed after `delay`. Fenced."""
+        """Gives it back, to be claimed after `delay`, with `body` in place of its own if given. Fenced."""
 
     async def term(self, lease: Lease, reason: str) -> None:
         """Gives it up: to the dead letters. Fenced."""
@@ -355,6 +393,9 @@ class Leases(Protocol):
 
     async def remove(self, queue: str, ids: Sequence[str]) -> list[bool]:
         """Forgets items, whether waiting, leased (whose holder is fenced) or dead."""
+
+    async def drop(self, queue: str) -> bool:
+        """Forgets the queue with all that is in it; False when there was none."""
 
     async def depth(self, queue: str) -> Depth:
         """The queue in numbers."""
@@ -376,7 +417,7 @@ class Entry(NamedTuple):
     """What a key holds."""
 
     value: bytes
-    version: int  # grows with every change
+    version: int  # grows with every change, also over a deletion: no version of a key comes twice
     expires: float | None = None
     due: float | None = None
 
@@ -388,8 +429,13 @@ class State(Protocol):
     async def get(self, key: str) -> Entry | None:
         """What it holds; None when there is none or it has expired."""
 
-    async def put_if(self, key: str, value: bytes, version: int | None, *, ttl: float | None = None, due: float | None = None) -> Entry:
-        """Sets it if its version is `version` (0: only if there is none; None: whatever it is). Conflict otherwise."""
+    async def put_if(
+        self, key: str, value: bytes, version: int | None, *, ttl: float | None = None, due: float | None = None
+    ) -> Entry:
+        """Sets it if its version is `version` (0: only if there is none; None: whatever it is). Conflict otherwise.
+
+        `ttl` seconds from now it is gone (None: it stays); from `due`, a time, `scan_due` shows it (None: never).
+        """
 
     async def delete_if(self, key: str, version: int | None = None) -> bool:
         """Forgets it if its version is that. Conflict; False when it was not there."""
@@ -427,4 +473,13 @@ class Store:
     leases: Leases
     state: State
     declarations: Mapping[str, Declaration] = field(default_factory=dict)  # by engine URL without secrets
-    engines: tuple[Any, ...] = ()
+    engines: tuple[Engine, ...] = ()  # each once
+
+    async def close(self) -> None:
+        """Closes every engine, the first opened last."""
+        for engine in reversed(self.engines):
+            await engine.close()
+
+    async def now(self) -> float:
+        """The clock by which `due` times of `state` and `leases` are meant."""
+        return await self.engines[-1].now()
