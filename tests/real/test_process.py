@@ -340,7 +340,7 @@ def test_probes_are_answered_and_the_page_changes_nothing_without_its_token(real
 
 def test_the_demo_serves_everything_it_names_and_stops_by_itself(real):
     home = real.home()
-    demo = real.run(sys.executable, "-m", "fairlead", "demo", "--seconds", "20", home=home, env=surroundings(home))
+    demo = real.run(sys.executable, "-m", "fairlead", "demo", "--seconds", "8", home=home, env=surroundings(home))
     shop = demo.says(r"https://localhost:(\d+)/ ")[1]
     for path in ("/items", "/hello", "/report"):
         assert real.curl(f"https://localhost:{shop}{path}", "-k").status == 200
