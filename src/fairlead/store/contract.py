@@ -46,7 +46,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..core.errors import FairleadError
 
-EPOCH_DIGITS = 13  # milliseconds since 1970 fit until 2286; in seconds a store lost and made anew could meet its old epoch
+EPOCH_DIGITS = (
+    13  # milliseconds since 1970 fit until 2286; in seconds a store lost and made anew could meet its old epoch
+)
 SEQ_DIGITS = 16
 
 
@@ -65,7 +67,9 @@ class Offset(NamedTuple):
         epoch, found, seq = text.partition("_")
         digits = (epoch + seq).isascii() and (epoch + seq).isdigit()
         if not (found and digits and len(epoch) == EPOCH_DIGITS and len(seq) == SEQ_DIGITS):
-            raise ValueError(f"not an offset: {text[:64]!r}; write what a Stream-Next-Offset header or an event's id said")
+            raise ValueError(
+                f"not an offset: {text[:64]!r}; write what a Stream-Next-Offset header or an event's id said"
+            )
         return cls(int(epoch), int(seq))
 
 
@@ -110,9 +114,11 @@ class TopicConfig:
     keep: float | None = None  # seconds; older events are trimmed
     max_events: int | None = None
     max_bytes: int | None = None
-    compact: bool = False  # keeps the last event of each key whatever its age
+    compact: bool = False  # keeps the last event of each key (no key is a key too) and no other, whatever keep and max say
     expires: float | None = None  # when the topic itself goes, seconds since 1970
-    ttl: float | None = None  # or so many seconds after its last append or read (`head` is no use); engines may round by a tenth
+    ttl: float | None = (
+        None  # or so many seconds after its last append or read (`head` is no use); engines may round by a tenth
+    )
 
 
 @dataclass(slots=True, frozen=True)
@@ -129,7 +135,7 @@ class Head:
 
 
 class Appended(NamedTuple):
-    """What an append did: the offset of its last event. `duplicate` when an earlier one had done it already."""
+    """What an append did: the offset of its last event, and how many it added. `duplicate` when an earlier one had done it."""
 
     last: Offset
     count: int  # type: ignore[assignment]  # a tuple has a method of this name, which nobody needs here
@@ -371,7 +377,7 @@ class Leases(Protocol):
         """Adds items; False for those whose id is there already (waiting, leased or dead). Makes the queue when there is none."""
 
     async def claim(self, queue: str, n: int, ttl: float, owner: str = "") -> list[Lease]:
-        """At most `n` items that are due, by priority then age, each leased for `ttl` seconds. Empty when there is none."""
+        """At most `n` items that are due, by priority, then in the order they were put, each leased for `ttl` seconds."""
 
     async def extend(self, leases: Sequence[Lease], ttl: float) -> list[bool]:
         """Holds on to them; False for each that is fenced."""

@@ -1,0 +1,48 @@
+"""The engines that the store's tests run on. An engine is a context manager that starts what it needs in a private folder and
+gives a function that makes an opener (see `suite.kit.Opener`); it calls `pytest.skip` where its programs are missing, which
+is an error where the environment says CI.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fairlead.store.contract import Declaration, Engine
+from fairlead.store.memory import Memory
+from fairlead.store.suite.kit import Opener
+
+
+def missing(what: str) -> None:
+    """A program or package is not there: skip, but never in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing, and this is CI")
+    pytest.skip(f"{what} is missing")
+
+
+def one_engine(make: Callable[[], Engine]) -> Callable[[], Opener]:
+    """Openers of engines that only one process may have: every connection of a check is the same object."""
+
+    def opener() -> Opener:
+        opened: list[tuple[Engine, Declaration]] = []
+
+        async def open_it() -> tuple[Engine, Declaration]:
+            if not opened:
+                engine = make()
+                opened.append((engine, await engine.open()))
+            return opened[0]
+
+        return open_it
+
+    return opener
+
+
+@contextmanager
+def memory(folder: Path) -> Iterator[Callable[[], Opener]]:
+    """The model itself."""
+    yield one_engine(Memory)
+
+
+ENGINES = {"memory": memory}
