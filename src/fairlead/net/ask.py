@@ -110,7 +110,7 @@ async def ask(
     guard: Guard | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> Answer:
-    """Ask once. NetError (its `step` says where: resolve, dial, tls, send, receive), Refused by the guard, ConfigError for the URL."""
+    """Ask once. NetError (`step`: resolve, dial, tls, send, receive), Refused by the guard, ConfigError for the URL."""
     place = where(url)
     began = time.monotonic()
     step = ["resolve"]

@@ -6,7 +6,7 @@ Rules
 2. `webhook-signature` is a list separated by spaces, one signature for each key that is valid now: a receiver that knows
    any one of them is satisfied, and that is how keys rotate.
 3. Keys are text: `whsec_<base64>` is an HMAC-SHA256 secret of 24 to 64 bytes (signature `v1,<base64>`), `whsk_<base64>`
-   an ed25519 private key (64 bytes seed and public key, or the 32 of the seed) and `whpk_<base64>` its public half (`v1a,<base64>`).
+   an ed25519 private key (seed and public key, or the seed alone) and `whpk_<base64>` its public half (`v1a,<base64>`).
 4. A check compares in constant time, takes any signature of the list, and refuses timestamps further than `tolerance`
    from now, in both directions.
 """
