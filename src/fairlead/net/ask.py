@@ -1,11 +1,12 @@
-"""One HTTP/1.1 request to somewhere else, and its answer: for what Fairlead itself has to ask or tell, such as webhooks.
+"""One HTTP/1.1 request to somewhere else, and its answer: for what Fairlead itself has to ask or tell, such as webhooks,
+and for its client library.
 
 Rules
 1. One connection for each request, closed after it; proxying has its own pools.
 2. The answer's body is read up to `most` bytes and no further; what is left is not waited for.
 3. No redirect is followed: 3xx is an answer like any other. A `guard` says which addresses may be dialed, see `net.guard`.
-4. One time-out covers the look-up, connecting, TLS, sending and the answer. Everything that fails is a NetError that says
-   at which step; a refused address is Refused.
+4. One time-out covers the look-up, connecting, TLS, sending and the answer (of `asking`: its head; then each wait for more
+   has its own). Everything that fails is a NetError that says at which step; a refused address is Refused.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import asyncio
 import socket
 import ssl
 import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -25,6 +28,8 @@ from fairlead.net.guard import Guard
 from fairlead.wire.h1 import H1
 
 PIECE = 64 * 1024
+LIMITS = Limits()
+Headers = Sequence[tuple[bytes, bytes]]
 PORTS = {"http": 80, "https": 443}
 
 
@@ -67,15 +72,12 @@ def where(url: str) -> Where:
 
 
 class Heard(Sink):
-    """Collects one answer."""
+    """Collects what an answer's codec says, until it is taken."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self) -> None:
         self.message: Any = None
         self.parts: list[bytes] = []
-        self.size = 0
         self.over = False
-        self.codec: Any = None
         self.why: FairleadError | None = None
 
     def head(self, stream, message, end):
@@ -84,9 +86,7 @@ class Heard(Sink):
 
     def data(self, stream, chunk, end):
         self.parts.append(chunk)
-        self.size += len(chunk)
-        self.codec.consumed(stream, len(chunk))
-        self.over = end or self.size >= self.most
+        self.over = end
 
     def end(self, stream, trailers):
         self.over = True
@@ -99,10 +99,109 @@ class Heard(Sink):
         self.reset(0, why, "both")
 
 
+class Asked:
+    """An answer under way: `status`, `headers` (lower case, the first of each), `peer`; iterate for the pieces of its body."""
+
+    def __init__(self, place: Where, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> None:
+        self.place = place
+        self.reader, self.writer = reader, writer
+        self.peer = peer
+        self.heard = Heard()
+        self.codec: Any = H1(self.heard, LIMITS, client=True)
+        self.status = 0
+        self.headers: dict[str, str] = {}
+
+    async def send(self, method: str, headers: Headers, body: bytes) -> None:
+        """The request, whole."""
+        place, codec = self.place, self.codec
+        fields = [(b"host", place.authority), *headers]
+        if body or method in ("POST", "PUT", "PATCH"):
+            fields.append((b"content-length", str(len(body)).encode()))
+        fields.append((b"connection", b"close"))
+        stream = codec.open_stream()
+        codec.head(stream, Request(method, place.scheme, place.authority, place.target, fields, length=len(body)), not body)
+        if body:
+            codec.data(stream, body, True)
+        for piece in codec.take() or ():
+            self.writer.write(piece)
+        await self.writer.drain()
+
+    async def more(self) -> None:
+        """Read once. NetError when the answer breaks off."""
+        data = await self.reader.read(PIECE)
+        now = time.monotonic_ns()
+        codec, heard = self.codec, self.heard
+        try:
+            codec.feed(data, now) if data else codec.eof(now)
+            while codec.more and not heard.over:
+                codec.feed(b"", now)
+        except FairleadError as error:
+            heard.why = error
+        if heard.why is None and not data and not heard.over:
+            heard.why = NetError("the connection ended before the answer did")
+        if heard.why is not None:
+            raise NetError(f"{heard.why}", step="receive", side="upstream", status=502) from heard.why
+
+    async def answered(self) -> None:
+        """Wait for the head."""
+        while self.heard.message is None:
+            await self.more()
+        self.status = self.heard.message.status
+        for name, value in self.heard.message.headers:
+            self.headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        heard = self.heard
+        while True:
+            parts, heard.parts = heard.parts, []
+            for part in parts:
+                yield part
+                self.codec.consumed(self.codec.stream, len(part))
+            if heard.over and not heard.parts:
+                return
+            if not heard.parts:
+                await self.more()
+
+
+@asynccontextmanager
+async def asking(
+    method: str,
+    url: str,
+    headers: Headers = (),
+    body: bytes = b"",
+    *,
+    timeout: float = 20.0,
+    guard: Guard | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Asked]:
+    """Ask; inside, the head is there and the body may be read. NetError (`step`: resolve, dial, tls, send, receive), Refused,
+    ConfigError for the URL."""
+    place = where(url)
+    step = ["resolve"]
+    writer: asyncio.StreamWriter | None = None
+    try:
+        try:
+            async with asyncio.timeout(timeout):
+                reader, writer, peer = await _connected(place, await _addresses(place, guard), tls, step)
+                asked = Asked(place, reader, writer, peer)
+                step[0] = "send"
+                await asked.send(method, headers, body)
+                step[0] = "receive"
+                await asked.answered()
+        except TimeoutError:
+            raise NetError(f"no answer within {timeout:g} s", step=step[0], side="upstream", status=504) from None
+        except OSError as error:
+            raise NetError(_said(error), step=step[0], side="upstream", status=502) from error
+        yield asked
+    finally:
+        if writer is not None:
+            writer.transport.abort() if place.scheme == "https" else writer.close()
+
+
 async def ask(
     method: str,
     url: str,
-    headers: list[tuple[bytes, bytes]] | None = None,
+    headers: Headers = (),
     body: bytes = b"",
     *,
     timeout: float = 20.0,
@@ -110,21 +209,21 @@ async def ask(
     guard: Guard | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> Answer:
-    """Ask once. NetError (`step`: resolve, dial, tls, send, receive), Refused by the guard, ConfigError for the URL."""
-    place = where(url)
+    """Ask once and read the answer, at most `most` bytes of its body. The errors of `asking`."""
     began = time.monotonic()
-    step = ["resolve"]
-    try:
-        async with asyncio.timeout(timeout):
-            answer, peer = await _ask(method, place, headers or [], body, most, guard, tls, step)
-    except TimeoutError:
-        raise NetError(f"no answer within {timeout:g} s", step=step[0], side="upstream", status=504) from None
-    except (OSError, asyncio.IncompleteReadError) as error:
-        raise NetError(_said(error), step=step[0], side="upstream", status=502) from error
-    fields: dict[str, str] = {}
-    for name, value in answer.message.headers:
-        fields.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
-    return Answer(answer.message.status, fields, b"".join(answer.parts)[:most], time.monotonic() - began, peer)
+    parts: list[bytes] = []
+    async with asking(method, url, headers, body, timeout=timeout, guard=guard, tls=tls) as asked:
+        try:
+            async with asyncio.timeout(began + timeout - time.monotonic()):
+                async for part in asked:
+                    parts.append(part)
+                    if sum(map(len, parts)) >= most:
+                        break
+        except TimeoutError:
+            raise NetError(f"no whole answer within {timeout:g} s", step="receive", side="upstream", status=504) from None
+        except OSError as error:
+            raise NetError(_said(error), step="receive", side="upstream", status=502) from error
+        return Answer(asked.status, asked.headers, b"".join(parts)[:most], time.monotonic() - began, asked.peer)
 
 
 def _said(error: BaseException) -> str:
@@ -157,45 +256,3 @@ async def _connected(place: Where, addresses: list[str], tls: ssl.SSLContext | N
                 raise
         return reader, writer, address
     raise failed
-
-
-async def _ask(method, place: Where, headers, body: bytes, most: int, guard, tls, step: list[str]):
-    reader, writer, address = await _connected(place, await _addresses(place, guard), tls, step)
-    try:
-        heard = Heard(most)
-        heard.codec = codec = H1(heard, Limits(), client=True)
-        fields = [(b"host", place.authority), *headers]
-        if body or method in ("POST", "PUT", "PATCH"):
-            fields.append((b"content-length", str(len(body)).encode()))
-        fields.append((b"connection", b"close"))
-        stream = codec.open_stream()
-        request = Request(method, place.scheme, place.authority, place.target, fields, length=len(body))
-        step[0] = "send"
-        codec.head(stream, request, not body)
-        if body:
-            codec.data(stream, body, True)
-        for piece in codec.take() or ():
-            writer.write(piece)
-        await writer.drain()
-        step[0] = "receive"
-        await _hear(reader, codec, heard)
-        return heard, address
-    finally:
-        writer.transport.abort() if place.scheme == "https" else writer.close()
-
-
-async def _hear(reader: asyncio.StreamReader, codec: Any, heard: Heard) -> None:
-    try:
-        while not heard.over:
-            data = await reader.read(PIECE)
-            now = time.monotonic_ns()
-            codec.feed(data, now) if data else codec.eof(now)
-            while codec.more and not heard.over:
-                codec.feed(b"", now)
-            if not data and not heard.over:
-                raise NetError("the connection ended before the answer did", step="receive", side="upstream", status=502)
-    except FairleadError as error:
-        heard.why = error
-    if heard.why is not None or heard.message is None:
-        said = heard.why or "the connection ended before the answer did"
-        raise NetError(f"{said}", step="receive", side="upstream", status=502) from heard.why

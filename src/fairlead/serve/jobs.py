@@ -1,0 +1,417 @@
+"""Jobs: work that outlives the request that asked for it. What a job is, and where it is kept.
+
+A job is three things of the store, so every way of hearing of one is a way of hearing of a topic:
+
+    state   `job/<kind>/<id>`     what it is now: a row with a version, the one truth about its outcome
+    queue   `jobs/<kind>`         that it waits for a worker, or is in one's hands, under a lease with a fence
+    topic   `$job/<kind>/<id>`    what happened, for whoever follows; made when somebody does, closed at its end
+
+    queued -> running -> succeeded | failed (attempts used up: a dead letter) | cancelled
+       ^---- retry ----'
+
+Rules
+1. Accepted means kept: `submit` returns when row and queue item are stored. The row is written first; what is cut in between
+   is healed by `sweep`, which puts the item of every row that has been queued for `ORPHAN` seconds (putting twice changes nothing).
+2. A job runs at most once at a time: its row says under which fence it runs, and only that fence may write an outcome. A
+   worker that lost its lease cannot: its write meets another version.
+3. At least once: a worker that dies is noticed when its lease ends, and the attempt counts. An outcome is written before the
+   lease is given up, so a job that has one never runs again.
+4. `unique`: while a job with this text is queued or running, another submit answers with that one.
+5. Arguments, progress and results are JSON: what is not is refused with its place, at the submit or as the job's failure.
+6. A finished job's row and topic are kept for `keep` seconds.
+7. The topic holds each change as one event, under a dedupe key made of the row's version: whoever writes it, worker or
+   follower, it is there once. Followers make the topic first and read the row after, workers write the row first and the
+   topic after: so one of them sees the other, and the end is never missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fairlead.core.errors import AppError, Refused
+from fairlead.store.contract import (
+    Closed,
+    Conflict,
+    Entry,
+    Item,
+    NewEvent,
+    NoTopic,
+    Store,
+    StoreError,
+    TopicConfig,
+)
+
+QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
+OVER = (SUCCEEDED, FAILED, CANCELLED)
+ORPHAN = 30.0  # seconds after which a queued row's item is put again
+ARGUMENTS = 256 * 1024  # bytes of a job's arguments as JSON; larger input goes by upload or topic
+RESULT = 1024 * 1024  # bytes of a result
+PROGRESS = 16 * 1024  # bytes of one progress report
+CONTROL = "$jobs"  # a topic of hints: cancellations, by name
+
+
+@dataclass(slots=True, frozen=True)
+class JobOptions:
+    """How jobs of one kind are run. Times in seconds, 0 or None: none."""
+
+    retries: int = 5  # attempts after the first
+    backoff: float = 1.0  # before the first retry, doubled for each one after
+    max_backoff: float = 300.0
+    jitter: float = 0.2  # part of the pause that is random
+    timeout: float | None = 600.0  # one attempt
+    keep: float | None = 86400.0  # a finished job
+    priority: int = 0  # higher first
+    concurrency: int = 0  # of this kind at once, in all workers together
+    rate: float = 0.0  # starts per second, in all workers together
+    lease: float = 30.0  # how long a worker that stands still or is gone keeps its jobs; renewed every third of it
+    cron: str = ""  # five fields; a job without arguments is submitted at each time
+    timezone: str = "UTC"  # of `cron`
+
+
+@dataclass(slots=True)
+class Row:
+    """What a job is now, as the state holds it."""
+
+    id: str
+    kind: str
+    args: Any = None  # [[positional], {named}]
+    state: str = QUEUED
+    attempt: int = 0
+    created: float = 0.0
+    due: float = 0.0
+    started: float = 0.0  # the running attempt, or the last
+    finished: float = 0.0
+    progress: Any = None
+    result: Any = None
+    error: str = ""
+    trace: str = ""
+    fence: int = 0  # of the attempt that runs
+    worker: str = ""
+    cancel: bool = False
+    priority: int = 0
+    unique: str = ""
+    owner: str = ""  # the principal that submitted it
+    webhook: str = ""  # posted the outcome
+    keep: float | None = 86400.0
+    version: int = 0  # of the key; not stored
+
+    @property
+    def over(self) -> bool:
+        """It has an outcome."""
+        return self.state in OVER
+
+    def stored(self) -> bytes:
+        """As the state holds it: what is not as usual."""
+        return json.dumps({name: value for name in FIELDS if (value := getattr(self, name)) != USUAL[name]}).encode()
+
+    def shown(self) -> dict[str, Any]:
+        """What a client sees."""
+        found: dict[str, Any] = {"id": self.id, "kind": self.kind, "state": self.state, "attempt": self.attempt}
+        for name in ("created", "due", "started", "finished"):
+            if value := getattr(self, name):
+                found[name] = round(value, 3)
+        if self.progress is not None:
+            found["progress"] = self.progress
+        if self.state == SUCCEEDED:
+            found["result"] = self.result
+        if self.error:
+            found["error"] = self.error
+        if self.cancel and not self.over:
+            found["cancelling"] = True
+        return found
+
+
+FIELDS = tuple(name for name in Row.__dataclass_fields__ if name != "version")
+USUAL = {name: getattr(Row(id="", kind=""), name) for name in FIELDS} | {"id": "", "kind": ""}
+
+
+def loaded(entry: Entry) -> Row:
+    """A row out of its entry."""
+    found = json.loads(entry.value)
+    return Row(**{name: found[name] for name in FIELDS if name in found}, version=entry.version)
+
+
+def key_of(kind: str, name: str) -> str:
+    """Where a job's row is."""
+    return f"job/{kind}/{name}"
+
+
+def queue_of(kind: str) -> str:
+    """Where jobs of a kind wait."""
+    return f"jobs/{kind}"
+
+
+def topic_of(kind: str, name: str) -> str:
+    """Where what happens to a job is said."""
+    return f"$job/{kind}/{name}"
+
+
+def as_json(value: Any, most: int, what: str) -> Any:
+    """`value`, if JSON can hold it within `most` bytes. AppError says what of it cannot."""
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise AppError(f"{what} cannot be written as JSON: {error}", hint="give numbers, texts, lists and mappings") from None
+    if len(text) > most:
+        raise AppError(f"{what} has {len(text)} bytes as JSON, more than {most}", hint="keep it elsewhere and give its name")
+    return value
+
+
+class Jobs:
+    """All jobs of one store: submit, look, cancel, list. The working side is `jobwork.Work`."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.kinds: dict[str, JobKind] = {}
+
+    def add(self, kind: JobKind) -> None:
+        """Know a kind, so that it can be worked on and submitted by name."""
+        self.kinds[kind.name] = kind
+
+    async def submit(
+        self,
+        kind: str,
+        args: Sequence[Any] = (),
+        named: dict[str, Any] | None = None,
+        *,
+        options: JobOptions | None = None,
+        name: str = "",
+        delay: float = 0.0,
+        unique: str = "",
+        owner: str = "",
+        webhook: str = "",
+    ) -> Row:
+        """A new job, stored and waiting; with `unique` or `name` maybe the one that is there already. AppError, StoreError."""
+        options = options or (self.kinds[kind].options if kind in self.kinds else JobOptions())
+        given = as_json([list(args), named or {}], ARGUMENTS, f"the arguments of {kind}")
+        now = await self.store.now()
+        row = Row(
+            id=name or os.urandom(10).hex(), kind=kind, args=given, created=now, due=now + delay if delay else 0.0,
+            priority=options.priority, unique=unique, owner=owner, webhook=webhook, keep=options.keep,
+        )  # fmt: skip
+        if unique and (other := await self.claimed(kind, unique, row.id)) is not None:
+            return other
+        try:
+            entry = await self.store.state.put_if(key_of(kind, row.id), row.stored(), 0, due=max(now, row.due) + ORPHAN)
+        except Conflict as conflict:
+            if not name or conflict.entry is None:
+                raise
+            return loaded(conflict.entry)
+        row.version = entry.version
+        await self.store.leases.put(queue_of(kind), [Item(row.id, b"", row.due, row.priority)])
+        return row
+
+    async def claimed(self, kind: str, unique: str, name: str) -> Row | None:
+        """The job that holds a unique text, or None after having made `name` its holder."""
+        key = f"jobunique/{kind}/{unique}"
+        while True:
+            entry = await self.store.state.get(key)
+            if entry is not None:
+                holder = await self.get(kind, entry.value.decode())
+                if holder is not None and not holder.over:
+                    return holder
+                if holder is None and entry.expires is not None:  # its row is not written yet, or never will be
+                    await asyncio.sleep(0.01)
+                    if (entry := await self.store.state.get(key)) is not None and entry.expires is not None:
+                        holder = await self.get(kind, entry.value.decode())
+                        if holder is not None and not holder.over:
+                            return holder
+            try:
+                await self.store.state.put_if(key, name.encode(), entry.version if entry else 0, ttl=30 * 86400.0)
+            except Conflict:
+                continue
+            return None
+
+    async def get(self, kind: str, name: str) -> Row | None:
+        """The job as it is now."""
+        entry = await self.store.state.get(key_of(kind, name))
+        return None if entry is None else loaded(entry)
+
+    async def listed(self, kind: str, after: str = "", limit: int = 100) -> list[Row]:
+        """Jobs of a kind, a page at a time."""
+        found = await self.store.state.scan(f"job/{kind}/", key_of(kind, after) if after else "", limit)
+        return [loaded(entry) for _, entry in found]
+
+    async def write(self, row: Row) -> Row:
+        """Store a changed row over the version it was read at, and say what happened. Conflict."""
+        ttl = row.keep if row.over else None
+        due = None if row.state != QUEUED else max(row.due, await self.store.now()) + ORPHAN
+        entry = await self.store.state.put_if(key_of(row.kind, row.id), row.stored(), row.version, ttl=ttl, due=due)
+        row.version = entry.version
+        await self.say(row)
+        return row
+
+    async def say(self, row: Row) -> None:
+        """The row as an event of its topic, if there is one; the last one closes it."""
+        event = NewEvent(json.dumps(row.shown()).encode(), type=row.state)
+        with suppress(NoTopic, Closed):
+            await self.store.log.append(topic_of(row.kind, row.id), [event], dedupe=f"v{row.version}", close=row.over)
+
+    async def followed(self, kind: str, name: str) -> Row:
+        """Make the topic of a job that somebody wants to follow, with what is so now. Refused 404."""
+        row = await self.get(kind, name)
+        if row is None:
+            raise Refused(f"there is no job {name}", status=404)
+        config = TopicConfig("application/json", max_events=10000, ttl=max(row.keep or 0.0, 3600.0))
+        await self.store.log.create(topic_of(kind, name), config)
+        row = await self.get(kind, name) or row
+        await self.say(row)
+        return row
+
+    async def cancel(self, kind: str, name: str) -> Row:
+        """Wanted no more: one that waits is cancelled now, a running one is told. Refused 404, 409 when it is over."""
+        while True:
+            row = await self.get(kind, name)
+            if row is None:
+                raise Refused(f"there is no job {name}", status=404)
+            if row.over:
+                raise Refused(f"the job is {row.state} already", status=409)
+            waits = row.state == QUEUED
+            changed = replace(row, cancel=True)
+            if waits:
+                changed.state, changed.finished = CANCELLED, await self.store.now()
+            try:
+                await self.write(changed)
+            except Conflict:
+                continue
+            if waits:
+                await self.store.leases.remove(queue_of(kind), [name])
+            else:
+                await self.tell(kind, name)
+            return changed
+
+    async def tell(self, kind: str, name: str) -> None:
+        """Hint to all workers that a job was cancelled; who misses it sees it at the next heartbeat."""
+        config = TopicConfig(max_events=1000, keep=60.0)
+        with suppress(StoreError):
+            await self.store.log.append(CONTROL, [NewEvent(f"{kind}/{name}".encode())], create=config)
+
+    async def redrive(self, kind: str, names: Sequence[str] | None = None) -> int:
+        """Failed jobs run again, with attempts counted from none; how many."""
+        count = 0
+        for name in names if names is not None else [dead.id for dead in await self.store.leases.dead(queue_of(kind), limit=1000)]:
+            row = await self.get(kind, name)
+            if row is None or row.state not in (FAILED, CANCELLED):
+                continue
+            fresh = replace(row, state=QUEUED, attempt=0, error="", trace="", cancel=False, finished=0.0, due=0.0, fence=0)
+            with suppress(Conflict):
+                await self.write(fresh)
+                if not await self.store.leases.redrive(queue_of(kind), [name]):
+                    await self.store.leases.put(queue_of(kind), [Item(name, b"", 0.0, row.priority)])
+                count += 1
+        return count
+
+    async def sweep(self) -> int:
+        """Heal what was cut between row and queue; how many. Any worker, now and then."""
+        count = 0
+        for key, entry in await self.store.state.scan_due("job/"):
+            row = loaded(entry)
+            if row.state == QUEUED:
+                count += sum(await self.store.leases.put(queue_of(row.kind), [Item(row.id, b"", row.due, row.priority)]))
+                again = await self.store.now() + 10 * ORPHAN
+            else:
+                again = 0.0
+            with suppress(Conflict):
+                ttl = row.keep if row.over else None
+                await self.store.state.put_if(key, entry.value, entry.version, ttl=ttl, due=again or None)
+        return count
+
+    async def wait(self, kind: str, name: str, seconds: float) -> Row | None:
+        """The job when it is over or after so long, whichever is first; None when there is none."""
+        ends = asyncio.get_running_loop().time() + seconds
+        pause = 0.005
+        while True:
+            row = await self.get(kind, name)
+            left = ends - asyncio.get_running_loop().time()
+            if row is None or row.over or left <= 0:
+                return row
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 1.5, 0.5)
+
+
+here: Jobs | None = None  # of this process, once it serves; what `@fairlead.job` submits to
+
+
+def attach(jobs: Jobs | None) -> None:
+    """This process submits to these."""
+    global here
+    here = jobs
+
+
+@dataclass(slots=True)
+class JobKind:
+    """What `@fairlead.job` makes of a function: call it to run it here and now, `submit` it to have it run."""
+
+    function: Callable[..., Any]
+    name: str
+    options: JobOptions = field(default_factory=JobOptions)
+    extra: dict[str, Any] = field(default_factory=dict)  # of one submit: delay, unique, name
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        return self.function(*args, **named)
+
+    def using(self, *, delay: float = 0.0, unique: str = "", name: str = "", **options: Any) -> JobKind:
+        """The same with other options for one submit: `build.using(delay=60, priority=5).submit(42)`."""
+        extra = {"delay": delay, "unique": unique, "name": name}
+        return JobKind(self.function, self.name, replace(self.options, **options), extra)
+
+    async def submit(self, *args: Any, conn: Any = None, **named: Any) -> Handle:
+        """Have it run; returns when that is stored. With `conn`, when your transaction on it is committed (see the outbox)."""
+        jobs = self.jobs()
+        if conn is not None:
+            from fairlead.store import outbox
+
+            name = self.extra.get("name") or os.urandom(10).hex()
+            as_json([list(args), named], ARGUMENTS, f"the arguments of {self.name}")
+            await outbox.add_job(conn, self.name, name, [list(args), named], self.extra | {"priority": self.options.priority})
+            return Handle(jobs, self.name, name)
+        row = await jobs.submit(self.name, args, named, options=self.options, **self.extra)
+        return Handle(jobs, row.kind, row.id)
+
+    def jobs(self) -> Jobs:
+        """Those of this process. AppError outside of a server."""
+        if here is None:
+            raise AppError("no server runs here, so nothing can be submitted", hint="run the application with `fairlead run`")
+        return here
+
+
+@dataclass(slots=True, frozen=True)
+class Handle:
+    """A job that was submitted."""
+
+    jobs: Jobs
+    kind: str
+    id: str
+
+    async def status(self) -> Row | None:
+        """As it is now."""
+        return await self.jobs.get(self.kind, self.id)
+
+    async def result(self, timeout: float = 600.0) -> Any:
+        """Its result. AppError when it failed, was cancelled, or is not over in time."""
+        row = await self.jobs.wait(self.kind, self.id, timeout)
+        if row is not None and row.state == SUCCEEDED:
+            return row.result
+        raise AppError(f"job {self.id} is {row.state if row else 'unknown'}{f': {row.error}' if row and row.error else ''}")
+
+    async def cancel(self) -> Row:
+        """Wanted no more."""
+        return await self.jobs.cancel(self.kind, self.id)
+
+
+def job(function: Callable[..., Any] | None = None, *, name: str = "", **options: Any) -> Any:
+    """`@fairlead.job` or `@fairlead.job(retries=3, timeout=60)`: a function, async or not, that can be submitted.
+
+    Its kind is `module:function`, or `name`. The options are those of `JobOptions`.
+    """
+
+    def made(function: Callable[..., Any]) -> JobKind:
+        return JobKind(function, name or f"{function.__module__}:{function.__qualname__}", JobOptions(**options))
+
+    return made if function is None else made(function)

@@ -1,0 +1,474 @@
+"""The working side of jobs: claim, run, hold on to, and write down what came of it.
+
+    claim ── row: running, fence ── the code ── row: outcome ── ack          (or nack with a delay, or dead letter)
+                  heartbeat: extend the lease, look for a cancellation
+
+Rules
+1. A claimed job's row is read first. One that is over already (its worker died between outcome and ack) is only acked; one
+   that another fence above ours runs is left alone.
+2. The lease lasts `options.lease` and is extended every third of it while the code runs, so a long job needs no guess of how
+   long it takes. When extending says fenced, the code is cancelled and nothing of it is written.
+3. A failed attempt is followed by another after backoff x 2^n, at most `max_backoff`, less a random part; after the last one
+   the job is `failed` and its item a dead letter. A worker that died is a failed attempt, seen by the next who claims.
+4. `timeout` ends one attempt: async code is cancelled, a thread gets `TimeoutError` raised in it. So does a cancellation,
+   with `Cancelled`. A thread inside C code hears of it when it comes back; its outcome is dropped then.
+5. Async functions run on the worker's loop, each in a Task; others in threads of their own pool.
+6. Concurrency over all workers is a set of slots in the state, `jobslot/<kind>/<n>`, held as leases are; rate is one key that
+   says when the next start may be.
+7. Priority is strict among what is due, but for one claim in `OLDEST`, which takes the one that has waited longest: nothing
+   waits for ever.
+8. A graceful stop hands back: what runs gets `grace`, then it is cancelled and its item is free at once, its attempt uncounted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import ctypes
+import inspect
+import logging
+import os
+import random
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from fairlead.core.errors import AppError
+from fairlead.serve.jobs import (
+    CANCELLED,
+    CONTROL,
+    FAILED,
+    PROGRESS,
+    QUEUED,
+    RESULT,
+    RUNNING,
+    SUCCEEDED,
+    JobKind,
+    Jobs,
+    Row,
+    as_json,
+    queue_of,
+)
+from fairlead.store.contract import Conflict, Fenced, Lease, StoreError
+
+OLDEST = 8
+LOOK = 2.0  # seconds between looks at a queue that no hint told of
+SWEEP = 10.0
+TRACE = 8192  # characters kept of a traceback
+log = logging.getLogger("fairlead.jobs")
+
+
+class Cancelled(BaseException):
+    """Raised in a thread whose job was cancelled or ran out of time."""
+
+
+class Retry(Exception):
+    """Raise it to have the job tried again after `delay` seconds (None: the usual pause)."""
+
+    def __init__(self, reason: str = "", delay: float | None = None) -> None:
+        super().__init__(reason)
+        self.delay = delay
+
+
+class Give(Exception):
+    """Raise it to have the job fail for good, whatever attempts are left."""
+
+
+class Run:
+    """One attempt of a job, as its own code sees it through `fairlead.current_job()`."""
+
+    def __init__(self, work: Work, kind: JobKind, row: Row, lease: Lease) -> None:
+        self.work, self.kind, self.row, self.lease = work, kind, row, lease
+        self.task: asyncio.Task[Any] | None = None
+        self.thread = 0
+        self.stopped = ""  # why it has to end: cancelled, timeout, fenced, stop
+        self.lock = asyncio.Lock()
+
+    @property
+    def id(self) -> str:
+        """The job's."""
+        return self.row.id
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first."""
+        return self.row.attempt
+
+    @property
+    def cancelled(self) -> bool:
+        """It is wanted no more; return or raise soon."""
+        return bool(self.stopped)
+
+    async def progress(self, value: Any) -> None:
+        """Tell followers how far it is: anything JSON holds."""
+        as_json(value, PROGRESS, "progress")
+        async with self.lock:
+            if self.stopped:
+                return
+            self.row = await self.work.change(self, lambda row: replace(row, progress=value))
+
+    def progress_soon(self, value: Any) -> None:
+        """The same from a thread; it is not waited for."""
+        as_json(value, PROGRESS, "progress")
+        asyncio.run_coroutine_threadsafe(self.quiet(value), self.work.loop)
+
+    async def quiet(self, value: Any) -> None:
+        with suppress(StoreError):
+            await self.progress(value)
+
+    def stop(self, why: str) -> None:
+        """End the code: cancel the task, or raise in the thread."""
+        if self.stopped:
+            return
+        self.stopped = why
+        if self.thread:
+            raised = TimeoutError if why == "timeout" else Cancelled
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(raised))
+        elif self.task is not None:
+            self.task.cancel()
+
+
+running: contextvars.ContextVar[Run] = contextvars.ContextVar("fairlead_job")
+
+
+def current_job() -> Run:
+    """The attempt that this code belongs to. AppError outside of a job."""
+    try:
+        return running.get()
+    except LookupError:
+        raise AppError("this code does not run as a job", hint="submit the function instead of calling it") from None
+
+
+class Work:
+    """Works on kinds of jobs in this process: `slots` attempts of each at once. `start()` on a running loop."""
+
+    def __init__(self, jobs: Jobs, kinds: dict[str, int], threads: int = 0) -> None:
+        self.jobs, self.store = jobs, jobs.store
+        self.slots = dict(kinds)
+        self.busy = dict.fromkeys(kinds, 0)
+        self.runs: dict[tuple[str, str], Run] = {}
+        self.wakes: dict[str, asyncio.Event] = {}
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.pool = ThreadPoolExecutor(threads or max(1, sum(kinds.values())), "fairlead-job")
+        self.me = f"{os.uname().nodename}:{os.getpid()}:{os.urandom(3).hex()}"
+        self.stopping = False
+        self.claims = 0
+        self.done = self.failed = 0
+        self.loop: Any = None
+
+    def start(self) -> None:
+        """Claim from now on."""
+        self.loop = asyncio.get_running_loop()
+        for kind in self.slots:
+            self.wakes[kind] = asyncio.Event()
+            self.store.leases.interest(queue_of(kind), True)
+            self.spawn(self.serve(kind))
+        self.store.log.interest(CONTROL, True)
+        self.spawn(self.sweep())
+
+    def spawn(self, work: Any) -> asyncio.Task[Any]:
+        """A task that is held until it ends."""
+        task: asyncio.Task[Any] = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    def hint(self, queue: str) -> None:
+        """What `Leases.watch` says."""
+        if wake := self.wakes.get(queue.removeprefix("jobs/")):
+            wake.set()
+
+    def control(self, name: str) -> None:
+        """A cancellation was told: `kind/id`."""
+        kind, _, job = name.rpartition("/")
+        if run := self.runs.get((kind, job)):
+            run.stop("cancelled")
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """Claim nothing more; what runs has `grace` to end, then it is handed back."""
+        self.stopping = True
+        for wake in self.wakes.values():
+            wake.set()
+        ends = self.loop.time() + grace
+        while self.runs and self.loop.time() < ends:
+            await asyncio.sleep(0.02)
+        for run in list(self.runs.values()):
+            run.stop("stop")
+        ends = self.loop.time() + 2.0
+        while self.runs and self.loop.time() < ends:
+            await asyncio.sleep(0.02)
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    # ---- claiming
+
+    async def serve(self, kind: str) -> None:
+        """Keep this kind's slots busy."""
+        wake = self.wakes[kind]
+        while not self.stopping:
+            wake.clear()
+            wait = LOOK
+            try:
+                wait = await self.fill(kind)
+            except StoreError as error:
+                log.warning("jobs %s: the store cannot be reached: %s", kind, error)
+            except Exception:
+                log.exception("jobs %s", kind)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await wake.wait()
+
+    async def fill(self, kind: str) -> float:
+        """Claim as much as there are slots; seconds until it is worth to look again."""
+        options = self.jobs.kinds[kind].options
+        while (free := self.slots[kind] - self.busy[kind]) > 0 and not self.stopping:
+            slots: list[str] = []
+            if options.concurrency:
+                slots = await self.take_slots(kind, options.concurrency, free)
+                free = len(slots)
+                if not free:
+                    return 0.25
+            if options.rate and (wait := await self.pace(kind, options.rate)):
+                await self.free_slots(slots)
+                return wait
+            n = 1 if options.rate else free
+            self.claims += 1
+            leases = await self.store.leases.claim(queue_of(kind), n, options.lease, self.me)
+            for lease in leases:
+                self.busy[kind] += 1
+                self.spawn(self.one(kind, lease, slots.pop() if slots else ""))
+            await self.free_slots(slots)
+            if len(leases) < n:
+                due = await self.store.leases.next_due(queue_of(kind))
+                return LOOK if due is None else min(max(due - await self.store.now(), 0.001), LOOK)
+        return LOOK
+
+    async def take_slots(self, kind: str, most: int, wanted: int) -> list[str]:
+        """At most `wanted` of a kind's slots, held for a lease."""
+        lease = self.jobs.kinds[kind].options.lease
+        taken: list[str] = []
+        for n in random.sample(range(most), most):
+            if len(taken) == wanted:
+                break
+            with suppress(Conflict):
+                await self.store.state.put_if(f"jobslot/{kind}/{n}", self.me.encode(), 0, ttl=lease)
+                taken.append(f"jobslot/{kind}/{n}")
+        return taken
+
+    async def free_slots(self, slots: list[str]) -> None:
+        """Give them back."""
+        for key in slots:
+            entry = await self.store.state.get(key)
+            if entry is not None and entry.value == self.me.encode():
+                with suppress(Conflict):
+                    await self.store.state.delete_if(key, entry.version)
+
+    async def pace(self, kind: str, rate: float) -> float:
+        """Take the next start; or the seconds until there is one."""
+        key, now = f"jobrate/{kind}", await self.store.now()
+        while True:
+            entry = await self.store.state.get(key)
+            at = float(entry.value) if entry else 0.0
+            if at > now:
+                return at - now
+            try:
+                after = max(at, now - 1.0) + 1.0 / rate
+                await self.store.state.put_if(key, repr(after).encode(), entry.version if entry else 0, ttl=60.0 + 1.0 / rate)
+            except Conflict:
+                continue
+            return 0.0
+
+    # ---- one attempt
+
+    async def one(self, kind: str, lease: Lease, slot: str) -> None:
+        """A claimed job, from its row to its outcome."""
+        try:
+            await self.attempt(self.jobs.kinds[kind], lease, slot)
+        except (Fenced, Conflict):
+            log.info("job %s: its lease was lost, so its outcome is another worker's", lease.id)
+        except StoreError as error:
+            log.warning("job %s: the store cannot be reached: %s; it runs again when its lease ends", lease.id, error)
+        finally:
+            self.busy[kind] -= 1
+            self.wakes[kind].set()
+            if slot:
+                with suppress(StoreError):
+                    await self.free_slots([slot])
+
+    async def attempt(self, kind: JobKind, lease: Lease, slot: str) -> None:
+        """Rule 1, then the code, then the outcome."""
+        row = await self.jobs.get(kind.name, lease.id)
+        if row is None or row.over:
+            await self.store.leases.ack([lease])
+            return
+        if row.fence > lease.fence:
+            return
+        if row.state == RUNNING and row.attempt > kind.options.retries:
+            await self.fail(kind, lease, replace(row), "its worker was lost, and that was the last attempt", "")
+            return
+        begun = replace(
+            row, state=RUNNING, attempt=row.attempt + 1, fence=lease.fence, worker=self.me,
+            started=await self.store.now(), error="", trace="",
+        )  # fmt: skip
+        run = Run(self, kind, await self.jobs.write(begun), lease)
+        self.runs[kind.name, lease.id] = run
+        beat = self.spawn(self.heartbeat(run, slot))
+        try:
+            await self.settle(run, *await self.call(run))
+        finally:
+            beat.cancel()
+            self.runs.pop((kind.name, lease.id), None)
+
+    async def heartbeat(self, run: Run, slot: str) -> None:
+        """Hold on to the lease; see a cancellation that no hint told."""
+        term = run.kind.options.lease
+        while True:
+            await asyncio.sleep(term / 3)
+            try:
+                if not (await self.store.leases.extend([run.lease], term))[0]:
+                    run.stop("fenced")
+                    return
+                if slot and (entry := await self.store.state.get(slot)) is not None and entry.value == self.me.encode():
+                    await self.store.state.put_if(slot, entry.value, entry.version, ttl=term)
+                row = await self.jobs.get(run.kind.name, run.id)
+                if row is not None and row.cancel:
+                    run.stop("cancelled")
+            except (StoreError, Conflict):
+                continue
+
+    async def call(self, run: Run) -> tuple[str, Any, str]:
+        """Run the code: (how it ended, result or error or retry delay, traceback)."""
+        args, named = run.row.args or [[], {}]
+        timer = None
+        if run.kind.options.timeout:
+            timer = self.loop.call_later(run.kind.options.timeout, run.stop, "timeout")
+        context = contextvars.copy_context()
+        context.run(running.set, run)
+        try:
+            if inspect.iscoroutinefunction(run.kind.function):
+                run.task = self.loop.create_task(run.kind.function(*args, **named), context=context)
+                result = await run.task
+            else:
+                result = await self.in_thread(run, context, args, named)
+            return "ok", as_json(result, RESULT, "the result"), ""
+        except Retry as error:
+            return "retry", (str(error) or "it asked to be tried again", error.delay), ""
+        except Give as error:
+            return "fail", str(error) or "it gave up", traced(error)
+        except AppError as error:
+            return "fail" if not run.stopped else "error", str(error), ""
+        except asyncio.CancelledError:
+            if not run.stopped:
+                run.stopped = "stop" if self.stopping else "cancelled"
+            return "error", "", ""
+        except (Exception, Cancelled) as error:
+            return "error", f"{type(error).__name__}: {error}", traced(error)
+        except BaseException as error:  # SystemExit of a job is not ours
+            return "error", f"{type(error).__name__}: {error}", ""
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def in_thread(self, run: Run, context: contextvars.Context, args: Any, named: Any) -> Any:
+        """Blocking code."""
+
+        def work() -> Any:
+            run.thread = threading.get_ident()
+            try:
+                if run.stopped:
+                    raise Cancelled
+                return context.run(run.kind.function, *args, **named)
+            finally:
+                run.thread = 0
+
+        return await self.loop.run_in_executor(self.pool, work)
+
+    # ---- the outcome
+
+    async def change(self, run: Run, edit: Callable[[Row], Row]) -> Row:
+        """Edit the row of a run while it is still this run's. Conflict when it is not."""
+        row = run.row
+        while True:
+            try:
+                return await self.jobs.write(edit(row))
+            except Conflict as conflict:
+                found = await self.jobs.get(row.kind, row.id)
+                if found is None or found.fence != run.lease.fence or found.state != RUNNING:
+                    raise conflict
+                row = found
+
+    async def settle(self, run: Run, how: str, value: Any, trace: str) -> None:
+        """Write down what came of it, then let go of the item."""
+        now = await self.store.now()
+        lease, kind = run.lease, run.kind
+        if run.stopped == "fenced":
+            raise Fenced(f"job {run.id}")
+        async with run.lock:
+            if how == "ok":
+                self.done += 1
+                run.row = await self.change(
+                    run, lambda row: replace(row, state=SUCCEEDED, result=value, finished=now, error="", trace="")
+                )
+                await self.store.leases.ack([lease])
+            elif run.stopped == "cancelled":
+                run.row = await self.change(run, lambda row: replace(row, state=CANCELLED, cancel=True, finished=now))
+                await self.store.leases.ack([lease])
+            elif run.stopped == "stop":
+                run.row = await self.change(run, lambda row: replace(row, state=QUEUED, attempt=row.attempt - 1, worker=""))
+                await self.store.leases.nack(lease, 0.0, "the worker stops")
+            else:
+                await self.again(run, how, value, trace)
+
+    async def again(self, run: Run, how: str, value: Any, trace: str) -> None:
+        """A failed attempt: once more, or the end."""
+        options, attempt = run.kind.options, run.row.attempt
+        error, delay = value if how == "retry" else (value, None)
+        if run.stopped == "timeout":
+            error = f"it took longer than {options.timeout:g} s"
+        if how == "fail" or attempt > options.retries:
+            await self.fail(run.kind, run.lease, run.row, error, trace)
+            return
+        if delay is None:
+            delay = min(options.backoff * 2.0 ** min(attempt - 1, 60), options.max_backoff)
+            delay *= 1.0 - options.jitter * random.random()
+        due = await self.store.now() + delay
+        await self.change(run, lambda row: replace(row, state=QUEUED, error=error, trace=trace, due=due, worker=""))
+        await self.store.leases.nack(run.lease, delay, error)
+
+    async def fail(self, kind: JobKind, lease: Lease, row: Row, error: str, trace: str) -> None:
+        """No attempt is left."""
+        self.failed += 1
+        now = await self.store.now()
+        run = Run(self, kind, row, lease)
+        row.fence = lease.fence if row.state != RUNNING else row.fence
+        lost = row.fence != lease.fence
+
+        def edit(one: Row) -> Row:
+            return replace(one, state=FAILED, error=error, trace=trace, finished=now, fence=lease.fence)
+
+        if lost:  # the attempt before this claim was another worker's: its row is over by our hand
+            await self.jobs.write(edit(row))
+        else:
+            await self.change(run, edit)
+        await self.store.leases.term(lease, error[:500])
+        log.warning("job %s of %s failed for good: %s", row.id, kind.name, error)
+
+    async def sweep(self) -> None:
+        """Rule 1 of `jobs`, by whichever worker comes first."""
+        while True:
+            await asyncio.sleep(SWEEP * random.uniform(0.5, 1.5))
+            with suppress(StoreError, Conflict):
+                await self.jobs.sweep()
+
+
+def traced(error: BaseException) -> str:
+    """The end of a traceback."""
+    return "".join(traceback.format_exception(error))[-TRACE:]
+
