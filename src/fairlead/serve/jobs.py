@@ -19,7 +19,9 @@ Rules
 4. `unique`: while a job with this text is queued or running, another submit answers with that one.
 5. Arguments, progress and results are JSON: what is not is refused with its place, at the submit or as the job's failure.
 6. A finished job's row and topic are kept for `keep` seconds.
-7. The topic holds each change as one event, under a dedupe key made of the row's version: whoever writes it, worker or
+7. Priorities age: one level is worth `AGEING` seconds of waiting, so nothing waits for ever. The queue's own order is strict,
+   so what it is given as priority is level x AGEING minus the time.
+8. The topic holds each change as one event, under a dedupe key made of the row's version: whoever writes it, worker or
    follower, it is there once. Followers make the topic first and read the row after, workers write the row first and the
    topic after: so one of them sees the other, and the end is never missed.
 """
@@ -50,6 +52,7 @@ from fairlead.store.contract import (
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
 OVER = (SUCCEEDED, FAILED, CANCELLED)
 ORPHAN = 30.0  # seconds after which a queued row's item is put again
+AGEING = 60
 ARGUMENTS = 256 * 1024  # bytes of a job's arguments as JSON; larger input goes by upload or topic
 RESULT = 1024 * 1024  # bytes of a result
 PROGRESS = 16 * 1024  # bytes of one progress report
@@ -105,6 +108,11 @@ class Row:
     def over(self) -> bool:
         """It has an outcome."""
         return self.state in OVER
+
+    @property
+    def item(self) -> Item:
+        """What waits for it in the queue, see rule 7."""
+        return Item(self.id, b"", self.due, self.priority * AGEING - int(self.created))
 
     def stored(self) -> bytes:
         """As the state holds it: what is not as usual."""
@@ -204,7 +212,7 @@ class Jobs:
                 raise
             return loaded(conflict.entry)
         row.version = entry.version
-        await self.store.leases.put(queue_of(kind), [Item(row.id, b"", row.due, row.priority)])
+        await self.store.leases.put(queue_of(kind), [row.item])
         return row
 
     async def claimed(self, kind: str, unique: str, name: str) -> Row | None:
@@ -303,7 +311,7 @@ class Jobs:
             with suppress(Conflict):
                 await self.write(fresh)
                 if not await self.store.leases.redrive(queue_of(kind), [name]):
-                    await self.store.leases.put(queue_of(kind), [Item(name, b"", 0.0, row.priority)])
+                    await self.store.leases.put(queue_of(kind), [fresh.item])
                 count += 1
         return count
 
@@ -313,7 +321,7 @@ class Jobs:
         for key, entry in await self.store.state.scan_due("job/"):
             row = loaded(entry)
             if row.state == QUEUED:
-                count += sum(await self.store.leases.put(queue_of(row.kind), [Item(row.id, b"", row.due, row.priority)]))
+                count += sum(await self.store.leases.put(queue_of(row.kind), [row.item]))
                 again = await self.store.now() + 10 * ORPHAN
             else:
                 again = 0.0
@@ -361,16 +369,9 @@ class JobKind:
         extra = {"delay": delay, "unique": unique, "name": name}
         return JobKind(self.function, self.name, replace(self.options, **options), extra)
 
-    async def submit(self, *args: Any, conn: Any = None, **named: Any) -> Handle:
-        """Have it run; returns when that is stored. With `conn`, when your transaction on it is committed (see the outbox)."""
+    async def submit(self, *args: Any, **named: Any) -> Handle:
+        """Have it run; returns when that is stored."""
         jobs = self.jobs()
-        if conn is not None:
-            from fairlead.store import outbox
-
-            name = self.extra.get("name") or os.urandom(10).hex()
-            as_json([list(args), named], ARGUMENTS, f"the arguments of {self.name}")
-            await outbox.add_job(conn, self.name, name, [list(args), named], self.extra | {"priority": self.options.priority})
-            return Handle(jobs, self.name, name)
         row = await jobs.submit(self.name, args, named, options=self.options, **self.extra)
         return Handle(jobs, row.kind, row.id)
 

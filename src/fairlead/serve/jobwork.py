@@ -15,9 +15,7 @@ Rules
 5. Async functions run on the worker's loop, each in a Task; others in threads of their own pool.
 6. Concurrency over all workers is a set of slots in the state, `jobslot/<kind>/<n>`, held as leases are; rate is one key that
    says when the next start may be.
-7. Priority is strict among what is due, but for one claim in `OLDEST`, which takes the one that has waited longest: nothing
-   waits for ever.
-8. A graceful stop hands back: what runs gets `grace`, then it is cancelled and its item is free at once, its attempt uncounted.
+7. A graceful stop hands back: what runs gets `grace`, then it is cancelled and its item is free at once, its attempt uncounted.
 """
 
 from __future__ import annotations
@@ -55,7 +53,6 @@ from fairlead.serve.jobs import (
 )
 from fairlead.store.contract import Conflict, Fenced, Lease, StoreError
 
-OLDEST = 8
 LOOK = 2.0  # seconds between looks at a queue that no hint told of
 SWEEP = 10.0
 TRACE = 8192  # characters kept of a traceback
@@ -156,7 +153,6 @@ class Work:
         self.pool = ThreadPoolExecutor(threads or max(1, sum(kinds.values())), "fairlead-job")
         self.me = f"{os.uname().nodename}:{os.getpid()}:{os.urandom(3).hex()}"
         self.stopping = False
-        self.claims = 0
         self.done = self.failed = 0
         self.loop: Any = None
 
@@ -239,7 +235,6 @@ class Work:
                 await self.free_slots(slots)
                 return wait
             n = 1 if options.rate else free
-            self.claims += 1
             leases = await self.store.leases.claim(queue_of(kind), n, options.lease, self.me)
             for lease in leases:
                 self.busy[kind] += 1
@@ -407,7 +402,7 @@ class Work:
     async def settle(self, run: Run, how: str, value: Any, trace: str) -> None:
         """Write down what came of it, then let go of the item."""
         now = await self.store.now()
-        lease, kind = run.lease, run.kind
+        lease = run.lease
         if run.stopped == "fenced":
             raise Fenced(f"job {run.id}")
         async with run.lock:
