@@ -6,12 +6,14 @@ is an error where the environment says CI.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from fairlead.store.contract import Declaration, Engine
 from fairlead.store.memory import Memory
+from fairlead.store.sqlite import Sqlite
 from fairlead.store.suite.kit import Opener
 
 
@@ -45,4 +47,11 @@ def memory(folder: Path) -> Iterator[Callable[[], Opener]]:
     yield one_engine(Memory)
 
 
-ENGINES = {"memory": memory}
+@contextmanager
+def sqlite(folder: Path) -> Iterator[Callable[[], Opener]]:
+    """The embedded engine, owned by the process that uses it; a file for each check."""
+    numbers = count()
+    yield one_engine(lambda: Sqlite(str(folder / f"{next(numbers)}.db")))
+
+
+ENGINES = {"memory": memory, "sqlite": sqlite}

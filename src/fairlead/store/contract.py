@@ -114,7 +114,9 @@ class TopicConfig:
     keep: float | None = None  # seconds; older events are trimmed
     max_events: int | None = None
     max_bytes: int | None = None
-    compact: bool = False  # keeps the last event of each key (no key is a key too) and no other, whatever keep and max say
+    compact: bool = (
+        False  # keeps the last event of each key (no key is a key too) and no other, whatever keep and max say
+    )
     expires: float | None = None  # when the topic itself goes, seconds since 1970
     ttl: float | None = (
         None  # or so many seconds after its last append or read (`head` is no use); engines may round by a tenth

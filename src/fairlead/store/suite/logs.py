@@ -364,7 +364,7 @@ async def old_events_go_by_age(it: Bench) -> None:
 async def too_many_events_go_by_count(it: Bench) -> None:
     """`max_events`: never fewer than asked for."""
     topic = await it.topic(TopicConfig(max_events=10))
-    for n in range(1, 31):
+    for n in range(1, 35):
         await it.log.append(topic, numbers(n, n))
         true(len((await it.log.read(topic, None)).events) >= min(n, 10), "fewer are kept than max_events")
 
@@ -372,7 +372,7 @@ async def too_many_events_go_by_count(it: Bench) -> None:
         return await everything(it.log, topic)
 
     events = await soon(kept, lambda got: len(got) == 10, "more events than max_events")
-    same(data(events), [b"%d" % n for n in range(21, 31)])
+    same(data(events), [b"%d" % n for n in range(25, 35)])
 
 
 @check("log")
