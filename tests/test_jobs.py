@@ -27,8 +27,6 @@ def play(story, *functions, slots=4, working=True, **options):
             kind = JobKind(function, function.__name__, JobOptions(**{**QUICK, **options}))
             jobs.add(kind)
         work = Work(jobs, dict.fromkeys(jobs.kinds, slots))
-        store.leases.watch(work.hint)
-        store.log.watch(lambda topic, last, events: [work.control(event.data.decode()) for event in events if topic == j.CONTROL])
         if working:
             work.start()
         try:
@@ -229,7 +227,8 @@ def test_progress_reaches_followers_and_the_topic_closes_with_the_outcome():
         assert [event.type for event in events] == ["running", "succeeded"]
         assert json.loads(events[0].data)["progress"] == {"done": 1} and json.loads(events[1].data)["result"] == "all"
         late = await jobs.submit("add", [1])
-        await over(jobs, late)
+        while not (await jobs.get("add", late.id)).over:
+            await asyncio.sleep(0.001)
         await jobs.followed("add", late.id)  # who comes after the end finds it
         batch = await log.read(topic_of("add", late.id), None)
         assert batch.closed and [event.type for event in batch.events] == ["succeeded"]
@@ -394,7 +393,7 @@ def test_priority_counts_and_ages():
         worker = Work(jobs, {"note": 1})
         worker.start()
         while len(order) < 4:
-            worker.hint(queue_of("note"))
+            worker.wakes["note"].set()
             await asyncio.sleep(0.001)
         await worker.stop(1.0)
         return order

@@ -66,7 +66,6 @@ def play(story, *answers, guard=HERE, limits=None, schedule=AT_ONCE):
         store = await open_store("memory:")
         hooks = Hooks(store, limits or PushLimits(timeout=5.0), guard)
         deliveries = Deliveries(hooks, schedule=schedule)
-        store.leases.watch(deliveries.hint)
         await store.log.create("orders", TopicConfig("application/json"))
         try:
             async with receiving(*answers) as receiver, asyncio.timeout(20):

@@ -22,6 +22,7 @@ from fairlead.core.errors import ConfigError, FairleadError, Refused
 from fairlead.net.ask import ask, where
 from fairlead.net.guard import Guard
 from fairlead.store.contract import Conflict, Gap, NewEvent, NoTopic, Offset, Store, StoreError, TopicConfig
+from fairlead.store.hub import Hub
 from fairlead.wire import signed
 
 OLD_KEY = 86400.0  # seconds a rotated key goes on signing
@@ -104,8 +105,9 @@ def loaded(value: bytes, version: int) -> Hook:
 class Hooks:
     """The resource: making, showing, changing hooks. Any worker; the state is in the store."""
 
-    def __init__(self, store: Store, limits: PushLimits | None = None, guard: Guard | None = None) -> None:
+    def __init__(self, store: Store, limits: PushLimits | None = None, guard: Guard | None = None, hub: Hub | None = None) -> None:
         self.store = store
+        self.hub = hub or Hub(store)
         self.limits = limits or PushLimits()
         self.guard = guard or Guard()
         self.poke: Callable[[], None] = lambda: None  # tells the deliveries of this process

@@ -48,11 +48,13 @@ from fairlead.store.contract import (
     StoreError,
     TopicConfig,
 )
+from fairlead.store.hub import Hub
 
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
 OVER = (SUCCEEDED, FAILED, CANCELLED)
 ORPHAN = 30.0  # seconds after which a queued row's item is put again
 AGEING = 60
+LOOK = 1.0  # seconds between looks at a job that is waited for, should a hint be lost
 ARGUMENTS = 256 * 1024  # bytes of a job's arguments as JSON; larger input goes by upload or topic
 RESULT = 1024 * 1024  # bytes of a result
 PROGRESS = 16 * 1024  # bytes of one progress report
@@ -174,8 +176,9 @@ def as_json(value: Any, most: int, what: str) -> Any:
 class Jobs:
     """All jobs of one store: submit, look, cancel, list. The working side is `jobwork.Work`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, hub: Hub | None = None) -> None:
         self.store = store
+        self.hub = hub or Hub(store)
         self.kinds: dict[str, JobKind] = {}
 
     def add(self, kind: JobKind) -> None:
@@ -332,15 +335,29 @@ class Jobs:
 
     async def wait(self, kind: str, name: str, seconds: float) -> Row | None:
         """The job when it is over or after so long, whichever is first; None when there is none."""
+        return await self.until(kind, name, seconds, lambda row: row.over)
+
+    async def until(self, kind: str, name: str, seconds: float, enough: Callable[[Row], bool]) -> Row | None:
+        """The same for any other change. It listens first and looks then, so no change falls between."""
         ends = asyncio.get_running_loop().time() + seconds
-        pause = 0.005
-        while True:
-            row = await self.get(kind, name)
-            left = ends - asyncio.get_running_loop().time()
-            if row is None or row.over or left <= 0:
-                return row
-            await asyncio.sleep(min(pause, left))
-            pause = min(pause * 1.5, 0.5)
+        row = await self.get(kind, name)
+        if row is None or enough(row) or seconds <= 0:
+            return row
+        await self.followed(kind, name)
+        changed = asyncio.Event()
+        stop = self.hub.topic(topic_of(kind, name), lambda last, events: changed.set())
+        try:
+            while True:
+                row = await self.get(kind, name)
+                left = ends - asyncio.get_running_loop().time()
+                if row is None or enough(row) or left <= 0:
+                    return row
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, LOOK)):
+                        await changed.wait()
+                changed.clear()
+        finally:
+            stop()
 
 
 here: Jobs | None = None  # of this process, once it serves; what `@fairlead.job` submits to

@@ -152,6 +152,7 @@ class Work:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.pool = ThreadPoolExecutor(threads or max(1, sum(kinds.values())), "fairlead-job")
         self.me = f"{os.uname().nodename}:{os.getpid()}:{os.urandom(3).hex()}"
+        self.stops: list[Callable[[], None]] = []
         self.stopping = False
         self.done = self.failed = 0
         self.loop: Any = None
@@ -161,9 +162,9 @@ class Work:
         self.loop = asyncio.get_running_loop()
         for kind in self.slots:
             self.wakes[kind] = asyncio.Event()
-            self.store.leases.interest(queue_of(kind), True)
+            self.stops.append(self.jobs.hub.queue(queue_of(kind), self.wakes[kind].set))
             self.spawn(self.serve(kind))
-        self.store.log.interest(CONTROL, True)
+        self.stops.append(self.jobs.hub.topic(CONTROL, self.control))
         self.spawn(self.sweep())
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
@@ -173,20 +174,18 @@ class Work:
         task.add_done_callback(self.tasks.discard)
         return task
 
-    def hint(self, queue: str) -> None:
-        """What `Leases.watch` says."""
-        if wake := self.wakes.get(queue.removeprefix("jobs/")):
-            wake.set()
-
-    def control(self, name: str) -> None:
-        """A cancellation was told: `kind/id`."""
-        kind, _, job = name.rpartition("/")
-        if run := self.runs.get((kind, job)):
-            run.stop("cancelled")
+    def control(self, last: Any, events: Any) -> None:
+        """Cancellations were told: `kind/id` each. What the hint did not bring, the heartbeat sees."""
+        for event in events:
+            kind, _, job = event.data.decode().rpartition("/")
+            if run := self.runs.get((kind, job)):
+                run.stop("cancelled")
 
     async def stop(self, grace: float = 10.0) -> None:
         """Claim nothing more; what runs has `grace` to end, then it is handed back."""
         self.stopping = True
+        for stop in self.stops:
+            stop()
         for wake in self.wakes.values():
             wake.set()
         ends = self.loop.time() + grace

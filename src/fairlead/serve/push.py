@@ -25,13 +25,15 @@ import os
 import random
 import ssl
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 from fairlead.core.errors import ConfigError, NetError, Refused
 from fairlead.net.ask import ask
-from fairlead.serve.hooks import ROOT, Hook, Hooks, loaded
+from fairlead.serve.hooks import CHANGES, ROOT, Hook, Hooks, loaded
 from fairlead.store.contract import Conflict, Fenced, Gap, Lease, NewEvent, Offset, StoreError, TopicConfig
 from fairlead.wire import signed
 
@@ -68,6 +70,8 @@ class Deliveries:
         self.slots = asyncio.Semaphore(self.limits.together)
         self.wake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
+        self.changes: Callable[[], None] = lambda: None
+        self.stops: dict[str, Callable[[], None]] = {}
         self.leads = False
         self.sent = self.failed = 0
         hooks.poke = self.wake.set
@@ -75,11 +79,13 @@ class Deliveries:
     def start(self) -> None:
         """From now on, whenever this process leads."""
         self.task = asyncio.get_running_loop().create_task(self.run())
+        self.changes = self.hooks.hub.topic(CHANGES, lambda last, events: self.wake.set())
 
     async def stop(self) -> None:
         """Let go: attempts under way are cancelled, and made again by the next leader."""
         tasks = [task for task in (self.task, *self.running.values()) if task is not None]
         self.rest()
+        self.changes()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -95,8 +101,9 @@ class Deliveries:
         for timer in self.timers.values():
             timer.cancel()
         self.timers.clear()
-        for name in self.known:
-            self.store.leases.interest(name, False)
+        for stop in self.stops.values():
+            stop()
+        self.stops.clear()
         self.known.clear()
 
     async def run(self) -> None:
@@ -146,17 +153,12 @@ class Deliveries:
                 found[key] = loaded(entry.value, entry.version)
             after = page[-1][0]
         for name in self.known.keys() - found.keys():
-            self.store.leases.interest(name, False)
+            self.stops.pop(name)()
             if task := self.running.get(name):
                 task.cancel()
         for name in found.keys() - self.known.keys():
-            self.store.leases.interest(name, True)
+            self.stops[name] = self.hooks.hub.queue(name, partial(self.ready, name))
         self.known = found
-
-    def hint(self, queue: str) -> None:
-        """What `Leases.watch` tells: there may be something."""
-        if queue in self.known:
-            self.ready(queue)
 
     def ready(self, name: str) -> None:
         """Look at a hook's queue now, unless that is being done."""
