@@ -313,6 +313,7 @@ class Jobs:
             fresh = replace(row, state=QUEUED, attempt=0, error="", trace="", cancel=False, finished=0.0, due=0.0, fence=0)
             with suppress(Conflict):
                 await self.write(fresh)
+                await self.store.log.delete(topic_of(kind, name))  # it was closed; who follows again begins a new one
                 if not await self.store.leases.redrive(queue_of(kind), [name]):
                     await self.store.leases.put(queue_of(kind), [fresh.item])
                 count += 1
@@ -325,6 +326,7 @@ class Jobs:
             row = loaded(entry)
             if row.state == QUEUED:
                 count += sum(await self.store.leases.put(queue_of(row.kind), [row.item]))
+                count += await self.store.leases.redrive(queue_of(row.kind), [row.id])
                 again = await self.store.now() + 10 * ORPHAN
             else:
                 again = 0.0

@@ -452,6 +452,9 @@ class Work:
         else:
             await self.change(run, edit)
         await self.store.leases.term(lease, error[:500])
+        found = await self.jobs.get(row.kind, row.id)
+        if found is not None and found.state == QUEUED:  # redriven between the two
+            await self.store.leases.redrive(queue_of(row.kind), [row.id])
         log.warning("job %s of %s failed for good: %s", row.id, kind.name, error)
 
     async def sweep(self) -> None:
