@@ -68,7 +68,7 @@ def plain_function(behaviour: Any) -> Any:
             break
         inner = getattr(behaviour, "func", None) or getattr(behaviour, "__wrapped__", None)
         if inner is None and not inspect.isroutine(behaviour) and not inspect.isclass(behaviour):
-            inner = vars(type(behaviour)).get("__call__")
+            inner = inspect.getattr_static(type(behaviour), "__call__", None)
             inner = inner if inspect.isfunction(inner) else None
         if inner is None:
             break
