@@ -15,6 +15,7 @@ from typing import Any
 from fairlead.core.errors import AppError
 from fairlead.run import config as c
 from fairlead.serve.grpc import Grpc
+from fairlead.serve.grpcforms import Forms
 from fairlead.serve.grpcmethods import SYNC
 from fairlead.serve.grpcserver import Server
 from fairlead.serve.loader import found_at
@@ -84,6 +85,8 @@ def reflect(server: Server) -> None:
 def handler(server: Server, given: c.Grpc, loop: Any, threads: Any) -> Grpc:
     """What answers a route's requests."""
     made = Grpc(server, loop, name=given.target)
+    if given.web or given.json or given.origins:
+        made.others = Forms(made, given.web, given.json, given.origins)
     if made.generic or made.chain or any(method.kind == SYNC for method in made.methods.values()):
         made.lane = threads.lane(given.target, given.threads, WAITING)
         made.pool = threads

@@ -35,15 +35,15 @@ KEPT = 1024  # methods of generic handlers that are kept ready
 class Grpc(Home):
     """The calls of one `server` (a serve.grpcserver.Server) on one loop. `lane`: threads for blocking servicers, or None.
 
-    `others` (a serve.grpcforms.Forms or None) is asked about requests that are no gRPC of the plain kind.
+    `others`, a serve.grpcforms.Forms or None, is asked about requests that are no gRPC of the plain kind.
     """
 
-    def __init__(self, server, loop, *, name="grpc", lane=None, pool=None, others=None):
+    def __init__(self, server, loop, *, name="grpc", lane=None, pool=None):
         super().__init__(loop, name)
         self.server = server
         self.lane = lane
         self.pool = pool
-        self.others = others
+        self.others = None
         self.most = server.max_message
         self.most_sent = server.max_sent
         self.limit = server.limit
@@ -110,7 +110,7 @@ class Grpc(Home):
             return
         if coding is not None and coding != b"identity" and not self.coded(call, coding):
             return
-        self.route(call, request.raw_path)
+        self.route(call, request.raw_path if form is None or form.path is None else form.path)
 
     def route(self, call, path):
         """Find the method, and begin."""

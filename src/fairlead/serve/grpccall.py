@@ -30,7 +30,7 @@ from fairlead.wire.grpcwords import say_message, status_name
 
 STATUS = [(b"grpc-status", b"%d" % code) for code in range(17)]
 FINE = [STATUS[0]]
-FOR_CODING = {"grpc-coding": 13, "grpc-metadata": 13, "grpc-web-text": 13}
+FOR_CODING = {"grpc-coding": 13, "grpc-metadata": 13, "grpc-web-text": 13, "grpc-json": 3}
 
 
 class Call(Flow):

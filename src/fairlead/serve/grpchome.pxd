@@ -7,6 +7,8 @@ from fairlead.serve.runner cimport Runners
 
 cdef class Form:
     cdef public bint unframed
+    cdef public bytes path
+    cdef dict __dict__
     cpdef bytes feed(self, bytes data)
     cpdef bytes over(self)
     cpdef decode(self, Method method, bytes payload)

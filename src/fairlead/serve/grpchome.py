@@ -13,10 +13,11 @@ SOON = 2_000_000_000  # ns: deadlines nearer than this get a timer of their own,
 
 
 class Form:
-    """Another way to put a call into HTTP. `unframed`: the request's body is one message, without prefix."""
+    """Another way to put a call into HTTP. `unframed`: nothing is compressed; `path`: the method's, None for the request's."""
 
     def __init__(self):
         self.unframed = False
+        self.path = None
 
     def feed(self, data):
         """Bytes of the request's body, as the Reader should see them."""
