@@ -148,7 +148,8 @@ def test_pages_of_other_origins(port):
 
 
 def test_a_call_in_json(port):
-    status, fields, body = ask(port, "POST", "/todo.v1.Todo/CreateTodo", b'{"text": "\xe2\x98\xba"}', content_type="application/json")
+    smile = b'{"text": "\xe2\x98\xba"}'
+    status, fields, body = ask(port, "POST", "/todo.v1.Todo/CreateTodo", smile, content_type="application/json")
     assert (status, fields["content-type"]) == (200, "application/json")
     assert json.loads(body) == {"id": 7, "text": "☺"}
     assert ask(port, "POST", "/todo.v1.Todo/CreateTodo", b"", content_type="application/json")[0] == 200
