@@ -14,6 +14,7 @@ import pytest
 from fairlead.store.contract import Declaration, Engine
 from fairlead.store.memory import Memory
 from fairlead.store.sqlite import Sqlite
+from fairlead.store.suite.kept import KeeperProcess
 from fairlead.store.suite.kit import Opener
 
 
@@ -54,4 +55,18 @@ def sqlite(folder: Path) -> Iterator[Callable[[], Opener]]:
     yield one_engine(lambda: Sqlite(str(folder / f"{next(numbers)}.db")))
 
 
-ENGINES = {"memory": memory, "sqlite": sqlite}
+@contextmanager
+def kept_sqlite(folder: Path) -> Iterator[Callable[[], Opener]]:
+    """The embedded engine in a keeper process of its own, as several workers have it."""
+    with KeeperProcess(f"sqlite:///{folder}/kept.db", folder) as kept:
+        yield kept.opener
+
+
+@contextmanager
+def kept_memory(folder: Path) -> Iterator[Callable[[], Opener]]:
+    """Memory that several workers share."""
+    with KeeperProcess("memory:", folder) as kept:
+        yield kept.opener
+
+
+ENGINES = {"memory": memory, "sqlite": sqlite, "keeper-sqlite": kept_sqlite, "keeper-memory": kept_memory}

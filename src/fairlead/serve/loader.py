@@ -24,7 +24,6 @@ from types import TracebackType
 from typing import Any
 
 from fairlead.core.errors import AppError
-from fairlead.serve.grpcserver import Server as GrpcServer
 
 IMPORTING = threading.Lock()  # workers that are threads import one at a time: nobody sees a module half made
 STDLIB = sysconfig.get_path("stdlib")
@@ -36,12 +35,6 @@ def load(target: str, dir: str = ".", factory: bool = False) -> Any:
 
     Raises AppError; its `__cause__` is what the module raised, if it did.
     """
-    found = found_at(target, dir)
-    return made(found, target) if factory else checked(found, target)
-
-
-def found_at(target: str, dir: str = ".") -> Any:
-    """Whatever stands at `target`; `dir` goes to the front of the import path. Raises AppError."""
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
         raise AppError(f'"{target}" does not name an application', hint=EXAMPLE)
@@ -58,7 +51,7 @@ def found_at(target: str, dir: str = ".") -> Any:
             hint = nearest_attribute(found, name)
             raise AppError(f'module "{module_name}" has no attribute "{attribute}"', hint=hint)
         found = getattr(found, name)
-    return found
+    return made(found, target) if factory else checked(found, target)
 
 
 def import_module(name: str, folder: str) -> Any:
@@ -144,8 +137,6 @@ def made(factory: Any, target: str) -> Any:
 
 def checked(found: Any, target: str) -> Callable[..., Any]:
     """The application itself, if it is one that can be served."""
-    if isinstance(found, GrpcServer):
-        return found  # type: ignore[return-value]
     if not callable(found):
         raise AppError(f'"{target}" is not an application', hint=f"it is a {type(found).__name__}, not callable")
     if kind_of(found) == "factory":
@@ -154,9 +145,7 @@ def checked(found: Any, target: str) -> Callable[..., Any]:
 
 
 def kind_of(found: Any) -> str:
-    """ "asgi", "wsgi", "grpc", "factory" (takes nothing) or "" (not callable), by how it can be called. In doubt it is ASGI."""
-    if isinstance(found, GrpcServer):
-        return "grpc"
+    """ "asgi", "wsgi", "factory" (takes nothing) or "" (not callable), by how it can be called. In doubt it is ASGI."""
     if not callable(found):
         return ""
     call = found if inspect.isroutine(found) or inspect.isclass(found) else type(found).__call__

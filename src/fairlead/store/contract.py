@@ -459,9 +459,17 @@ class State(Protocol):
 class Engine(Protocol):
     """One engine, open or not. `log`, `leases` and `state` are itself or parts of it; an engine without one has None."""
 
-    log: Log | None
-    leases: Leases | None
-    state: State | None
+    @property
+    def log(self) -> Log | None:
+        """Its topics."""
+
+    @property
+    def leases(self) -> Leases | None:
+        """Its queues."""
+
+    @property
+    def state(self) -> State | None:
+        """Its keys."""
 
     async def open(self) -> Declaration:
         """Connects, makes or checks its tables, and says what it promises. StoreError when it cannot."""

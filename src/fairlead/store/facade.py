@@ -244,7 +244,9 @@ class Front:
         else:
             self.minded[kind].discard(name)
 
-    def tell(self, news: Iterable[tuple[str, Offset, Callable[[], Sequence[Any]]]], stirred: Iterable[str]) -> None:
+    def tell(
+        self, news: Iterable[tuple[str, Offset | None, Callable[[], Sequence[Any]]]], stirred: Iterable[str]
+    ) -> None:
         """Pass on what was appended and which queues have something, to whom it matters."""
         hint, topics = self.log.hint, self.minded["topic"]
         if hint is not None:

@@ -34,6 +34,7 @@ class _Item:
     since: float = 0.0
     event: Event | None = None
     offset: Offset | None = None
+    own: bool = True  # its event is in the log no more, or never was
 
 
 class _Queue:
@@ -116,13 +117,11 @@ class MemoryLeases:
     def claim(self, name: str, n: int, ttl: float, owner: str) -> list[Lease]:
         """See `Leases.claim`."""
         queue, now = self.by_name.get(name), self.clock.now()
-        if queue is None:
+        if queue is None or n < 1:
             return []
-        if queue.topic:
-            self.follow(name, queue)
-        ready = sorted(
-            (i for i in queue.items.values() if i.ready <= now), key=lambda item: (-item.priority, item.order)
-        )[:n]
+        there = not queue.topic or self.follow(name, queue)
+        ready = [item for item in queue.items.values() if item.ready <= now and (there or item.own)]
+        ready = sorted(ready, key=lambda item: (-item.priority, item.order))[:n]
         if queue.topic and len(ready) < n:
             ready += self.taken(queue, n - len(ready), now)
         leases = []
@@ -133,18 +132,23 @@ class MemoryLeases:
             )
         return leases
 
-    def follow(self, name: str, queue: _Queue) -> None:
-        """Bring a fed queue to what its topic still has. Gap, once, when that skips something."""
+    def follow(self, name: str, queue: _Queue) -> bool:
+        """Bring a fed queue to what its topic still has; False when there is none. Gap, once, when that skips something."""
         try:
             head = self.head(queue.topic)
         except NoTopic:
-            return
-        old = queue.cursor
-        if old.epoch == head.last.epoch and old.seq >= head.first.seq:
-            return
-        if old.epoch != head.last.epoch:
-            queue.items = {key: item for key, item in queue.items.items() if item.offset is None}
-        queue.cursor = head.first
+            return False
+        old, now = queue.cursor, self.clock.now()
+        here = old.epoch == head.last.epoch
+        kept = {}
+        for key, item in queue.items.items():
+            at = item.offset
+            if item.own or at is None or (here and (at > head.first or (item.held and item.ready > now))):
+                kept[key] = item
+        lost, queue.items = len(queue.items) - len(kept), kept
+        if here and old.seq >= head.first.seq and not lost:
+            return True
+        queue.cursor = max(old, head.first) if here else head.first
         raise Gap(
             f"queue {name!r}: the events after {old} are gone; it goes on after {head.first}", head.first, head.last
         )
@@ -158,7 +162,9 @@ class MemoryLeases:
         items = []
         for event in batch.events[:n]:
             offset = Offset(batch.next.epoch, event.seq)
-            item = _Item(str(offset), event.data, now, 0, self.number(), since=event.at, event=event, offset=offset)
+            item = _Item(
+                str(offset), event.data, now, 0, self.number(), since=event.at, event=event, offset=offset, own=False
+            )
             queue.items[item.id] = item
             items.append(item)
         queue.cursor = batch.next
@@ -226,7 +232,7 @@ class MemoryLeases:
             assert queue is not None
             _, item = queue.dead.pop(one)
             item.ready = item.since = self.clock.now()
-            item.attempt, item.held, item.order = 0, False, self.number()
+            item.attempt, item.held, item.order, item.own = 0, False, self.number(), True
             queue.items[one] = item
         if chosen:
             self.stirred.add(name)

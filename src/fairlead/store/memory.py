@@ -15,6 +15,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any
 
+from . import chunk
 from .clock import Clock
 from .contract import (
     Ack,
@@ -31,6 +32,7 @@ from .contract import (
     new_epoch,
 )
 from .facade import Front
+from .journal import Answer, Call
 from .memleases import MemoryLeases
 from .memstate import MemoryState
 from .rules import MEMORY_WINDOW, again, closed, ends, fresh, moved, no_topic, other_config, stale_use, start
@@ -271,6 +273,13 @@ class MemoryCore(MemoryLeases, MemoryState):
             topic.dedupes = {key: seen for key, seen in topic.dedupes.items() if seen[1] >= old}
             topic.producers = {key: known for key, known in topic.producers.items() if known[3] >= old}
 
+    def greet(self, caller: str) -> int:
+        """A caller in another process: nothing of its calls outlived this one."""
+        return 0
+
+    def leave(self, caller: str) -> None:
+        """It has gone."""
+
     def sweep(self) -> None:
         """Drop what is over; stir the queues whose items have become due."""
         self.sweep_topics()
@@ -284,6 +293,9 @@ class Memory(Front):
     def __init__(self, clock: Clock | None = None) -> None:
         super().__init__()
         self.core = MemoryCore(clock)
+        self.clock = self.core.clock
+        self.path = ""
+        self.on_group: Callable[[list[Any], set[str]], None] | None = None
         self.sweeper: asyncio.TimerHandle | None = None
 
     async def open(self) -> Declaration:
@@ -312,7 +324,18 @@ class Memory(Front):
         if core.news or core.stirred:
             news, core.news = core.news, []
             stirred, core.stirred = core.stirred, set()
+            if self.on_group is not None:
+                self.on_group([(t, last.epoch, last.seq, chunk.whole(events())) for t, last, events in news], stirred)
             asyncio.get_running_loop().call_soon(self.tell, news, stirred)
+
+    def submit(self, call: Call, done: Callable[[Answer], None]) -> None:
+        """Have a call of another process done; `done` hears the answer."""
+        try:
+            answer = Answer(getattr(self.core, call.word)(*call.args))
+        except Exception as error:
+            answer = Answer(None, error)
+        self.flush()
+        done(answer)
 
     def call(self, word: str, *args: Any) -> Awaitable[Any]:
         """See `Caller`."""

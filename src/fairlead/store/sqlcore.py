@@ -61,6 +61,14 @@ class SqlCore(SqlLeases):
         self.db.execute("DELETE FROM entries WHERE key = ?", (key,))
         return old is not None
 
+    def greet(self, caller: str) -> int:
+        """Up to which number this caller's calls are done."""
+        return self.journal.load(caller)
+
+    def leave(self, caller: str) -> None:
+        """The caller has gone for good."""
+        self.journal.leave(caller)
+
     # ---- transactions
 
     def run(self, calls: Sequence[Call]) -> list[Answer]:

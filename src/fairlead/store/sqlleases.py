@@ -28,7 +28,7 @@ PUT = """INSERT OR IGNORE INTO items (queue, id, state, at, priority, ord, fence
 FED = """INSERT OR IGNORE INTO items (queue, id, state, at, priority, ord, fence, attempt, since, epoch, seq, record, body)
          VALUES (?, ?, 0, ?, 0, ?, 0, 0, ?, ?, ?, NULL, NULL)"""
 NEXT = """SELECT id, attempt, epoch, seq, record, body FROM items WHERE queue = ? AND state = 0
-          ORDER BY priority DESC, ord LIMIT ?"""
+          AND (? OR seq IS NULL OR record IS NOT NULL) ORDER BY priority DESC, ord LIMIT ?"""
 
 
 class SqlLeases(SqlLog):
@@ -112,10 +112,9 @@ class SqlLeases(SqlLog):
             return []
         queue, now = row[0], self.clock.now()
         self.db.execute("UPDATE items SET state = 0 WHERE queue = ? AND state IN (1, 2) AND at <= ?", (queue, now))
-        if row[1]:
-            self.take(name, row, n, now)
+        there = not row[1] or self.take(name, row, n, now)
         leases, changes = [], []
-        for item, attempt, epoch, seq, record, body in self.db.execute(NEXT, (queue, n)).fetchall():
+        for item, attempt, epoch, seq, record, body in self.db.execute(NEXT, (queue, there, n)).fetchall():
             fence, offset = self.number(), Offset(epoch, seq) if seq is not None else None
             event = self.event(row[1], offset, record) if offset is not None else None
             if body is None and event is not None:
@@ -126,13 +125,15 @@ class SqlLeases(SqlLog):
         self.db.executemany(sql, changes)
         return leases
 
-    def take(self, name: str, row: tuple[int, str, int, int], n: int, now: float) -> None:
-        """Bring a fed queue to what its topic has, and make its next events items. Gap, once, when that skips something."""
+    def take(self, name: str, row: tuple[int, str, int, int], n: int, now: float) -> bool:
+        """Bring a fed queue to what its topic has, and make its next events items; False when there is no topic. Gap, once,
+        when that skips something.
+        """
         queue, name_of, epoch, cursor = row
         try:
             topic = self.topic(name_of)
         except NoTopic:
-            return
+            return False
         self.flush()
         head = topic.head()
         here = epoch == topic.epoch
@@ -151,7 +152,7 @@ class SqlLeases(SqlLog):
             "SELECT count(*) FROM (SELECT 1 FROM items WHERE queue = ? AND state = 0 LIMIT ?)", (queue, n)
         ).fetchone()[0]
         if ready >= n or cursor >= topic.last:
-            return
+            return True
         batch = self.batch(topic.id, head, cursor, n - ready, 1 << 30)
         fed = []
         for event in batch.events:
@@ -159,6 +160,7 @@ class SqlLeases(SqlLog):
             fed.append((queue, str(offset), now, self.number(), event.at, *offset))
         self.db.executemany(FED, fed)
         self.point(queue, batch.next, name_of)
+        return True
 
     def event(self, topic: str, offset: Offset, record: bytes | None) -> Event | None:
         """An item's event: its own copy, or what the log has."""

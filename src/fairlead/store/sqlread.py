@@ -130,7 +130,10 @@ class Reader:
             place = found[0]
         sql = "SELECT id, body, attempts, reason, at, epoch, seq FROM dead WHERE queue = ? AND ord > ? ORDER BY ord LIMIT ?"
         letters: list[Any] = self.db.execute(sql, (row[0], place, limit)).fetchall()
-        return [Dead(*one[:5], Offset(*one[5:]) if one[6] is not None else None) for one in letters]
+        return [
+            Dead(one, body, attempts, reason, at, Offset(epoch, seq) if seq is not None else None)
+            for one, body, attempts, reason, at, epoch, seq in letters
+        ]
 
     def depth(self, name: str) -> Depth:
         """See `Leases.depth`."""

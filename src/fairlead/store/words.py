@@ -87,6 +87,9 @@ def dumps(value: Any) -> bytes:
     return marshal.dumps(plain(value))
 
 
+marshalled = marshal.dumps  # a message of which all is plain already
+
+
 def loads(data: bytes) -> Any:
     """The inverse. ValueError, EOFError or TypeError for what is no message."""
     return rich(marshal.loads(data))
@@ -106,10 +109,15 @@ def pack_answer(value: Any, error: BaseException | None) -> Any:
 
 def unpack_answer(packed: Any) -> tuple[Any, BaseException | None]:
     """The value, and the error or None."""
-    if len(packed) == 1:
-        return rich(packed[0]), None
-    name, message, side, retry, hint, status, extras = packed
+    return answer_of([rich(one) for one in packed])
+
+
+def answer_of(parts: Any) -> tuple[Any, BaseException | None]:
+    """The same of what came in a message, and so is rich already."""
+    if len(parts) == 1:
+        return parts[0], None
+    name, message, side, retry, hint, status, extras = parts
     kind: Any = _ERRORS[name]
-    error: c.StoreError = kind(message, *[rich(extra) for extra in extras])
+    error: c.StoreError = kind(message, *extras)
     error.side, error.retry, error.hint, error.status = side, retry, hint, status
     return None, error

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..contract import StoreError
 from .kit import CHECKS, Check, Failed, Opener, perform
 
-AT_ONCE = 12  # connections that a user's engine has to spare
+AT_ONCE = 24  # connections that a user's engine has to spare
 LONGEST = 120.0  # seconds; a check that hangs has failed
 
 
