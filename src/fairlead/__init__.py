@@ -13,7 +13,7 @@ from fairlead.run.version import __version__
 if TYPE_CHECKING:
     from fairlead.run.embed import Server
 
-__all__ = ["Server", "__version__", "serve"]
+__all__ = ["Server", "__version__", "grpc", "serve"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,6 +22,10 @@ def __getattr__(name: str) -> Any:
         from fairlead.run.embed import Server
 
         return Server
+    if name == "grpc":
+        import importlib
+
+        return importlib.import_module("fairlead.grpc")
     raise AttributeError(f"module 'fairlead' has no attribute {name!r}")
 
 

@@ -7,8 +7,8 @@ Rules
 4. Accept and TLS belong to the connection and appear only in its first request; the idle time before a request in none.
 5. Each time we cannot know exactly says how we know it (`Quality`): the kernel's receive stamp is the newest segment's,
    so a buffer wait is at least that; after a short loop turn the wait is at most that turn's length.
-
-6. `net` is what the kernel told of the socket at the end, asked when a send had blocked and for a sampled share of requests
+6. `queued` equal to `started` says that what was decoded was decoded in the application's time (gRPC), which is then less.
+7. `net` is what the kernel told of the socket at the end, asked when a send had blocked and for a sampled share of requests
    (`journey.sample`): (us the peer's window was full, us our send buffer was, round trip us, bytes not acknowledged,
    retransmitted segments); all but the last look's own are since the connection was last asked. None: not asked.
 
@@ -101,6 +101,8 @@ class Journey:
         own = end - self.started - self.spent_client
         if self.finished > self.answered:
             own -= self.spent_encode + self.spent_encrypt + self.spent_send
+        if self.queued == self.started:
+            own -= self.spent_decode
         return own if own > 0 else 0
 
     def upstream_time(self):

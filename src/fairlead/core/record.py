@@ -200,6 +200,8 @@ class Recorder(Observer):
         own = end - j.started - j.spent_client if j.started and end else 0
         if own > 0 and j.finished > j.answered:
             own -= j.spent_encode + j.spent_encrypt + j.spent_send
+        if j.queued == j.started:
+            own -= j.spent_decode
         self.took[9] = own if own > 0 else 0
         self.took[10] = j.spent_pool
         self.took[11] = j.spent_dial

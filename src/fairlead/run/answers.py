@@ -70,6 +70,8 @@ class Grpc:
     threads: int = setting(40, "Threads for blocking servicers, per worker.", u.count(1, 10000))
     dir: str = setting(".", "Directory added to the import path; relative to the file.", u.PATH)
     web: bool = setting(True, "Answer gRPC-Web as well.", u.FLAG)
+    json: bool = setting(True, "Answer JSON as well: by the rules of google.api.http, and `POST /package.Service/Method`.", u.FLAG)
+    origins: Many = setting([], "Pages of other origins that may call by gRPC-Web and JSON (CORS), as browsers name them; `*` is all.", u.TEXTS)
     reflection: bool = setting(False, "Answer server reflection.", u.FLAG)
 
     short: ClassVar[Callable[[Any], Any]] = short_form("target", str)

@@ -82,7 +82,7 @@ class Loaded:
         self.settings = settings
         self.target = load(settings.target, settings.dir, settings.factory) if given is None else given
         self.interface = settings.interface if settings.interface != "auto" else kind_of(self.target)
-        self.lifespan = Lifespan(self.target, "off" if self.interface == "wsgi" else settings.lifespan)
+        self.lifespan = Lifespan(self.target, "off" if self.interface in ("wsgi", "grpc") else settings.lifespan)
         self.begun = False
 
     async def start(self) -> dict[str, Any]:
@@ -218,6 +218,7 @@ class Builder:
         makers: dict[str, Callable[[Any], Any]] = {
             "app": self.app,
             "wsgi": self.app,
+            "grpc": self.grpc,
             "proxy": self.proxy,
             "files": self.files,
             "redirect": self.redirect,
@@ -259,6 +260,8 @@ class Builder:
         loaded: Loaded = self.state.take(key, lambda: Loaded(given, self.given))
         state = await loaded.start()
 
+        if loaded.interface == "grpc":
+            return await self.grpc(settings, c.Grpc(target=given.target, threads=given.threads), loaded.target)
         if loaded.interface == "wsgi":
             return self.state.take(("wsgi", given), lambda: self.wsgi(loaded.target, given))
 
@@ -268,6 +271,16 @@ class Builder:
             return app
 
         return self.state.take(("app", given, settings.websocket), make)
+
+    async def grpc(self, settings: c.Route, given: c.Grpc | None = None, server: Any = None) -> Handler:
+        """A gRPC server: imported, its lifespan entered."""
+        from fairlead.run.grpcroute import Services, handler
+
+        given = given or settings.grpc
+        assert given is not None
+        services: Services = self.state.take(("grpc-server", given), lambda: Services(given, server))
+        found = await services.start()
+        return self.state.take(("grpc", given), lambda: handler(found, given, self.loop, self.threads))
 
     def wsgi(self, target: Any, given: c.App) -> Wsgi:
         """A WSGI application with its threads."""

@@ -20,9 +20,8 @@ from fairlead.core.errors import ConfigError, Problem
 from fairlead.run import config as c
 from fairlead.run import filtering, patterns
 
-SERVED = ("app", "wsgi", "proxy", "files", "redirect", "respond")
+SERVED = ("app", "wsgi", "grpc", "proxy", "files", "redirect", "respond")
 NEXT = {
-    "grpc": "gRPC is",
     "topic": "topics are",
     "job": "jobs are",
     "upload": "uploads are",
@@ -65,9 +64,10 @@ class Plan:
         return [route for route in self.config.routes if not route.listeners or listener in route.listeners]
 
     @property
-    def apps(self) -> tuple[c.App, ...]:
-        """Every application, once."""
-        return tuple(dict.fromkeys(one for route in self.config.routes if (one := route.application) is not None))
+    def apps(self) -> tuple[c.App | c.Grpc, ...]:
+        """Every application and gRPC server, once."""
+        found = [route.application or route.grpc for route in self.config.routes]
+        return tuple(dict.fromkeys(one for one in found if one is not None))
 
 
 def make(config: c.Config) -> Plan:

@@ -100,6 +100,8 @@ def spans_app(r: dict[str, Any], end: int) -> list[tuple[str, int, int]]:
     found = []
     if r["started"]:
         found.append(("process", r["started"], r["finished"] or end))
+        if r["queued"] == r["started"] and r["spent_decode"]:  # inside of it, wherever (core.journey, rule 6)
+            found.append(("decode", r["started"], r["started"] + r["spent_decode"]))
     if r["spent_pool"]:
         at = known(r, "picked", "routed", "parsed")
         found.append(("pool", at, at + r["spent_pool"]))
@@ -140,12 +142,14 @@ def own_time(record: dict[str, Any], pieces: list[tuple[str, int, int]]) -> dict
     times: dict[str, int] = {}
     for name, _, length in pieces:
         times[name] = times.get(name, 0) + length
-    for name in ("read", "decrypt", "parse", "encode", "encrypt", "send", "client"):
+    for name in ("read", "decrypt", "parse", "decode", "encode", "encrypt", "send", "client"):
         if record["spent_" + name]:
             times[name] = record["spent_" + name]
     taken = record["spent_client"]
     if record["finished"] > record["answered"] > 0:
         taken += record["spent_encode"] + record["spent_encrypt"] + record["spent_send"]
+    if record["queued"] == record["started"]:
+        taken += record["spent_decode"]
     if "process" in times:
         times["process"] = max(0, times["process"] - taken)
     if "upstream" in times:

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any
 
 from fairlead.core.errors import AppError
+from fairlead.serve.grpcserver import Server as GrpcServer
 
 IMPORTING = threading.Lock()  # workers that are threads import one at a time: nobody sees a module half made
 STDLIB = sysconfig.get_path("stdlib")
@@ -35,6 +36,12 @@ def load(target: str, dir: str = ".", factory: bool = False) -> Any:
 
     Raises AppError; its `__cause__` is what the module raised, if it did.
     """
+    found = found_at(target, dir)
+    return made(found, target) if factory else checked(found, target)
+
+
+def found_at(target: str, dir: str = ".") -> Any:
+    """Whatever stands at `target`; `dir` goes to the front of the import path. Raises AppError."""
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
         raise AppError(f'"{target}" does not name an application', hint=EXAMPLE)
@@ -51,7 +58,7 @@ def load(target: str, dir: str = ".", factory: bool = False) -> Any:
             hint = nearest_attribute(found, name)
             raise AppError(f'module "{module_name}" has no attribute "{attribute}"', hint=hint)
         found = getattr(found, name)
-    return made(found, target) if factory else checked(found, target)
+    return found
 
 
 def import_module(name: str, folder: str) -> Any:
@@ -137,6 +144,8 @@ def made(factory: Any, target: str) -> Any:
 
 def checked(found: Any, target: str) -> Callable[..., Any]:
     """The application itself, if it is one that can be served."""
+    if isinstance(found, GrpcServer):
+        return found  # type: ignore[return-value]
     if not callable(found):
         raise AppError(f'"{target}" is not an application', hint=f"it is a {type(found).__name__}, not callable")
     if kind_of(found) == "factory":
@@ -145,7 +154,9 @@ def checked(found: Any, target: str) -> Callable[..., Any]:
 
 
 def kind_of(found: Any) -> str:
-    """ "asgi", "wsgi", "factory" (takes nothing) or "" (not callable), by how it can be called. In doubt it is ASGI."""
+    """ "asgi", "wsgi", "grpc", "factory" (takes nothing) or "" (not callable), by how it can be called. In doubt it is ASGI."""
+    if isinstance(found, GrpcServer):
+        return "grpc"
     if not callable(found):
         return ""
     call = found if inspect.isroutine(found) or inspect.isclass(found) else type(found).__call__

@@ -98,4 +98,5 @@ cpdef object masked_text(bytes data, Py_ssize_t start, Py_ssize_t end, unsigned 
 cpdef int utf8(bytes data, int state) except -2
 cdef bytes framed(int first, const char* payload, Py_ssize_t size, long long key)
 cpdef bytes frame(int first, bytes payload, long long key)
+cpdef bytes prefixed(int flag, bytes payload)
 cpdef bytes frame_text(int first, str text, long long key)

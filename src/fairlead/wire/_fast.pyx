@@ -704,6 +704,24 @@ cpdef bytes frame_text(int first, str text, long long key):
     return frame(first, text.encode(), key)
 
 
+cpdef bytes prefixed(int flag, bytes payload):
+    """A gRPC message: a flag, the length in four bytes, the payload. OverflowError when that does not fit."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
+    cdef bytes out
+    cdef unsigned char* v
+    if size > 0xFFFFFFFF:
+        raise OverflowError("a message is longer than its prefix can say")
+    out = PyBytes_FromStringAndSize(NULL, size + 5)
+    v = <unsigned char*>PyBytes_AS_STRING(out)
+    v[0] = flag & 255
+    v[1] = size >> 24 & 255
+    v[2] = size >> 16 & 255
+    v[3] = size >> 8 & 255
+    v[4] = size & 255
+    memcpy(v + 5, PyBytes_AS_STRING(payload), size)
+    return out
+
+
 cpdef Py_ssize_t value_stop(bytes data, Py_ssize_t at, Py_ssize_t end):
     """From `at` on, where the first byte stands that may not be in a field value, `end` when none does (value_end, for tests)."""
     return value_end(<const unsigned char*>PyBytes_AS_STRING(data), at, end)

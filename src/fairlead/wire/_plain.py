@@ -220,6 +220,12 @@ def stands(data, start, end, what):
     return data[start:end] == what
 
 
+def prefixed(flag, payload):
+    if len(payload) > 0xFFFFFFFF:
+        raise OverflowError("a message is longer than its prefix can say")
+    return bytes((flag & 255,)) + len(payload).to_bytes(4, "big") + payload
+
+
 def lower(data, start, end):
     return data[start:end].lower()
 

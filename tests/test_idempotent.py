@@ -1,0 +1,310 @@
+"""Idempotency keys: once for a hundred at once, replay, other requests with the key, clients that leave, holders that die."""
+
+import asyncio
+import json
+
+import pytest
+
+from fairlead.core.aio import Async
+from fairlead.core.errors import Refused
+from fairlead.serve.idempotent import Idempotent, key_of, settle
+from fairlead.serve.respond import Respond
+from fairlead.store.open import open_store
+from recorder import Peer
+
+KEY = (b"idempotency-key", b'"one"')
+
+
+class Named:
+    def __init__(self, inner, principal):
+        self.inner, self.principal = inner, principal
+
+    def open(self, exchange):
+        exchange.principal = self.principal
+        self.inner.open(exchange)
+
+
+class Desk:
+    """A handler that counts what it did, and a way to ask it."""
+
+    def __init__(self, store, **options):
+        self.store = store
+        self.calls = []
+        self.go = asyncio.Event()
+        self.go.set()
+        self.answer = (201, b"made", [(b"x-made", b"1"), (b"set-cookie", b"a=b")])
+        self.guard = Idempotent(Async(self.handle), store, **options)
+
+    async def handle(self, call):
+        body = await call.body(1 << 20)
+        self.calls.append(body)
+        await self.go.wait()
+        status, text, headers = self.answer
+        await call.respond(status, text, headers)
+
+    def ask(self, body=b"buy", key=KEY, method="POST", target=b"/buy", principal=None, headers=(), end=True):
+        peer = Peer(Named(self.guard, principal))
+        fields = [(b"content-type", b"text/plain"), *([key] if key else []), *headers]
+        peer.ask(method, target, fields, length=len(body))
+        if body:
+            peer.body(body, end)
+        return peer
+
+
+async def answered(*peers):
+    while any(peer.status is None for peer in peers):
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0)
+    return [peer.status for peer in peers]
+
+
+def play(story, **options):
+    async def run():
+        store = await open_store("memory:")
+        try:
+            async with asyncio.timeout(20):
+                await story(Desk(store, **options))
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+
+
+def test_a_repeat_is_answered_again_and_not_done_again():
+    async def story(desk):
+        first, = [desk.ask()]
+        assert await answered(first) == [201] and first.answer == b"made"
+        again = desk.ask()
+        assert await answered(again) == [201] and again.answer == b"made"
+        assert again.codec.headers[b"idempotent-replayed"] == b"true" and b"idempotent-replayed" not in first.codec.headers
+        assert (again.codec.headers[b"x-made"], again.codec.headers[b"set-cookie"]) == (b"1", b"a=b")
+        assert desk.calls == [b"buy"]
+
+    play(story)
+
+
+def test_a_hundred_at_once_are_one_execution():
+    async def story(desk):
+        desk.go.clear()
+        peers = [desk.ask() for _ in range(100)]
+        while sum(peer.status is not None for peer in peers) < 99:
+            await asyncio.sleep(0.001)
+        refused = [peer for peer in peers if peer.status is not None]
+        assert {peer.status for peer in refused} == {409} and refused[0].codec.headers[b"retry-after"] == b"1"
+        desk.go.set()
+        await answered(*peers)
+        assert sorted(peer.status for peer in peers) == [201] + [409] * 99 and len(desk.calls) == 1
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"body": b"sell"}, {"target": b"/buy?x=1"}, {"method": "PATCH"}, {"body": b""}, {"body": b"buy "}],
+)
+def test_another_request_under_the_same_key_is_refused(other):
+    async def story(desk):
+        await answered(desk.ask())
+        peer = desk.ask(**other)
+        assert await answered(peer) == [422] and b"used for another request" in peer.answer
+        assert len(desk.calls) == 1
+
+    play(story)
+
+
+def test_keys_belong_to_a_principal():
+    async def story(desk):
+        await answered(desk.ask(principal="ann"))
+        peer = desk.ask(principal="bob")
+        assert await answered(peer) == [201] and b"idempotent-replayed" not in peer.codec.headers
+        assert len(desk.calls) == 2
+
+    play(story)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
+def test_methods_that_are_idempotent_by_themselves_are_left_alone(method):
+    async def story(desk):
+        for _ in range(2):
+            await answered(desk.ask(method=method, body=b""))
+        assert len(desk.calls) == 2
+
+    play(story, required=True)
+
+
+def test_a_route_may_require_a_key():
+    async def story(desk):
+        peer = desk.ask(key=None)
+        assert await answered(peer) == [400] and b"needs an Idempotency-Key" in peer.answer and not desk.calls
+        assert await answered(desk.ask()) == [201]
+
+    play(story, required=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [(b'"a b"', "a b"), (b"8e03978e-40d5", "8e03978e-40d5"), (b' "x" ', "x"), (b'"' + b"k" * 255 + b'"', "k" * 255)],
+)
+def test_what_a_key_may_be(value, key):
+    assert key_of(value) == key
+
+
+@pytest.mark.parametrize("value", [b"", b'""', b'"a', b'a"b"', b"a b", b'"\x00"', b'"' + b"k" * 256 + b'"', b"\xff", b'"a", "b"'])
+def test_what_is_no_key(value):
+    with pytest.raises(Refused, match="1 to 255"):
+        key_of(value)
+
+
+def test_a_client_that_leaves_finds_the_answer_when_it_comes_back():
+    async def story(desk):
+        desk.go.clear()
+        gone = desk.ask()
+        while not desk.calls:
+            await asyncio.sleep(0.001)
+        gone.leave()
+        desk.go.set()
+        while True:
+            peer = desk.ask()
+            await answered(peer)
+            if peer.status != 409:
+                break
+        assert peer.status == 201 and peer.codec.headers[b"idempotent-replayed"] == b"true" and len(desk.calls) == 1
+
+    play(story)
+
+
+def test_half_a_request_is_none_and_its_key_may_be_used_again():
+    async def story(desk):
+        gone = desk.ask(body=b"bu", end=False)
+        await asyncio.sleep(0.01)
+        gone.leave()
+        while True:
+            peer = desk.ask()
+            await answered(peer)
+            if peer.status != 409:
+                break
+        assert peer.status == 201 and desk.calls == [b"buy"]
+
+    play(story)
+
+
+async def holder_dies(desk):
+    """A record as a process leaves it that was killed in the middle."""
+    name = desk.guard.place(Fake(None), "one")
+    await desk.store.state.put_if(name, json.dumps({"state": "running", "by": "dead"}).encode(), 0, due=await desk.store.now() - 1)
+    return name
+
+
+class Fake:
+    def __init__(self, principal):
+        self.principal = principal
+
+
+def test_when_the_process_died_in_the_middle_the_outcome_is_unknown_until_it_is_settled():
+    async def story(desk):
+        name = await holder_dies(desk)
+        peer = desk.ask()
+        assert await answered(peer) == [409] and b"outcome unknown" in peer.answer and not desk.calls
+        assert await settle(desk.store.state, name)
+        assert await answered(desk.ask()) == [201]
+
+    play(story)
+
+
+def test_a_handler_that_is_safe_to_run_again_is():
+    async def story(desk):
+        await holder_dies(desk)
+        peers = [desk.ask() for _ in range(20)]
+        while sum(peer.status is not None for peer in peers) < 20:
+            await asyncio.sleep(0.001)
+        assert len(desk.calls) == 1 and sorted({peer.status for peer in peers}) in ([201], [201, 409])
+
+    play(story, safe=True)
+
+
+def test_a_holder_that_lives_renews_its_record():
+    async def story(desk):
+        desk.go.clear()
+        slow = desk.ask()
+        while not desk.calls:
+            await asyncio.sleep(0.001)
+        for _ in range(10):
+            await asyncio.sleep(0.02)  # several terms go by
+            peer = desk.ask()
+            assert await answered(peer) == [409] and b"still being done" in peer.answer
+        desk.go.set()
+        assert await answered(slow) == [201]
+
+    play(story, term=0.06)
+
+
+def test_an_error_is_an_answer_too():
+    async def story(desk):
+        desk.answer = (500, b"no", [])
+        first, again = desk.ask(), None
+        await answered(first)
+        again = desk.ask()
+        assert await answered(again) == [500] and again.codec.headers[b"idempotent-replayed"] == b"true"
+        assert len(desk.calls) == 1
+
+    play(story)
+
+
+def test_an_answer_too_long_to_keep_is_passed_on_and_said_to_be_so():
+    async def story(desk):
+        desk.answer = (200, b"x" * 5000, [])
+
+        async def stream(call):
+            desk.calls.append(await call.body(100))
+            call.start(200, [])
+            for _ in range(50):
+                await call.write(b"y" * 100)
+            await call.write(b"", True)
+
+        desk.guard.handler = Async(stream)
+        first = desk.ask()
+        await answered(first)
+        while not first.watcher.finished:
+            await asyncio.sleep(0.001)
+        assert first.answer == b"y" * 5000
+        again = desk.ask()
+        assert await answered(again) == [409] and b"too long to be kept" in again.answer and len(desk.calls) == 1
+
+    play(story, most=1000)
+
+
+def test_a_handler_that_answers_at_once_and_one_without_a_body():
+    async def story(desk):
+        desk.guard.handler = Respond(204)
+        for replayed in (False, True):
+            peer = desk.ask(body=b"")
+            assert await answered(peer) == [204] and (b"idempotent-replayed" in peer.codec.headers) is replayed
+
+    play(story)
+
+
+def test_a_handler_that_raises_gives_an_error_that_is_kept():
+    async def story(desk):
+        async def broken(call):
+            desk.calls.append(1)
+            raise ValueError("no")
+
+        desk.guard.handler = Async(broken)
+        assert await answered(desk.ask()) == [500]
+        assert await answered(desk.ask()) == [500] and desk.calls == [1]
+
+    play(story)
+
+
+def test_a_store_that_is_away_is_told_and_nothing_is_done():
+    async def story(desk):
+        from fairlead.store.contract import StoreError
+
+        class Away:
+            async def get(self, key):
+                raise StoreError("the store is away", status=503)
+
+        desk.guard.state = Away()
+        assert await answered(desk.ask()) == [503] and not desk.calls
+
+    play(story)
