@@ -62,7 +62,7 @@ def test_a_pattern_that_there_is_not_is_refused():
 
 def test_every_refusal_is_told_at_once():
     with pytest.raises(ConfigError) as caught:
-        made(BASE.replace("[server]", "[store]\nurl = \"memory:\"\n[server]").replace('app = "shop:app"', 'upload = "."'))
+        made(BASE.replace("[server]", "[cache]\nsize = \"1MiB\"\n[server]").replace('app = "shop:app"', 'upload = "."'))
     assert len(caught.value.problems) == 2
 
 

@@ -17,7 +17,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fairlead.core.admission import Queueing
 from fairlead.core.errors import AppError, FairleadError
@@ -28,7 +28,7 @@ from fairlead.net.inbox import Inbox
 from fairlead.net.listen import Listener
 from fairlead.net.poll import Poller
 from fairlead.run import config as c
-from fairlead.run import filtering
+from fairlead.run import filtering, storing
 from fairlead.run.answers import Filter
 from fairlead.run.limiting import Idle, gauge, limit
 from fairlead.run.log import access_log
@@ -51,6 +51,9 @@ from fairlead.serve.upstream import Upstream
 from fairlead.serve.websocket import WebSockets
 from fairlead.serve.wsgi import Wsgi
 from fairlead.wire.wsdeflate import Settings
+
+if TYPE_CHECKING:
+    from fairlead.store.contract import Store
 
 log = logging.getLogger("fairlead")
 
@@ -167,6 +170,7 @@ class Builder:
         self.leaving: list[Listener] = []
         self.gate: Any = None
         self.rates: Any = None  # what the rate limits of all workers count in
+        self.store: Store | None = None  # topics, queues and keys, once a plan needs them
         self.given: Any = None  # an application object, for a server inside another program
         self.hop: Callable[[c.Route], Handler | None] | None = None  # dispatch: who answers in place of an app
         self.idle = Idle(self.admission)
@@ -182,6 +186,8 @@ class Builder:
         self.upstreams = {}
         try:
             self.workers = values["workers"]
+            if self.store is None and storing.wanted(plan.config):
+                self.store = await storing.open_places(plan.config, values.get("store"))
             routes = [await self.route(one) for one in plan.config.routes]
             self.config = plan.config
             built = Built(self, plan, Router(Table(routes)), routes)
@@ -467,6 +473,8 @@ class Builder:
             self.access.close()
         self.threads.close()
         self.poller.close()
+        if self.store is not None:
+            await self.store.close()
 
 
 def fixed_part(path: str) -> str:

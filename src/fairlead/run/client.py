@@ -128,6 +128,9 @@ def describe(where: str, value: dict[str, Any]) -> list[str]:
         peak = f", {one['peak']} at most of late" if one.get("peak") else ""
         depth = f"   queue {queue['depth']}/{queue['limit']}{peak}" if queue["limit"] else ""
         lines.append(f"  {one['name']:<8} {one['bind']}{depth}")
+    for one in value.get("store", ()):
+        kept = f", keeper pid {one['keeper']}" if one["keeper"] else ""
+        lines.append(f"  store    {one['url']}   {one['engine']}, ack {one['ack']}{'; '.join(['', *one['notes']])}{kept}")
     lines += accept_path(value.get("accept_path") or {})
     for one in value["workers"]:
         lines.append(f"  {titled(one)} pid {one['pid']}, {one['state']}, up {span(one['uptime'])}{threads(one)}")

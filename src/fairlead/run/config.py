@@ -135,6 +135,7 @@ class Store:
     log: str = setting("", "Another engine for the log alone, such as `kafka://...`.", STORE_URL)
     leases: str = setting("", "Another engine for leases alone.", STORE_URL)
     state: str = setting("", "Another engine for state alone, such as `postgresql://...`.", STORE_URL)
+    ack: str = setting("", "What must have happened when a publish is acknowledged; an engine that promises less is refused at start. Empty is the engine's own, for SQLite `node+fsync`.", u.choice("", "memory", "node", "node+fsync", "quorum", "quorum+fsync"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,10 +28,11 @@ from typing import Any
 from fairlead.core.errors import FairleadError
 from fairlead.core.slab import Slab
 from fairlead.run import config as c
-from fairlead.run import logs, pidfile, sockets, staff, standing, systemd, upgrade
+from fairlead.run import logs, pidfile, sockets, staff, standing, statsd, systemd, upgrade
 from fairlead.run import plan as plans
 from fairlead.run.accepting import AcceptPath
 from fairlead.run.holder import Holder
+from fairlead.run.keeping import Keepers
 from fairlead.run.limiting import Memory
 from fairlead.run.links import Links
 from fairlead.run.probes import Probes
@@ -76,6 +77,7 @@ class Master:
         self.hosts: list[Host] = []  # unit = "thread": the processes whose threads the workers are
         self.host: Host | None = None  # the newest of them
         self.links = Links()
+        self.keepers = Keepers(self)
         self.memory = Memory()
         self.began = time()
         self.since = monotonic()
@@ -123,6 +125,7 @@ class Master:
             self.start_admin()
             self.try_tls()
             self.watched = self.watch_code()  # before a worker imports it, so that no change is missed
+            await self.keepers.serve(self.config)
             await self.first_start()
             if not self.stopping:
                 self.ready = True
@@ -135,7 +138,7 @@ class Master:
                 systemd.ready(standing.words(self))
                 self.given.serving()
                 self.spawn(self.keep_fresh())
-                self.spawn(self.tell_statsd())
+                self.spawn(statsd.serve(self.config.metrics, self.slab))
                 self.spawn(self.memory.watch(self))
                 self.spawn(Watch(self).run())
             await self.ended
@@ -188,6 +191,7 @@ class Master:
         await asyncio.gather(*(role.gone for role in self.roles if role.process), return_exceptions=True)
         for host in self.hosts:
             host.end()
+        await self.keepers.close()
         if self.admin is not None:
             self.admin.close()
         self.holder.close()
@@ -237,6 +241,7 @@ class Master:
             "sick": self.probes.sick(),
             "began": self.began,
             "version": self.reloads,
+            "store": self.keepers.places,
         }
         self.roles.append(role)
         role.start(values, [self.slab.fd, *fds], **staff.identity(plan.config.server.user))
@@ -252,6 +257,8 @@ class Master:
         """A worker says something that nobody asked for."""
         if word == "log":
             log.log(values.get("level", logging.INFO), "%s: %s", role.title, values["message"])
+        elif word == "store":
+            self.keepers.heard(values["declared"])
         elif word == "worn":
             log.info("%s is replaced: %s", role.title, values["why"])
             self.spawn(self.replace(role))
@@ -389,6 +396,7 @@ class Master:
         """Make a plan the served one."""
         added = self.holder.prepare(plan)
         try:
+            await self.keepers.serve(plan.config)
             error = await (self.renew(plan) if what == plans.WORKERS else self.swap(plan, why))
             if error == "code" and what != plans.WORKERS:
                 what, why = plans.WORKERS, ["code"]
@@ -432,8 +440,9 @@ class Master:
         names, fds = self.holder.share(plan, role.index)
         try:
             answer = await role.ask(
-                "prepare", fds, config=plan.config, listeners=names, workers=plan.workers, version=self.reloads + 1
-            )
+                "prepare", fds, config=plan.config, listeners=names, workers=plan.workers, version=self.reloads + 1,
+                store=self.keepers.places,
+            )  # fmt: skip
         except EOFError:
             return ""
         except TimeoutError:
@@ -474,17 +483,6 @@ class Master:
         began = monotonic()
         await asyncio.wait([role.gone for role in fronts], timeout=grace)
         self.dismiss(rest, max(0.5, grace - (monotonic() - began)), settle)
-
-    async def tell_statsd(self) -> None:
-        """[metrics] statsd."""
-        given = self.config.metrics
-        if given.statsd:
-            host, _, port = given.statsd.rpartition(":")
-            where = (host.strip("[]"), int(port))
-            from fairlead.run.observe import Observation
-            from fairlead.run.statsd import Statsd
-
-            await Statsd(Observation(self.slab), where, given.prefix, given.every).run()
 
     def watch_code(self) -> Any:
         """[server] reload: the source files as they are now, or None."""
@@ -576,6 +574,7 @@ class Master:
     def reopen(self) -> None:
         """SIGUSR1."""
         logs.reopen()
+        self.keepers.reopen()
         for role in self.roles:
             role.say("reopen")
 

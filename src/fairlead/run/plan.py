@@ -87,7 +87,7 @@ def refusals(config: c.Config) -> Iterator[Problem]:
 
     if not config.listeners:
         yield problem("listener", "there is none", 'write [[listener]] with bind = "127.0.0.1:8000"')
-    for section, what in (("store", "topics and jobs"), ("cache", "the HTTP cache")):
+    for section, what in (("cache", "the HTTP cache"),):
         written = next((path for path in config.sources if path.startswith(section + ".")), None)
         if written is not None:
             yield problem(
@@ -198,6 +198,7 @@ def shapes(old: Plan, new: Plan) -> Iterator[tuple[str, Any, Any]]:
         )
     yield "app", old.apps, new.apps
     yield "log", old.config.log, new.config.log
+    yield "store", old.config.store, new.config.store
 
 
 def fixed(old: Plan, new: Plan) -> Iterator[tuple[str, Any, Any]]:

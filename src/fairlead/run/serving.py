@@ -200,6 +200,7 @@ def announce(master: Any) -> None:
             "public": [str(address) for _, address in master.holder.bound() if not address.is_loopback],
             "workers": len(status["workers"]),
             "version": status["version"],
+            "store": {one["url"]: one["ack"] for one in status["store"]},
         }
         log.info("serving", extra={"fields": shown})
         return
@@ -213,6 +214,8 @@ def announce(master: Any) -> None:
         lines.append(f"  {name:<8} {url}")
     if master.admin.page_url:
         lines.append(f"  {'page':<8} {master.admin.page_url}   (token {master.admin.token})")
+    for one in status["store"]:
+        lines.append(f"  {'store':<8} {one['url']}   ({one['engine']}, ack {one['ack']}{'; '.join(['', *one['notes']])})")
     for name, address in master.holder.bound():
         if not address.is_loopback:
             lines.append(f"  {name} on {address} is public: every machine that reaches this one can connect")

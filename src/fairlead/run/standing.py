@@ -45,6 +45,7 @@ def of(master: Any) -> dict[str, Any]:
         "listeners": [
             {**one, "peak": master.accept_path.peak(one["bind"])[0]} for one in master.holder.status()
         ],
+        "store": master.keepers.status(),
         "accept_path": master.accept_path.report(),
         "limits": limits(master),
     }

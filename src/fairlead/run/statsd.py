@@ -77,6 +77,15 @@ class Statsd:
         return out
 
 
+async def serve(given: Any, slab: Any) -> None:
+    """[metrics] statsd, if there is one, for as long as the server lives."""
+    if given.statsd:
+        from fairlead.run.observe import Observation
+
+        host, _, port = given.statsd.rpartition(":")
+        await Statsd(Observation(slab), (host.strip("[]"), int(port)), given.prefix, given.every).run()
+
+
 def packets(lines: list[str]) -> list[bytes]:
     """Lines packed into datagrams."""
     out: list[bytes] = []

@@ -55,10 +55,12 @@ async def upgrade(master: Master) -> dict[str, Any]:
         finally:
             theirs.close()
         hand_over(master, channel)
+        await master.keepers.yield_all()
         problem = await serving(channel, new)
         channel.close()
         if problem:
             await ended(new)
+            await master.keepers.resume()
             return refused(f"the new server did not start: {problem}", code=new.returncode)
         systemd.notify(MAINPID=new.pid)
         message = f"process {new.pid} serves now, process {os.getpid()} drains"
@@ -87,6 +89,9 @@ def hand_over(master: Master, channel: Channel) -> None:
         channel.say("sockets", fds, address=address, made=held.made, fixed=held.fixed)
     for name, sock in master.admin.socks.items():
         channel.say("admin", [sock.fileno()], name=name)
+    for url, kept in master.keepers.kept.items():
+        if kept.sock is not None:
+            channel.say("keeper", [kept.sock.fileno()], url=url, address=kept.address)
     channel.say("go", ticket_keys=master.tickets.keys, token=master.admin.token, made=master.admin.made)
 
 
@@ -128,6 +133,7 @@ class Inheritance:
     channel: Channel | None = None
     passed: list[systemd.Passed] = field(default_factory=list)
     admin: dict[str, socket.socket] = field(default_factory=dict)
+    keepers: dict[str, tuple[str, socket.socket | None]] = field(default_factory=dict)
     ticket_keys: list[bytes] = field(default_factory=list)
     token: str = ""
     made: tuple[int, int] | None = None
@@ -173,6 +179,8 @@ def inheritance() -> Inheritance:
             ]
         elif word == "admin":
             found.admin[values["name"]] = socks[0]
+        elif word == "keeper":
+            found.keepers[values["url"]] = (values["address"], socks[0])
         else:
             found.ticket_keys, found.token, found.made = values["ticket_keys"], values["token"], values["made"]
             return found

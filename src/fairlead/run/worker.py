@@ -88,6 +88,7 @@ class Worker:
         gc.freeze()
         logs.reclaim()
         sys.unraisablehook = logs.unraisable
+        self.tell_store()
         self.channel.say("ready", thread=threading.get_native_id())
         watchdog = Watchdog(self.loop, self.builder.recorder, self.index, lambda: self.config.server.stuck)
         watchdog.start()
@@ -96,6 +97,11 @@ class Worker:
         await self.drain(grace, settle)
         watchdog.stop()
         return 0
+
+    def tell_store(self) -> None:
+        """What the store promises, as it was opened here."""
+        if self.builder.store is not None:
+            self.channel.say("store", declared=dict(self.builder.store.declarations))
 
     def plan(self, config: c.Config) -> plans.Plan:
         """What of a configuration is served here."""
@@ -180,6 +186,7 @@ class Worker:
                 error = "code"
             else:
                 self.pending = (await self.builder.build(self.plan(values["config"]), values), values, fds)
+                self.tell_store()
         except Exception as problem:
             error = one_line(problem)
         if self.pending is None:

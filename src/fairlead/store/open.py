@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ..core.errors import ConfigError
 from .contract import Ack, Declaration, Engine, Store, TooMuch
+from .remote import Remote
 
 # scheme -> (module, extra that brings its driver)
 ENGINES: Mapping[str, tuple[str, str]] = {
@@ -82,9 +83,9 @@ def enough(url: str, declared: Declaration, ack: Ack | None) -> None:
     )
 
 
-async def open_engine(url: str, ack: Ack | None = None) -> tuple[Engine, Declaration]:
-    """One engine, opened and checked."""
-    engine = make_engine(url, ack)
+async def open_engine(url: str, ack: Ack | None = None, keeper: str = "") -> tuple[Engine, Declaration]:
+    """One engine, opened and checked; by its keeper at this address, if it has one."""
+    engine: Engine = Remote(keeper) if keeper else make_engine(url, ack)
     declared = await engine.open()
     try:
         enough(url, declared, ack)
@@ -95,9 +96,18 @@ async def open_engine(url: str, ack: Ack | None = None) -> tuple[Engine, Declara
 
 
 async def open_store(
-    url: str = "", *, log: str = "", leases: str = "", state: str = "", ack: Ack | str | None = None
+    url: str = "",
+    *,
+    log: str = "",
+    leases: str = "",
+    state: str = "",
+    ack: Ack | str | None = None,
+    keepers: Mapping[str, str] | None = None,
 ) -> Store:
-    """The three, each in the engine that is named for it or else in that of `url`. ConfigError, TooMuch, StoreError."""
+    """The three, each in the engine that is named for it or else in that of `url`. ConfigError, TooMuch, StoreError.
+
+    `keepers` are the addresses of those that keep an engine for this process: {URL: address}.
+    """
     wanted = Ack(ack) if ack else None
     url = url or default_url()
     urls = dict(zip(PARTS, (log or url, leases or url, state or url)))
@@ -105,7 +115,9 @@ async def open_store(
     declarations: dict[str, Declaration] = {}
     try:
         for one in dict.fromkeys(urls.values()):
-            opened[one], declarations[without_secrets(one)] = await open_engine(one, wanted)
+            opened[one], declarations[without_secrets(one)] = await open_engine(
+                one, wanted, (keepers or {}).get(one, "")
+            )
         parts = {part: part_of(opened[one], part, one) for part, one in urls.items()}
     except BaseException:
         for engine in opened.values():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import uuid
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -93,10 +94,14 @@ class Remote(Front):
         while not self.closing:
             await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
             tries += 1
+            sock = socket.socket(socket.AF_UNIX)
+            sock.setblocking(False)
             try:
-                _, line = await self.loop.create_unix_connection(lambda: Line(self.heard, self.lost), self.address)
+                sock.connect(self.address)  # at once, or an error: EAGAIN when the backlog is full
             except OSError:
+                sock.close()
                 continue
+            _, line = await self.loop.create_unix_connection(lambda: Line(self.heard, self.lost), sock=sock)
             self.line = line
             line.say("hello", self.caller, sorted(self.minded["topic"]), sorted(self.minded["queue"]))
             return

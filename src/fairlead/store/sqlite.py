@@ -15,6 +15,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -104,8 +105,16 @@ class Writer:
 class Sqlite(Front):
     """The engine. `on_news` (raw chunks) and `on_stir` are for the keeper, which passes them on."""
 
-    def __init__(self, path: str, ack: Ack | None = None, clock: Clock | None = None, inline: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        ack: Ack | None = None,
+        clock: Clock | None = None,
+        inline: bool = False,
+        patience: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.patience = patience
         self.path = path
         self.asked = ack
         self.clock = clock or Clock()
@@ -128,7 +137,7 @@ class Sqlite(Front):
     def begin(self) -> SqlCore:
         """Own the file and open it."""
         Path(self.path).absolute().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.lock = Lock(self.path)
+        self.lock = self.owned()
         try:
             db = open_writer(self.path, self.asked)
             row = db.execute("SELECT value FROM meta WHERE key = 'clock'").fetchone()
@@ -138,6 +147,17 @@ class Sqlite(Front):
         except BaseException:
             self.lock.close()
             raise
+
+    def owned(self) -> Lock:
+        """The file's lock, when an earlier owner, who may be about to end, has let go. StoreError after `patience` seconds."""
+        end = time.monotonic() + self.patience
+        while True:
+            try:
+                return Lock(self.path)
+            except StoreError:
+                if time.monotonic() >= end:
+                    raise
+            time.sleep(0.05)
 
     async def close(self) -> None:
         """See `Engine`."""
@@ -253,7 +273,7 @@ def declaration(path: str, asked: Ack | None) -> Declaration:
         notes.append(f"{path} is on {kind}: gone when the machine stops")
     if kind in ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs"):
         notes.append(f"{path} is on {kind}: SQLite needs a local disk")
-    return Declaration(f"sqlite {sqlite3.sqlite_version}", ack, DEDUPE_WINDOW, outbox=True, notes=tuple(notes))
+    return Declaration(f"sqlite {sqlite3.sqlite_version}", ack, DEDUPE_WINDOW, notes=tuple(notes))
 
 
 def filesystem(path: str) -> str:
