@@ -6,7 +6,8 @@ Rules
 3. Out of descriptors (EMFILE): accepting pauses for a moment and says so once, instead of spinning on a ready listener.
 4. The accept-queue wait of a connection is `tcpi_last_data_sent` at accept: the time since the kernel made it (jiffy-exact).
 5. Where several workers accept on one socket a `gate` keeps them fair: one connection per wake-up, and who has more than
-   its share stands back for `STAND_BACK`; what still waits then is taken, whoever has how many.
+   its share stands back for `STAND_BACK` and looks again: a sibling may have stood back too and be on its way, or wait for a
+   core. What has waited for `STAND_BACK_MOST` is taken, whoever has how many: siblings that are stuck cost no more than that.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ except ImportError:  # no compiler at install
 BURST = 64
 FAREWELL = 1.0  # seconds for streams that were told to end, once the grace is over
 STAND_BACK = 0.001  # seconds in which a sibling may take what waits
+STAND_BACK_MOST = 8_000_000  # ns
 PAUSE = 0.2  # seconds without accepting when descriptors or memory ran out
 SO_TIMESTAMPNS = 35
 log = logging.getLogger("fairlead.error")
@@ -60,6 +62,7 @@ class Listener(Watcher):
         self.gate: Any = None
         self.idle: Any = None  # the budget of idle connections: hears of each that is opened
         self.aside = None
+        self.standing = self.returned = 0  # ns: since when we stand back for what waits, and when we last came back to it
         self.is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
         if self.is_tcp:
             stamp(sock)
@@ -88,11 +91,19 @@ class Listener(Watcher):
     def ready(self, events):
         if self.gate is None:
             self.accept(BURST)
-        elif self.gate.may():
-            self.gate_took(self.accept(1))
-        else:
-            self.poller.unwatch(self.sock.fileno())
-            self.aside = self.poller.loop.call_later(STAND_BACK, self.step_in)
+            return
+        now = 0
+        if not self.gate.may():
+            now = self.poller.now()
+            if now - self.returned > 2_000_000:
+                self.standing = now  # we have not been standing back: this one came just now
+            if now - self.standing < STAND_BACK_MOST:
+                self.poller.unwatch(self.sock.fileno())
+                self.aside = self.poller.loop.call_later(STAND_BACK, self.step_in)
+                return
+        self.standing = now
+        if self.accept(1):
+            self.gate.took()
 
     def accept(self, most):
         """Take up to `most` connections; how many there were."""
@@ -108,15 +119,11 @@ class Listener(Watcher):
         return most
 
     def step_in(self):
-        """We stood back long enough: what still waits is ours."""
+        """We stood back: see what still waits."""
         self.aside = None
         if self.listening:
+            self.returned = self.poller.now()
             self.poller.watch(self.sock.fileno(), self, IN)
-            self.gate_took(self.accept(1))
-
-    def gate_took(self, count):
-        if count:
-            self.gate.took()
 
     def open(self, fd, peer):
         """One accepted connection; one that owes us a PROXY header begins when it has come."""

@@ -4,8 +4,8 @@ NGINX without `reuseport`.
 The kernel wakes whoever waits, and left alone that is always the same worker: with EPOLLEXCLUSIVE one of four got 400 of
 400 connections. So fairness is ours:
 1. Every worker is woken (level-triggered), and takes one connection per wake-up, not all that wait.
-2. Who has clearly more than the mean stands back for a moment, so that the connection is a sibling's. After that moment
-   it takes what still waits: a connection never waits for workers that are stuck. Clearly is 1/(4n) with n workers, an
+2. Who has clearly more than the mean stands back, so that the connection is a sibling's, and looks again every
+   millisecond. After eight it takes what still waits: a connection never waits longer for workers that are stuck. Clearly is 1/(4n) with n workers, an
    eighth with two: so all the others together can take no more than a quarter of its share from the last one.
 
 "More" means connections: those open, and those taken of late, which halve every `EPOCH`. Both are cells of the slab; each
@@ -21,7 +21,8 @@ from typing import Any
 from fairlead.run.patterns import Pattern, T
 
 EPOCH = 8  # seconds in which a connection taken counts in full; half as much in the next
-LOOK = 0.5  # seconds between two looks at who the siblings are
+LOOK = 0.05  # seconds between two looks at who the siblings are
+ALONE = 0.002  # and while there are none: they are just starting
 ALIVE = 3.0  # seconds without a heartbeat after which a worker counts as stuck
 SECOND = 1_000_000_000
 
@@ -56,7 +57,7 @@ class Turns:
     def may(self) -> bool:
         """Is it this worker's turn to accept?"""
         now = self.clock()
-        if now - self.looked > LOOK * SECOND:
+        if now - self.looked > (LOOK if len(self.siblings) > 1 else ALONE) * SECOND:
             self.looked = now
             self.siblings = self.look(now)
         epoch = now // (EPOCH * SECOND)
