@@ -5,8 +5,9 @@ The kernel wakes whoever waits, and left alone that is always the same worker: w
 400 connections. So fairness is ours:
 1. Every worker is woken (level-triggered), and takes one connection per wake-up, not all that wait.
 2. Who has clearly more than the mean stands back, so that the connection is a sibling's, and looks again every
-   millisecond. After eight it takes what still waits: a connection never waits longer for workers that are stuck. Clearly is 1/(4n) with n workers, an
-   eighth with two: so all the others together can take no more than a quarter of its share from the last one.
+   millisecond. After eight it takes what still waits: a connection never waits longer for workers that are stuck. Clearly
+   is 1/(4n) with n workers, an eighth with two: so all the others together can take no more than a quarter of its share from
+   the last one.
 
 "More" means connections: those open, and those taken of late, which halve every `EPOCH`. Both are cells of the slab; each
 worker writes its own and reads its siblings'. A worker whose heartbeat is old takes part in no mean.
