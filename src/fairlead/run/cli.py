@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-COMMANDS = ("run", "check", "explain", "demo", "cert", "status", "reload", "drain", "why", "watch")
+COMMANDS = ("run", "check", "explain", "demo", "cert", "status", "reload", "drain", "why", "watch", "verify")
 MODULES = {  # which module registers a command
     "run": "serving",
     "check": "explain",
@@ -29,6 +29,7 @@ MODULES = {  # which module registers a command
     "drain": "client",
     "why": "client",
     "watch": "watchport",
+    "verify": "verify",
 }
 EXAMPLES = """examples:
   fairlead run app:app                       serve an application on http://127.0.0.1:8000

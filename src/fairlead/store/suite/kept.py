@@ -1,7 +1,7 @@
 """A keeper in a process of its own, which can be killed, stopped and started again: for the suite and the benches.
 
 As with the master of a server, the listening socket belongs to whoever holds this object, so clients can connect while no keeper
-lives. `python -m fairlead.store.suite.kept FD URL ACK` is the process.
+lives. `python -m fairlead.store.suite.kept FD URL ACK SHIFT` is the process.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..clock import Clock
 from ..contract import Ack, Declaration, Engine
 from ..keeper import Keeper
 from ..memory import Memory
@@ -31,9 +33,10 @@ class KeeperProcess:
     """The process; a context manager."""
 
     def __init__(
-        self, url: str, folder: Path | None = None, ack: Ack | None = None, env: Mapping[str, str] | None = None
+        self, url: str, folder: Path | None = None, ack: Ack | None = None, wrap: Sequence[str] = (), shift: float = 0.0
     ) -> None:
-        self.url, self.ack, self.env = url, ack, env
+        self.url, self.ack, self.wrap = url, ack, wrap
+        self.shift = shift  # seconds that the process's time of day is off
         self.folder = tempfile.mkdtemp(prefix="fairlead-keeper-")
         self.address = os.path.join(self.folder, "keeper")
         self.sock = socket.socket(socket.AF_UNIX)
@@ -54,8 +57,17 @@ class KeeperProcess:
     def start(self) -> None:
         """Start it; clients may connect at once."""
         fd = self.sock.fileno()
-        command = [sys.executable, "-P", "-m", "fairlead.store.suite.kept", str(fd), self.url, self.ack or ""]
-        self.process = subprocess.Popen(command, pass_fds=[fd], env=dict(self.env) if self.env is not None else None)
+        own = [
+            sys.executable,
+            "-P",
+            "-m",
+            "fairlead.store.suite.kept",
+            str(fd),
+            self.url,
+            self.ack or "",
+            str(self.shift),
+        ]
+        self.process = subprocess.Popen([*self.wrap, *own], pass_fds=[fd])
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Kill it, and wait until it is gone."""
@@ -84,9 +96,11 @@ class KeeperProcess:
         return open_it
 
 
-async def serve(fd: int, url: str, ack: Ack | None) -> None:
-    """Keep the store until SIGTERM."""
-    engine: Any = Memory() if url.startswith("memory:") else Sqlite(path_of(url), ack, inline=True)
+async def serve(fd: int, url: str, ack: Ack | None, shift: float) -> None:
+    """Keep the store until SIGTERM, with a time of day that is `shift` seconds off."""
+    clock = Clock(wall=lambda: time.time() + shift)
+    memory = url.startswith("memory:")
+    engine: Any = Memory(clock) if memory else Sqlite(path_of(url), ack, clock, inline=True, patience=10.0)
     keeper = Keeper(engine, socket.socket(fileno=fd))
     await keeper.start()
     ended = asyncio.Event()
@@ -101,7 +115,7 @@ def main() -> None:
         import uvloop
 
         uvloop.install()
-    asyncio.run(serve(int(sys.argv[1]), sys.argv[2], Ack(sys.argv[3]) if sys.argv[3] else None))
+    asyncio.run(serve(int(sys.argv[1]), sys.argv[2], Ack(sys.argv[3]) if sys.argv[3] else None, float(sys.argv[4])))
 
 
 if __name__ == "__main__":
