@@ -1,8 +1,8 @@
 """What a durable publish costs: events per second under group commit, and the latency of a single one beside the disk's own sync.
 
-    python bench/store.py [--dir FOLDER] [--seconds 2] [--size 256] [--flight 128]
+    python bench/store.py [--dir FOLDER] [--seconds 2] [--size 256] [--flight 128] [URL ...]
 
-Prints, for the embedded engine in this process and (with --keeper) through a keeper process: events acknowledged per second with
+Prints, for memory, the embedded engine in this process, the same through a keeper process, and engines at URLs: events acknowledged per second with
 so many appends in flight, to one topic and spread over 100; the median and 99th percentile of one append at a time; and what a bare
 write + fdatasync costs in the same folder, which no engine can beat.
 """
@@ -21,7 +21,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fairlead.store.contract import Engine, NewEvent, TopicConfig
-from fairlead.store.open import make_engine
+from fairlead.store.open import make_engine, without_secrets
+from fairlead.store.remote import Remote
+from fairlead.store.suite.kept import KeeperProcess
 
 Append = Callable[[int], Awaitable[object]]
 
@@ -96,6 +98,7 @@ async def measure(engine: Engine, seconds: float, size: int, flight: int) -> dic
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", nargs="*", help="engines at an address")
     parser.add_argument("--dir", default=None, help="where the file goes; a disk, not a tmpfs")
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--size", type=int, default=256)
@@ -115,6 +118,10 @@ def main() -> None:
         }
         for name, url in (("memory", "memory:"), ("sqlite", f"sqlite:///{Path(folder) / 'bench.db'}")):
             results[name] = asyncio.run(measure(make_engine(url), args.seconds, args.size, args.flight))
+        with KeeperProcess(f"sqlite:///{Path(folder) / 'kept.db'}") as kept:
+            results["sqlite by a keeper"] = asyncio.run(measure(Remote(kept.address), args.seconds, args.size, args.flight))
+        for url in args.url:
+            results[without_secrets(url)] = asyncio.run(measure(make_engine(url), args.seconds, args.size, args.flight))
     finally:
         shutil.rmtree(folder)
     if args.json:

@@ -295,6 +295,7 @@ class Memory(Front):
         self.core = MemoryCore(clock)
         self.clock = self.core.clock
         self.path = ""
+        self.telling = False
         self.on_group: Callable[[list[Any], set[str]], None] | None = None
         self.sweeper: asyncio.TimerHandle | None = None
 
@@ -321,12 +322,22 @@ class Memory(Front):
     def flush(self) -> None:
         """Tell what happened."""
         core = self.core
-        if core.news or core.stirred:
-            news, core.news = core.news, []
-            stirred, core.stirred = core.stirred, set()
-            if self.on_group is not None:
-                self.on_group([(t, last.epoch, last.seq, chunk.whole(events())) for t, last, events in news], stirred)
-            asyncio.get_running_loop().call_soon(self.tell, news, stirred)
+        if not (core.news or core.stirred):
+            return
+        if self.on_group is not None:
+            raw = [(topic, last.epoch, last.seq, chunk.whole(events())) for topic, last, events in core.news]
+            self.on_group(raw, core.stirred)
+            core.news, core.stirred = [], set()
+        elif not self.telling:
+            self.telling = True
+            asyncio.get_running_loop().call_soon(self.tell_all)
+
+    def tell_all(self) -> None:
+        """Pass on what this turn brought."""
+        self.telling = False
+        news, self.core.news = self.core.news, []
+        stirred, self.core.stirred = self.core.stirred, set()
+        self.tell(news, stirred)
 
     def submit(self, call: Call, done: Callable[[Answer], None]) -> None:
         """Have a call of another process done; `done` hears the answer."""
