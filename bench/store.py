@@ -2,9 +2,9 @@
 
     python bench/store.py [--dir FOLDER] [--seconds 2] [--size 256] [--flight 128] [URL ...]
 
-Prints, for memory, the embedded engine in this process, the same through a keeper process, and engines at URLs: events acknowledged per second with
-so many appends in flight, to one topic and spread over 100; the median and 99th percentile of one append at a time; and what a bare
-write + fdatasync costs in the same folder, which no engine can beat.
+Prints, for memory, the embedded engine in this process, the same through a keeper process, and engines at URLs: events acknowledged
+per second with so many appends in flight, to one topic and spread over 100; the median and 99th percentile of one append at a
+time; and what a bare write + fdatasync costs in the same folder, which no engine can beat.
 """
 
 from __future__ import annotations
