@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 
 from fairlead.wire.grpc import message
 
@@ -125,3 +127,56 @@ class Client:
             return self.answers[stream]
         self.send(stream, body, True)
         return self.answer(stream)
+
+
+class Origin:
+    """A server by hand: `answer(origin, number)` is called for each whole request and says what it wants with `conn`."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.requests = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.socks = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for sock in [self.listener, *self.socks]:
+            sock.close()
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            self.socks.append(sock)
+            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+
+    def serve(self, sock):
+        conn = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        conn.initiate_connection()
+        heads, bodies = {}, {}
+        try:
+            while True:
+                sock.sendall(conn.data_to_send())
+                data = sock.recv(65536)
+                if not data:
+                    return
+                for event in conn.receive_data(data):
+                    stream = getattr(event, "stream_id", 0)
+                    if isinstance(event, h2.events.RequestReceived):
+                        heads[stream], bodies[stream] = dict(event.headers), b""
+                    elif isinstance(event, h2.events.DataReceived):
+                        bodies[stream] += event.data
+                        conn.acknowledge_received_data(event.flow_controlled_length, stream)
+                    elif isinstance(event, h2.events.StreamEnded):
+                        self.requests.append((heads[stream], bodies[stream]))
+                        self.answer(conn, stream, len(self.requests))
+                    elif isinstance(event, h2.events.StreamReset):
+                        self.requests.append("reset")
+        except (OSError, h2.exceptions.ProtocolError):
+            pass

@@ -92,11 +92,11 @@ class Todo(rpc.TodoServicer):
     async def ReadTodosStream(self, request, context):
         count = int(dict(context.invocation_metadata()).get("count", "3"))
         try:
+            self.notes.began.set()
             for number in range(count):
                 self.notes.sent = number + 1
                 yield pb.Item(id=number, text="x" * 1000 if count > 1000 else "")
             if count == 0:
-                self.notes.began.set()
                 await asyncio.Event().wait()
         finally:
             self.notes.cancelled.set()
@@ -164,6 +164,7 @@ class Blocking(rpc.TodoServicer):
     def ReadTodosStream(self, request, context):
         count = int(dict(context.invocation_metadata()).get("count", "3"))
         try:
+            self.notes.began.set()
             for number in range(count):
                 self.notes.sent = number + 1
                 yield pb.Item(id=number, text="x" * 1000 if count > 1000 else "")

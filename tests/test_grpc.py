@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import time
+from pathlib import Path
 
 import pytest
 
@@ -298,9 +300,7 @@ def test_a_client_that_does_not_read_stops_the_servicer(served):
     with Client(served.port, window=0) as client:
         stream = client.open("/todo.v1.Todo/ReadTodosStream", ("count", "100000"))
         client.send(stream, b"\0\0\0\0\0", True)
-        client.conn.ping(b"12345678")
-        client.flush()
-        client.read()
+        assert served.notes.began.wait(20)
         assert served.stub.CreateTodo(pb.Item(text="x")).id == 7  # others are served
     assert served.notes.cancelled.wait(20)
     assert served.notes.sent < 3000
@@ -431,3 +431,109 @@ def test_the_journey_has_decode_and_encode():
         assert {"decode", "process"} <= {piece[0] for piece in served.web.requests()[0]["pieces"]}
         served.stub.CreateTodo(pb.Item(text="x" * 1_000_000))
         assert {"decode", "process", "encode"} <= {piece[0] for piece in served.web.requests()[0]["pieces"]}
+
+
+def test_counts_by_method_are_summed_over_workers():
+    from fairlead.run import grpcstats
+
+    with Served(Todo) as served:
+        served.stub.CreateTodo(pb.Item(text="x"))
+        served.fails("raises")
+        [one] = grpcstats.of(served.web.built).values()
+        counts = one["methods"]["/todo.v1.Todo/CreateTodo"]
+        assert counts == {"started": 2, "succeeded": 1, "failed": 1, "messages_in": 2, "messages_out": 1}
+        twice = grpcstats.summed([{"m:s": one}, {"m:s": one}])["m:s"]
+        assert twice["methods"]["/todo.v1.Todo/CreateTodo"]["started"] == 4
+
+
+def test_a_server_with_a_lifespan_and_threads_of_its_own():
+    from contextlib import asynccontextmanager
+
+    seen = []
+
+    @asynccontextmanager
+    async def lifespan(server):
+        seen.append("in")
+        yield
+        seen.append("out")
+
+    with Served(Todo, lifespan=lifespan) as served:
+        assert seen == ["in"]
+        assert served.stub.CreateTodo(pb.Item(text="x")).text == "x"
+    assert seen == ["in", "out"]
+
+
+def test_a_client_certificate_is_in_the_context():
+    from fairlead.net.certs import dev_ca
+    from fairlead.serve.grpccontext import names_of
+
+    pytest.importorskip("cryptography")
+    import ssl
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        certificate, _ = dev_ca(folder).leaf()
+        der = ssl.PEM_cert_to_DER_cert(Path(certificate).read_text())
+    assert b"localhost" in names_of(der)["x509_subject_alternative_name"]
+
+
+def test_a_servicer_that_never_yields_is_ended_by_its_deadline(plain):
+    """An async generator that waits without a message: the deadline ends it, and its `finally` runs."""
+    clear(plain)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(plain.stub.ReadTodosStream(pb.Nothing(), metadata=(("count", "0"),), timeout=0.1))
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert plain.notes.cancelled.wait(20)
+
+
+def test_nothing_is_left_of_calls_that_are_over():
+    """However a call ended, nothing keeps it: no garbage collector is needed."""
+    import gc
+
+    from fairlead.serve.grpccall import Call
+
+    with Served(Todo) as served:
+        served.stub.CreateTodo(pb.Item(text="warm"))
+        gc.collect()
+        gc.disable()
+        try:
+            for text in ("x", "abort", "wait", "code"):
+                try:
+                    served.stub.CreateTodo(pb.Item(text=text), timeout=0.1 if text == "wait" else 20)
+                except grpc.RpcError:
+                    pass
+            list(served.stub.ReadTodosStream(pb.Nothing()))
+            served.stub.UploadTodos(iter([pb.Item()] * 3))
+            list(served.stub.Chat(iter([pb.Note(text="a")])))
+            served.stub.CreateTodo(pb.Item(text="last"))
+            end = time.monotonic() + 20  # the last word is heard before its Task has come to its end
+            while (left := sum(isinstance(one, Call) for one in gc.get_objects())) > 1 and time.monotonic() < end:
+                time.sleep(0.01)
+            assert left <= 1
+        finally:
+            gc.enable()
+
+
+def ended(client):
+    """Does the connection still answer?"""
+    try:
+        client.sock.sendall(b"")
+        return bool(client.sock.recv(1))
+    except OSError:
+        return False
+
+
+def test_floods_of_resets_cost_the_connection(plain):
+    """Rapid reset: HTTP/2's own limit, also here; other connections go on."""
+    with Client(plain.port) as client:
+        try:
+            for _ in range(400):
+                stream = client.open()
+                client.conn.reset_stream(stream, 8)
+                client.flush()
+            while client.read():
+                pass
+        except OSError:
+            pass
+        assert client.sock.fileno() < 0 or not ended(client)
+    assert plain.stub.CreateTodo(pb.Item(text="x")).id == 7

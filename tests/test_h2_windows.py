@@ -417,6 +417,49 @@ def test_a_slow_body_costs_its_stream(pieces, every, rule):
     assert ("reset", 1, "both") in talk.heard()
 
 
+def test_a_patient_streams_body_may_pause():
+    talk = Talk(on_head=lambda codec, stream, message: codec.patient(stream))
+    talk.peer(head(1, POST, EH) + data(1, b"x"))
+    due(talk, 3600)
+    talk.peer(data(1, b"y", ES))
+    assert talk.heard()[1:] == [("body", 1, b"xy"), ("end", 1, None)]
+
+
+def test_a_silent_peer_with_streams_open_is_asked_whether_it_lives():
+    talk = Talk(ping=20 * SECOND, on_head=lambda codec, stream, message: codec.patient(stream))
+    talk.peer(head(1, POST, EH))
+    due(talk, 19)
+    assert talk.say() == []
+    due(talk, 1)
+    assert talk.say() == [("PING", b"fairping")]
+    talk.peer(frame(PING, ACK, 0, b"fairping"))
+    due(talk, 20)
+    assert talk.say() == [("PING", b"fairping")]
+    due(talk, 5)
+    assert talk.rule == "no-pong"
+
+
+def test_a_connection_of_age_says_goodbye_and_finishes_what_is_open():
+    talk = Talk(age=100 * SECOND, body_idle=0, body_rate=0)
+    talk.peer(head(1, POST, EH))
+    due(talk, 90)  # a tenth less or more
+    assert talk.say() == []
+    due(talk, 23)
+    said = talk.say()
+    assert [one for one in said if one[0] == "GOAWAY"] == [("GOAWAY", 0x7FFFFFFF, NO_ERROR), ("GOAWAY", 1, NO_ERROR)]
+    talk.peer(data(1, b"x", ES))
+    Talk.ok(talk.codec, 1, None)
+    talk.say()
+    assert talk.codec.finished
+
+
+def test_an_idle_connection_of_age_ends():
+    talk = Talk(age=10 * SECOND)
+    due(talk, 12)
+    due(talk, 2)
+    assert ("GOAWAY", 0, NO_ERROR) in talk.say() and talk.codec.finished
+
+
 def test_our_own_full_window_does_not_count_against_the_peer():
     talk = Talk(credit=False)
     talk.peer(head(1, POST, EH) + data(1, b"x" * 16384) * 4)

@@ -145,6 +145,9 @@ class Codec:
     def reset(self, stream, why, side):
         """Give a stream up: "read" (we will not read its body), "write", or "both"."""
 
+    def patient(self, stream):
+        """Multiplexed: the body of this stream may pause as long as it likes (a stream of messages, not an upload)."""
+
     def goaway(self, last):
         """Soft goodbye: finish what is open, take nothing new (h1: the next answer says `Connection: close`)."""
 

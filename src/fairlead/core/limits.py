@@ -53,6 +53,8 @@ class Limits:
     write_idle: int = 60 * SECOND  # peer takes nothing; nginx send_timeout 60s
     request: int = 0  # whole request, head to last byte of the answer
     idle: int = 75 * SECOND  # between two requests; nginx keepalive_timeout 75s
+    ping: int = 0  # h2: silence with streams open before a PING asks whether the peer lives; grpc-go 2 h, Envoy none
+    age: int = 0  # h2: a connection's life, then it is told goodbye; grpc-go and Envoy none
     linger: int = 2 * SECOND  # reading on after we closed our side, so that the answer is not lost to a reset
 
 

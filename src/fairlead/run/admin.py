@@ -23,10 +23,11 @@ from fairlead.core.limits import SECOND, Limits
 from fairlead.core.message import Common
 from fairlead.net.listen import Listener
 from fairlead.net.poll import Poller
-from fairlead.run import accepting, sockets, systemd
+from fairlead.run import accepting, grpcstats, sockets, systemd
 from fairlead.run import config as c
 from fairlead.run.observe import Observation, page_files
 from fairlead.run.prometheus import exposition
+from fairlead.run.role import SERVING
 from fairlead.run.units import Address
 from fairlead.serve import admin
 from fairlead.wire.h1 import H1
@@ -159,11 +160,16 @@ class Admin:
         self.token = self.token or (given.value() if given is not None else secrets.token_urlsafe(12))
         return self.handler(self.token, (address.host,))
 
+    async def grpc(self) -> dict[str, Any]:
+        """What the gRPC servers of all workers did."""
+        return await grpcstats.all_of([role for role in self.master.roles if role.state == SERVING])
+
     def handler(self, token: str | None, hosts: tuple[str, ...] | None) -> Handler:
         """The admin's API and page."""
         made = admin.Admin(
             self.observation,
             control=self.master,
+            more={"/api/grpc": self.grpc},
             exposition=exposition,
             page=pages(),
             token=token,

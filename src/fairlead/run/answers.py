@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from fairlead.core.limits import WebSocketLimits
 from fairlead.run import units as u
 from fairlead.run.setting import REQUIRED, setting, short_form, table
+from fairlead.wire.grpcwords import NAMES as STATUSES
 
 Many = tuple[str, ...]
 
@@ -93,6 +94,8 @@ class Retry:
     times: int = setting(1, "Attempts after the first; 0 is none.", u.count(0, 10))
     budget: float = setting("20%", "Most retries, as a share of the requests to the upstream.", u.PERCENT)
     statuses: tuple[int, ...] = setting([], "Answers that count as failed, for idempotent methods.", u.several(u.count(400, 599)))
+    grpc: Many = setting([], "gRPC statuses with which a call that got no message is sent again, as `[\"UNAVAILABLE\"]`.", u.several(u.choice(*STATUSES[1:])))
+    service_config: str = setting("", "A gRPC service config (JSON) with retryPolicy and timeout by method; relative to the file.", u.PATH)
 
 
 @dataclass(frozen=True, kw_only=True)

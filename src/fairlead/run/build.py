@@ -30,6 +30,7 @@ from fairlead.net.poll import Poller
 from fairlead.run import config as c
 from fairlead.run import filtering, storing
 from fairlead.run.answers import Filter
+from fairlead.run.grpcproxying import calls
 from fairlead.run.limiting import Idle, gauge, limit
 from fairlead.run.log import access_log
 from fairlead.run.plan import Plan
@@ -328,9 +329,15 @@ class Builder:
         given = settings.proxy
         assert given is not None
         options = proxy_options(given, self.config.log.request_id)
+
+        def make(name: str) -> Proxy:
+            proxy = Proxy(self.upstream(name), options)
+            proxy.calls = calls(proxy, given.retry)
+            return proxy
+
         if not given.split:
-            return Proxy(self.upstream(given.upstream), options)
-        return Split([(Proxy(self.upstream(name), options), weight) for name, weight in given.split.items()])
+            return make(given.upstream)
+        return Split([(make(name), weight) for name, weight in given.split.items()])
 
     def upstream(self, name: str) -> Upstream:
         """An upstream by name. One that changed takes over the targets that stayed, warm connections and all."""

@@ -264,6 +264,8 @@ class Limits:
     request: float | None = setting("none", "A whole request, from its head to the end of the answer.", u.SOME_DURATION)
     idle: float | None = setting("75s", "Keep-alive: silence between requests.", u.SOME_DURATION)
     tunnel_idle: float | None = setting("none", "Silence in both directions of an upgraded, CONNECT or layer 4 connection.", u.SOME_DURATION)
+    ping: float | None = setting("none", "HTTP/2: silence of a client with requests open before it is asked whether it lives (keepalive).", u.SOME_DURATION)
+    age: float | None = setting("none", "HTTP/2: age at which a connection is told to come again; what is open finishes.", u.SOME_DURATION)
     linger: float = setting("2s", "Reading on after we closed our side, so that the answer is not lost to a reset.", u.DURATION)
     max_body: int | None = setting("none", "Size of a request body; above it 413.", u.SOME_SIZE)
     streams: int = setting(100, "Requests at once on one HTTP/2 or HTTP/3 connection.", u.count(1, 65535))
@@ -286,7 +288,7 @@ class Limits:
         out = CoreLimits(body=self.max_body or 0, body_rate=int(self.body_rate.per_second) if self.body_rate else 0)
         for name in ("line", "head", "headers", "name", "trailer", "chunk_line", "chunk_ext", "window", "lookahead", "outgoing", "drain", "streams", "requests"):
             setattr(out, name, getattr(self, name) or 0)
-        for name in ("handshake", "header", "body_idle", "body_grace", "write_idle", "request", "idle", "linger"):
+        for name in ("handshake", "header", "body_idle", "body_grace", "write_idle", "request", "idle", "ping", "age", "linger"):
             setattr(out, name, nanoseconds(getattr(self, name)))
         return out
 
@@ -433,6 +435,8 @@ class Health:
     fall: int = setting(3, "Bad checks in a row that make it unhealthy.", u.count(1, 1000))
     status: tuple[int, ...] = setting([200, 204], "Answers that are good.", u.several(u.count(100, 599)))
     host: str = setting("", "`Host` to send; empty is the server's address.")
+    grpc: bool = setting(False, "Ask grpc.health.v1.Health (over HTTP/2) in place of a path.", u.FLAG)
+    service: str = setting("", "The service that is asked about with `grpc`; empty is the server as a whole.", u.matching("a service", r"([A-Za-z0-9_.]{1,120})?", 'write "package.Service"'))
 
 
 @dataclass(frozen=True, kw_only=True)

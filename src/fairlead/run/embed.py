@@ -101,6 +101,7 @@ class Server:
                     self.addresses.append(bound(address, sock))
             built = await self.builder.build(plan, values)
             self.builder.serve(built, None)
+            self.built = built
         except BaseException:
             for _, sock in opened:
                 sock.close()

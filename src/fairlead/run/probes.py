@@ -7,7 +7,7 @@ Rules
 2. A server counts as healthy until it has failed `fall` times: a start must not wait for checks.
 3. A check is a connection and, with a `path`, one HTTP/1.1 GET of its own on it: no pool, no keep-alive, so what is tested
    is what a new connection would meet. Good is one of `status` within `timeout`. Nothing of the answer but its first line
-   matters, and no more than `MOST` bytes are read for it.
+   matters, and no more than `MOST` bytes are read for it. With `grpc` it is a call of gRPC's health service (`grpcprobe`).
 4. Checks of the servers are spread over the period, so that they do not arrive in step.
 5. What is known outlives a reload for every server that is still checked the same way.
 """
@@ -89,14 +89,21 @@ class Probe:
         else:
             reader, writer = await asyncio.open_connection(*self.address, limit=MOST, **more)
         try:
+            if self.health.grpc:
+                from fairlead.run.grpcprobe import ask
+
+                return await ask(reader, writer, self.host(), self.health.service, self.tls is not None)
             return await self.get(reader, writer) if self.health.path else ""
         finally:
             writer.close()
 
+    def host(self) -> str:
+        """What the server is called in a request."""
+        return self.health.host or ("localhost" if isinstance(self.address, str) else bracketed(self.address))
+
     async def get(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
         """One GET; what is wrong with its status."""
-        host = self.health.host or ("localhost" if isinstance(self.address, str) else bracketed(self.address))
-        head = f"GET {self.health.path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: fairlead-health\r\nConnection: close\r\n\r\n"
+        head = f"GET {self.health.path} HTTP/1.1\r\nHost: {self.host()}\r\nUser-Agent: fairlead-health\r\nConnection: close\r\n\r\n"
         writer.write(head.encode())
         await writer.drain()
         found = LINE.match(await reader.readuntil(b"\n"))
@@ -129,7 +136,8 @@ class Probes:
             del self.probes[key]
         for number, (key, (upstream, address)) in enumerate(wanted.items()):
             if key not in self.probes:
-                self.probes[key] = probe = Probe(upstream, address, tls_context(upstream.tls))
+                tls = tls_context(upstream.tls, ("h2",) if upstream.health and upstream.health.grpc else ("http/1.1",))
+                self.probes[key] = probe = Probe(upstream, address, tls)
                 wait = probe.health.every * (number % 8) / 8
                 self.tasks[key] = asyncio.get_running_loop().create_task(self.watch(probe, wait))
 
@@ -182,10 +190,10 @@ def bracketed(address: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def tls_context(settings: c.UpstreamTls | None) -> Any:
+def tls_context(settings: c.UpstreamTls | None, alpn: tuple[str, ...] = ("http/1.1",)) -> Any:
     """The `ssl.SSLContext` of an upstream, or None."""
     if settings is None:
         return None
     from fairlead.run.proxying import client_tls
 
-    return client_tls(settings).context
+    return client_tls(settings, alpn).context

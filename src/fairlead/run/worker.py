@@ -30,7 +30,7 @@ from typing import Any
 from fairlead.core.errors import ConfigError, FairleadError
 from fairlead.core.slab import Slab
 from fairlead.run import config as c
-from fairlead.run import filtering, logs, patterns
+from fairlead.run import filtering, grpcstats, logs, patterns
 from fairlead.run import plan as plans
 from fairlead.run.build import Builder, Built
 from fairlead.run.channel import Channel
@@ -143,6 +143,8 @@ class Worker:
             self.new_tickets(values["keys"])
         elif word == "shed":
             self.builder.admission.shedding = values["on"]
+        elif word == "grpc":
+            self.channel.say("grpc", servers=grpcstats.of(self.built))
         elif word == "reopen":
             logs.reopen()
             dump_on_signal()

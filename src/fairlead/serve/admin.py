@@ -3,6 +3,7 @@
     GET  /                    the page              GET  /api/status            the process, its workers and listeners
     GET  /api/stream          the page's data, SSE  GET  /api/frame             the same once
     GET  /api/steps           percentiles by step   GET  /api/routes            and by route
+    GET  /api/grpc            calls and messages by gRPC method
     GET  /api/requests        ?latest | ?slowest | ?running, &n=50
     GET  /api/requests/ID     why that request took its time
     GET  /metrics             Prometheus            GET  /healthz, /readyz      liveness, readiness
@@ -23,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+from collections.abc import Awaitable, Callable
 from hmac import compare_digest
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -60,6 +62,7 @@ class Admin(Handler):
     `observation` is a run.observe.Observation; `exposition` makes /metrics of it. `control` has `status() -> dict`, and
     the coroutine methods `reload(force)` and `drain()` that return a dict. `page` is {path: (content type, bytes)}.
     `hosts` are the names that the TCP address may be called by (loopback's always may); None: a trusted unix socket.
+    `more` is {path: coroutine function} of further JSON answers.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Admin(Handler):
         token: str | None = None,
         hosts: tuple[str, ...] | None = None,
         every: float = EVERY,
+        more: dict[str, Callable[[], Awaitable[Any]]] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.observation = observation
@@ -81,6 +85,7 @@ class Admin(Handler):
         self.token = token
         self.hosts = None if hosts is None else frozenset(name.lower() for name in (*hosts, *LOOPBACK))
         self.every = every
+        self.more = more or {}
         self.streams = 0
         self.calls = Async(self.answer, loop)
 
@@ -132,6 +137,8 @@ class Admin(Handler):
             return 200, {"window": seen.groups(), "ever": seen.groups(None), "latency": seen.latency()}
         if path == "/api/routes":
             return 200, seen.routes()
+        if path in self.more:
+            return 200, await self.more[path]()
         if path == "/api/requests":
             which = next((name for name in ("slowest", "running", "latest") if name in query), "latest")
             return 200, getattr(seen, which)(number(query, "n", 50))

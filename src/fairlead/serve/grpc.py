@@ -129,9 +129,11 @@ class Grpc(Home):
             method.started += 1
             method.last = call.journey.parsed
         if self.chain:
+            call.exchange.conn.codec.patient(call.exchange.stream)
             call.chained = True
             call.start(False)
         elif method.client_stream:
+            call.exchange.conn.codec.patient(call.exchange.stream)
             call.start(False)
         elif call.body_over:
             call.end(None)

@@ -19,6 +19,7 @@ cdef class Form:
 
 cdef class Home(Handler):
     cdef public object loop
+    cdef public str name
     cdef public Runners runners
     cdef public long long most, most_sent, active
     cpdef in_thread(self, Context call)

@@ -52,6 +52,7 @@ class Home(Handler):
 
     def __init__(self, loop, name):
         self.loop = loop
+        self.name = name
         self.runners = Runners(loop, name)
         self.most = self.most_sent = self.active = 0
 

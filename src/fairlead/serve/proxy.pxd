@@ -16,6 +16,7 @@ cdef class Proxy(Heads):
     cdef public int retries
     cdef public double budget, budget_gain
     cdef public long long half_close
+    cdef public object calls
 
     @cython.locals(request=Request, pair=Pair)
     cpdef open(self, Exchange exchange)

@@ -58,6 +58,7 @@ class Proxy(Heads):
         self.half_close = self.options.half_close
         self.budget = BUDGET_MOST
         self.budget_gain = self.options.retry_budget
+        self.calls = None  # a serve.grpcproxy.Calls, which knows more of gRPC
 
     def open(self, exchange):
         request = exchange.request
@@ -65,6 +66,8 @@ class Proxy(Heads):
             return
         if self.budget < _BUDGET_MOST:
             self.budget += self.budget_gain
+        if request.method is not _GET and self.calls is not None and request.method == "POST" and self.calls.takes(exchange):
+            return
         pair = Pair.__new__(Pair)  # a constructor's argument tuple costs more than what it does
         pair.begin(self, exchange)
         pair.start()

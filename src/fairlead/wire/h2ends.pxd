@@ -9,7 +9,7 @@ cdef class Ends(Windows):
     cdef dict graves
     cdef list gaps
     cdef bytearray block
-    cdef long long block_began, begun, idle_since, check_at
+    cdef long long block_began, begun, idle_since, check_at, heard_at, ping_after, age
     cdef readonly bint greeted, settled, acked
     cdef readonly long long peer_streams, peer_frame
     cdef long long next_stream, max_streams, silent_by
@@ -28,6 +28,8 @@ cdef class Ends(Windows):
     cdef check_by(self, long long at)
     @cython.locals(due=cython.longlong)
     cpdef long long deadline(self)
+    cdef long long of_habit(self) except -1
+    cdef habits(self, long long now)
     cpdef tick(self, long long now)
     @cython.locals(st=Stream, due=cython.longlong)
     cdef check_streams(self, long long now)

@@ -8,7 +8,9 @@ Rules
    ended (`abandoned`): else reset and ask again would buy unlimited work.
 2. A stream that the peer made us reset counts like one that it reset itself: both make us work for nothing (`h2limits`).
 3. Deadlines are counted only while it is the peer's turn: not while our window, or a reader of ours, holds a body back. A
-   peer that opens no window for what waits is a slow reader (`limits.write_idle`).
+   peer that opens no window for what waits is a slow reader (`limits.write_idle`). A `patient` stream's body may pause.
+4. With `limits.ping` a peer that is silent while streams are open is asked whether it lives; with `limits.age` a connection
+   says goodbye at that age, a tenth more or less, so that many of one moment do not come again in one moment.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ class Ends(Windows):
         self.greeted = self.settled = self.acked = False
         self.peer_streams = 100 if client else 0
         self.peer_frame = 16384
-        self.next_stream = self.silent_by = 0
+        self.next_stream = self.silent_by = self.heard_at = 0
+        self.ping_after = limits.ping
+        self.age = limits.age
         self.max_streams = limits.streams or 0x7FFFFFFF
 
     # ---- streams
@@ -146,12 +150,40 @@ class Ends(Windows):
         elif not self.streams and self.abandoned == 0 and not self.silent_by:
             if not self.idle_since:
                 self.idle_since = self.now
-            return self.idle_since + limits.idle if limits.idle else 0
+            due = self.idle_since + limits.idle if limits.idle else 0
+            return due if not self.age else min(due or self.of_habit(), self.of_habit())
         if self.check_at and self.streams and (due == 0 or self.check_at < due):
             due = self.check_at
         if self.silent_by and (due == 0 or self.silent_by < due):
             due = self.silent_by
+        if self.age or self.ping_after:
+            at = self.of_habit()
+            if at and (due == 0 or at < due):
+                due = at
         return due
+
+    def of_habit(self):
+        """When the connection's age or the peer's silence is due, 0 for never."""
+        at = 0
+        if self.age and self.begun:
+            at = self.begun + self.age + self.begun % (self.age // 5 + 1) - self.age // 10
+        if self.ping_after and self.streams and not self.silent_by and self.heard_at:
+            if at == 0 or self.heard_at + self.ping_after < at:
+                at = self.heard_at + self.ping_after
+        return at
+
+    def habits(self, now):
+        """Is it time to ask, or to part?"""
+        if self.ping_after and self.streams and not self.silent_by and self.heard_at and now >= self.heard_at + self.ping_after:
+            self.ping()
+        if self.age and self.begun and now >= self.begun + self.age + self.begun % (self.age // 5 + 1) - self.age // 10:
+            self.age = 0
+            self.goaway(-1)
+
+    def patient(self, stream):
+        st = self.streams.get(stream)
+        if st is not None:
+            st.patient = True
 
     def tick(self, now):
         self.now = now
@@ -160,6 +192,8 @@ class Ends(Windows):
             self.last_goaway()
         if self.silent_by and now >= self.silent_by:
             self.fail("no-pong")
+        if self.age or self.ping_after:
+            self.habits(now)
         if not self.settled:
             if limits.header and self.begun and now >= self.begun + limits.header:
                 self.fail("slow-preface")
@@ -189,7 +223,7 @@ class Ends(Windows):
         """When a stream counts as stalled, 0 for never."""
         if st.stalled:
             return st.stalled + self.limits.write_idle if self.limits.write_idle else 0
-        if st.heard_end or not st.heard_head or st.tunnel or st.paused or st.expecting:
+        if st.heard_end or not st.heard_head or st.tunnel or st.paused or st.expecting or st.patient:
             return 0
         due = st.last + self.body_idle if self.body_idle else 0
         if self.limits.body_rate:

@@ -70,6 +70,7 @@ class Hearing(Control):
             self.begun = self.idle_since = now
             self.guard.leaked = now
         if data:
+            self.heard_at = now
             if self.silent_by:
                 self.silent_by = 0
                 self.reusable = self.may_open()

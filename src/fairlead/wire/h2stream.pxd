@@ -7,7 +7,7 @@ cdef class Stream:
     cdef public list queue, trailers
     cdef public str method
     cdef public bint heard_head, heard_end, said_head, said_end, sent_end
-    cdef public bint gone, ready, waiting, expecting, bodiless, tunnel, incremental
+    cdef public bint patient, gone, ready, waiting, expecting, bodiless, tunnel, incremental
     cdef public int urgency, informs
     cdef begin(self, long long id, long long send_window, long long window)
 

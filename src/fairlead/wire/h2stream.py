@@ -19,6 +19,7 @@ class Stream:
     pending, unacked      delivered and not credited yet; credited and not yet given back as window
     left, said_left       what the content-length still promises, -1 when it promises nothing; received: body bytes heard
     queue, queued         what waits to be sent, and how much that is; `last`: END_STREAM follows the queue
+    patient               its body may pause as long as it likes
     peer_wait, our_wait   ns that the peer's window kept us waiting, and ours the peer
     """
 
@@ -37,7 +38,7 @@ class Stream:
         self.trailers = None
         self.method = ""
         self.heard_head = self.heard_end = self.said_head = self.said_end = self.sent_end = False
-        self.gone = self.ready = self.waiting = self.expecting = self.bodiless = self.tunnel = False
+        self.patient = self.gone = self.ready = self.waiting = self.expecting = self.bodiless = self.tunnel = False
         self.urgency = 3
         self.incremental = False
         self.informs = 0

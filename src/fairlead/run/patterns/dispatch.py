@@ -22,6 +22,7 @@ from dataclasses import fields, replace
 from hashlib import blake2b
 from typing import Any
 
+from fairlead.core.handler import Handler
 from fairlead.run import config as c
 from fairlead.run import plan as plans
 from fairlead.run.patterns import Pattern, T
@@ -87,6 +88,17 @@ def numbers_of(config: c.Config) -> list[int]:
     return sorted({number_of(hopping(route)) for route in config.routes if hopping(route) is not None})
 
 
+class Patient(Handler):
+    """A Hop for gRPC: its clients' streams may pause."""
+
+    def __init__(self, inner: Handler) -> None:
+        self.inner = inner
+
+    def open(self, exchange: Any) -> None:
+        exchange.conn.codec.patient(exchange.stream)
+        self.inner.open(exchange)
+
+
 class Front(Worker):
     """A front's role: a worker that runs no application."""
 
@@ -121,7 +133,8 @@ class Front(Worker):
         given = hopping(settings)
         if given is None:
             return None
-        return Hop(self.dispatcher, number_of(given), self.config.server.sticky.encode(), settings.path)
+        hop = Hop(self.dispatcher, number_of(given), self.config.server.sticky.encode(), settings.path)
+        return Patient(hop) if settings.grpc is not None else hop
 
     def gauge(self, region: Any) -> None:
         """Once a second: the queue."""
