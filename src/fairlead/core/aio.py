@@ -5,6 +5,7 @@ Rules
 2. `read()` credits what it gives; `write()` waits until there is room. Both raise NetError when the client is gone.
 3. A function that raises ends like a handler that raises: a FairleadError is answered with its status, anything else
    is a 500 and goes to the observer. One that returns without an answer is a 500, one that left a body open is cut.
+4. It may make something else the exchange's answer and return: then that has the word.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Async(Handler):
             exchange.conn.service.observer.broke(exchange, error)  # type: ignore[attr-defined]
             exchange.fail(AppError(f"{type(error).__name__} was raised while answering"))
         else:
-            if not exchange.said_end and not exchange.over:
+            if not exchange.said_end and not exchange.over and exchange.answer is call:
                 exchange.fail(AppError("the handler returned before its answer was complete"))
 
 

@@ -1,0 +1,602 @@
+"""The `topic` route: one URL for each topic, read by poll, long poll, event stream or WebSocket, with one offset for all of them.
+
+    PUT     make it, maybe with first events     201, 200 when it is there, 409 when it is another
+    POST    append                               204 (200 by a producer), Stream-Next-Offset
+    GET     ?offset=                             what is there after an offset (poll)
+            ?offset=&live=long-poll, Prefer: wait=N       the same, but waiting for something
+            ?offset=&live=sse                    an event stream, as Durable Streams has it
+            Accept: text/event-stream            an event stream for EventSource, resumed by Last-Event-ID
+            Upgrade: websocket                   many topics on one socket (`topicws`)
+    HEAD    its ends      DELETE    it is gone
+    POST    …/groups/G:claim :ack :nack :extend :term :seek   GET …/groups   consumer groups (`topicgroups`)
+    …/webhooks…                                  webhooks out (`topichooks`)
+
+The grammar of the first eight lines is that of the Durable Streams protocol 1.0 (2026-01-24), to which this adds the plain event stream,
+WebSocket, `Prefer: wait`, event types and keys (`Fairlead-Type`, `Fairlead-Key`), dedupe keys (`Fairlead-Dedupe`), groups and webhooks.
+
+Rules
+1. What makes a topic is the route's choice: `put` only PUT, `publish` also a first POST, `subscribe` also a first read.
+2. A long poll listens first and looks then (`feed`), so no append falls between. It holds no task while it waits.
+3. An offset of before what is kept, or of another life of the topic, is 410 on a poll and said in band on streams: never silently less.
+4. Every answer has `X-Content-Type-Options: nosniff`: a topic's bytes are somebody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fairlead.core.aio import Async, Call
+from fairlead.core.errors import FairleadError, Refused
+from fairlead.core.exchange import Answer, Exchange
+from fairlead.core.handler import Handler
+from fairlead.core.message import Response
+from fairlead.serve import topicforms as forms
+from fairlead.serve.feed import Feed, Form, Leg, Out, Piece, Ring
+from fairlead.store.contract import (
+    Appended,
+    Closed,
+    Conflict,
+    Gap,
+    Head,
+    NoTopic,
+    Offset,
+    Producer,
+    ProducerGap,
+    StaleProducer,
+    TopicConfig,
+    TopicExists,
+)
+from fairlead.wire import sse
+from fairlead.wire.prefer import preferences, wait_of
+
+DEFAULT_TYPE = "application/octet-stream"
+MADE_BY_READING = "application/json"
+RETRY = 1000  # ms until an EventSource comes back
+STREAM_MOST = 3600.0  # seconds of one event stream; then the client comes back, from where it was
+NAME = re.compile(r"[^\x00-\x1f\x7f]{1,512}")
+NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
+SAFE = 2**53 - 1
+SECURITY = [(b"x-content-type-options", b"nosniff"), (b"cross-origin-resource-policy", b"cross-origin")]
+
+
+@dataclass(slots=True, frozen=True)
+class TopicOptions:
+    """One route's. Times in seconds, sizes in bytes, None: no limit."""
+
+    name: str = ""  # of the one topic; "": the path says it
+    keep: float | None = 86400.0
+    max_events: int | None = 100_000
+    max_bytes: int | None = None
+    compact: bool = False
+    slow: str = "cursor"
+    create: str = "subscribe"
+    message: int = 1 << 20  # of one POST
+    wait: float = 25.0
+    batch: int = 1 << 20  # bytes of one read
+    stream: float = STREAM_MOST
+
+
+class TopicRoute(Handler):
+    """Topics at one route. `more(call, topic, rest)` answers what stands behind a topic's own URL; `socket(exchange, topic)`
+    takes over a WebSocket."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        options: TopicOptions | None = None,
+        *,
+        more: Callable[[Call, str, str], Any] | None = None,
+        socket: Callable[[Exchange, str], None] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.feed, self.store = feed, feed.store
+        self.options = options or TopicOptions()
+        self.more, self.socket = more, socket
+        self.calls = Async(self.answer, loop)
+
+    def open(self, exchange: Exchange) -> None:
+        """A Task until it is known what is asked; who then waits for events has none."""
+        request: Any = exchange.request
+        if self.socket is not None and (request.upgrade == b"websocket" or request.protocol == b"websocket"):
+            self.socket(exchange, self.topic_of(exchange)[0])
+            return
+        self.calls.open(exchange)
+
+    def topic_of(self, exchange: Exchange) -> tuple[str, str]:
+        """(topic, what stands behind it in the path). Refused 400 for a name that is none."""
+        params = exchange.params or {}  # type: ignore[attr-defined]
+        name = self.options.name or params.get("topic", "")
+        rest = params.get("*", "") or ""
+        if not NAME.fullmatch(name):
+            raise Refused("a topic's name has 1 to 512 characters, none of them a control character", status=400)
+        if name.startswith("$"):
+            raise Refused("topics whose names begin with $ are ours", status=403)
+        return name, rest.strip("/")
+
+    async def answer(self, call: Call) -> None:
+        """By method."""
+        try:
+            topic, rest = self.topic_of(call.exchange)
+            if rest:
+                if self.more is None:
+                    raise Refused("nothing is here", status=404)
+                await self.more(call, topic, rest)
+                return
+            method = call.request.method  # type: ignore[attr-defined]
+            if method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+                await getattr(self, method.lower())(call, topic)
+            else:
+                await refuse(call, 405, f"{method} is not for topics", [(b"allow", b"GET, HEAD, PUT, POST, DELETE")])
+        except NoTopic:
+            await refuse(call, 404, "there is no such topic")
+        except Gap as gap:
+            fields = [(b"stream-earliest-offset", str(gap.earliest).encode()), next_field(gap.latest)]
+            await refuse(call, 410, f"{gap}", fields)
+        except FairleadError as error:
+            if call.gone is not None:
+                raise
+            await refuse(call, error.status or 500, f"{error}{f' ({error.hint})' if error.hint else ''}", after=error.after)
+
+    # ---- making, appending, ending
+
+    def config(self, content_type: str, **more: Any) -> TopicConfig:
+        """As this route makes topics."""
+        options = self.options
+        return TopicConfig(content_type, options.keep, options.max_events, options.max_bytes, options.compact, **more)
+
+    async def put(self, call: Call, topic: str) -> None:
+        """Make it."""
+        given = fields_of(call.request)
+        content_type = given.get("content-type", DEFAULT_TYPE)
+        config = self.config(canonical(content_type), **lifetime(given))
+        body = await call.body(self.options.message)
+        events = forms.new_events(body, content_type, given.get("fairlead-type", ""), given.get("fairlead-key", ""), empty=True)
+        closes = truth(given, "stream-closed")
+        try:
+            head, made = await self.store.log.create(topic, config, events, closes)
+        except TopicExists:
+            raise Refused("this topic is there with another configuration", status=409) from None
+        if not made and head.closed != closes:
+            raise Refused("this topic is there, and open or closed otherwise", status=409)
+        fields = [(b"content-type", head.config.content_type.encode()), next_field(head.last)]
+        if made:
+            fields.append((b"location", absolute(call.request)))
+        if head.closed:
+            fields.append((b"stream-closed", b"true"))
+        await call.respond(201 if made else 200, b"", fields + SECURITY)
+
+    async def post(self, call: Call, topic: str) -> None:
+        """Append, or end it."""
+        given = fields_of(call.request)
+        producer = producer_of(given)
+        closes = truth(given, "stream-closed")
+        body = await call.body(self.options.message)
+        if not body and not closes:
+            raise Refused("an empty body appends nothing", status=400)
+        content_type = given.get("content-type", "")
+        if body and not content_type:
+            raise Refused("Content-Type is missing", status=400, hint="write the topic's own")
+        create = self.config(canonical(content_type)) if self.options.create != "put" and body else None
+        head = await self.found(topic, create)
+        if head is not None and body and forms.media_type(head.config.content_type) != forms.media_type(content_type):
+            if head.closed and producer is None:
+                raise_closed = [next_field(head.last), (b"stream-closed", b"true")]
+                await refuse(call, 409, "this topic has ended", raise_closed)
+                return
+            raise Refused(f"this topic is {head.config.content_type}, not {content_type}", status=409)
+        kind = head.config.content_type if head is not None else content_type
+        events = forms.new_events(body, kind, given.get("fairlead-type", ""), given.get("fairlead-key", ""))
+        seq = given.get("stream-seq")
+        try:
+            if seq is not None:
+                await self.in_turn(topic, head, seq)
+            done = await self.store.log.append(
+                topic, events, producer=producer, dedupe=given.get("fairlead-dedupe", ""), close=closes, create=create
+            )
+        except Closed as closed:
+            await refuse(call, 409, "this topic has ended", [next_field(closed.last), (b"stream-closed", b"true")])
+            return
+        except StaleProducer as stale:
+            await refuse(call, 403, f"{stale}", [(b"producer-epoch", b"%d" % stale.epoch)])
+            return
+        except ProducerGap as gap:
+            await self.producer_gap(call, producer, gap)
+            return
+        await self.appended(call, done, producer)
+
+    async def found(self, topic: str, create: TopicConfig | None) -> Head | None:
+        """Its head; None when it is to be made. NoTopic."""
+        try:
+            return await self.store.log.head(topic)
+        except NoTopic:
+            if create is None:
+                raise
+            return None
+
+    async def appended(self, call: Call, done: Appended, producer: Producer | None) -> None:
+        """It is there."""
+        fields = [next_field(done.last)]
+        if done.closed:
+            fields.append((b"stream-closed", b"true"))
+        if producer is not None:
+            fields.append((b"producer-epoch", b"%d" % producer.epoch))
+            fields.append((b"producer-seq", b"%d" % producer.seq))
+        status = 204 if producer is None or done.duplicate else 200
+        await call.respond(status, b"", fields + SECURITY)
+
+    async def producer_gap(self, call: Call, producer: Producer | None, gap: ProducerGap) -> None:
+        """A producer's seq skips some, or a new epoch does not begin at 0."""
+        if producer is not None and (gap.known is None or gap.known < producer.epoch) and gap.expected == 0 and gap.known is not None:
+            await refuse(call, 400, "a new epoch begins at seq 0")
+            return
+        fields = [(b"producer-expected-seq", b"%d" % gap.expected), (b"producer-received-seq", b"%d" % gap.received)]
+        await refuse(call, 409, f"{gap}", fields)
+
+    async def in_turn(self, topic: str, head: Head | None, seq: str) -> None:
+        """Stream-Seq: texts that grow, of all writers of a topic together. Refused 409."""
+        key, state = f"topicseq/{topic}", self.store.state
+        epoch = head.last.epoch if head is not None else 0
+        while True:
+            entry = await state.get(key)
+            known = json.loads(entry.value) if entry is not None else None
+            if known is not None and known[0] == epoch and seq.encode() <= known[1].encode():
+                raise Refused(f"Stream-Seq {seq!r} does not follow {known[1]!r}", status=409)
+            try:
+                await state.put_if(key, json.dumps([epoch, seq]).encode(), entry.version if entry else 0, ttl=30 * 86400.0)
+                return
+            except Conflict:
+                continue
+
+    async def delete(self, call: Call, topic: str) -> None:
+        """Gone."""
+        if not await self.store.log.delete(topic):
+            raise NoTopic(topic)
+        if (ring := self.feed.rings.get(topic)) is not None:
+            ring.look()
+        await call.respond(204, b"", list(SECURITY))
+
+    # ---- reading
+
+    async def head(self, call: Call, topic: str) -> None:
+        """Its ends."""
+        head = await self.store.log.head(topic)
+        fields = [(b"content-type", head.config.content_type.encode()), next_field(head.last), (b"cache-control", b"no-store")]
+        fields.append((b"stream-earliest-offset", str(head.first).encode()))
+        if head.config.ttl is not None:
+            fields.append((b"stream-ttl", b"%d" % head.config.ttl))
+        if head.config.expires is not None:
+            fields.append((b"stream-expires-at", rfc3339(head.config.expires)))
+        if head.closed:
+            fields.append((b"stream-closed", b"true"))
+        call.exchange.whole(Response(200, fields + SECURITY, 0), b"")  # type: ignore[attr-defined]
+
+    async def get(self, call: Call, topic: str) -> None:
+        """Which of the four?"""
+        query = query_of(call.request)
+        given = fields_of(call.request)
+        live = query.get("live", "")
+        if live not in ("", "sse", "long-poll"):
+            raise Refused('`live` is "sse" or "long-poll"', status=400)
+        if live and "offset" not in query:
+            raise Refused("`offset` is missing", status=400, hint='write offset=-1 for all, offset=now for what comes')
+        plain = not live and "text/event-stream" in given.get("accept", "")
+        token = query.get("offset", "-1")
+        if plain:
+            token = given.get("last-event-id") or query.get("last_event_id") or query.get("offset", "now")
+        await self.exists(topic)
+        wait = self.longest(call, live)
+        if live == "sse" or plain:
+            await self.stream(call, topic, query, token, plain)
+        elif wait is not None:
+            await self.long_poll(call, topic, query, token, wait)
+        else:
+            await self.poll(call, topic, query, token, given)
+
+    def longest(self, call: Call, live: str) -> float | None:
+        """How long this poll may wait; None when it does not."""
+        wanted = wait_of(preferences(call.request))
+        if wanted is None:
+            return self.options.wait if live == "long-poll" else None
+        return min(wanted, self.options.wait)
+
+    async def exists(self, topic: str) -> None:
+        """`create = "subscribe"`: a first read makes it."""
+        if self.options.create != "subscribe":
+            return
+        try:
+            await self.feed.ring(topic)
+        except NoTopic:
+            try:
+                await self.store.log.create(topic, self.config(MADE_BY_READING))
+            except TopicExists:
+                pass
+
+    async def place(self, topic: str, token: str) -> tuple[Ring, Head, Offset | None]:
+        """(ring, head, after) for a client's offset. NoTopic, Refused 400."""
+        ring = await self.feed.ring(topic)
+        head = await self.store.log.head(topic)
+        if token == "now":
+            return ring, head, head.last
+        if token in ("-1", "earliest"):
+            return ring, head, None
+        try:
+            return ring, head, Offset.parse(token)
+        except ValueError as error:
+            raise Refused(str(error), status=400) from None
+
+    async def poll(self, call: Call, topic: str, query: dict[str, str], token: str, given: dict[str, str]) -> None:
+        """What is there."""
+        _, head, after = await self.place(topic, token)
+        batch = await self.store.log.read(topic, after, max_bytes=self.options.batch)
+        piece = Piece(batch.events, batch.next, batch.up_to_date, batch.closed)
+        begin = after or head.first
+        tag = f'"{begin}:{piece.next}{":c" if piece.closed and piece.up_to_date else ""}"'.encode()
+        if token == "now":
+            fields = [(b"cache-control", b"no-store")]
+        else:
+            fields = [(b"etag", tag), (b"cache-control", b"private, max-age=0, must-revalidate")]
+            if given.get("if-none-match", "").encode() == tag:
+                await call.respond(304, b"", [*fields, next_field(piece.next), *SECURITY])
+                return
+        await call.respond(200, *self.read(piece, head, query, fields))
+
+    def read(self, piece: Piece, head: Head, query: dict[str, str], more: list[Any]) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        """(body, fields) of a read."""
+        kind = forms.kind_of(head.config.content_type)
+        fields = [(b"content-type", head.config.content_type.encode()), next_field(piece.next), *more]
+        fields.append((b"stream-cursor", forms.cursor(query.get("cursor", "")).encode()))
+        if piece.up_to_date:
+            fields.append((b"stream-up-to-date", b"true"))
+            if piece.closed:
+                fields.append((b"stream-closed", b"true"))
+        return forms.body_of(piece.events, kind), fields + SECURITY
+
+    async def long_poll(self, call: Call, topic: str, query: dict[str, str], token: str, wait: float) -> None:
+        """What is there, or what comes first."""
+        ring, head, after = await self.place(topic, token)
+        piece = await self.feed.piece(ring, after)
+        if piece.events or piece.closed or wait <= 0:
+            await call.respond(*self.polled(piece, head, query))
+            return
+        call.check()
+        Poll(self, call.exchange, ring, head, piece.next, query, wait)
+
+    def polled(self, piece: Piece, head: Head, query: dict[str, str]) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+        """The answer of a long poll."""
+        body, fields = self.read(piece, head, query, [(b"cache-control", b"no-store")])
+        if not piece.events:
+            return 204, b"", [field for field in fields if field[0] != b"content-type"]
+        return 200, body, fields
+
+    async def stream(self, call: Call, topic: str, query: dict[str, str], token: str, plain: bool) -> None:
+        """An event stream; from here on without a task."""
+        ring, head, after = await self.place(topic, token)
+        kind = forms.kind_of(head.config.content_type)
+        exchange: Any = call.exchange
+        if plain and head.closed and after == head.last:
+            await call.respond(204, b"", list(SECURITY))  # EventSource stops for good
+            return
+        fields = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache, no-transform")]
+        fields.append((b"x-accel-buffering", b"no"))
+        if kind == forms.BYTES:
+            fields.append((b"stream-sse-data-encoding", b"base64"))
+        form: Form = forms.EventForm(kind) if plain else forms.StreamForm(kind, query.get("cursor", ""))
+        call.check()
+        exchange.head(Response(200, fields + SECURITY, -1), False)
+        out = Stream(self.feed, form, self.options.slow, exchange, self.options.stream)
+        if plain:
+            out.say(sse.priming(str(after or head.first), RETRY))
+        elif isinstance(form, forms.StreamForm) and after == ring.last and not ring.closed:
+            out.say(form.control(ring.last, True, False))
+        Leg(out, ring, after)
+        exchange.conn.flush()
+
+
+class Poll(Answer):
+    """A long poll that waits."""
+
+    def __init__(
+        self, route: TopicRoute, exchange: Any, ring: Ring, head: Head, after: Offset, query: dict[str, str], wait: float
+    ) -> None:
+        self.route, self.exchange, self.ring, self.head, self.after, self.query = route, exchange, ring, head, after, query
+        self.over = False
+        exchange.answer = self
+        ring.polls.add(self)
+        route.feed.enter(ring)
+        self.timer = asyncio.get_running_loop().call_later(wait, self.wake)
+        if ring.last != after or ring.closed or ring.gone is not None:  # it came between looking and waiting
+            self.wake()
+
+    def wake(self) -> None:
+        """Something was appended, the topic ended or is gone, or time is up."""
+        if self.leave():
+            self.route.feed.spawn(self.respond())
+
+    def leave(self) -> bool:
+        """Wait no more; False when that was so already."""
+        if self.over:
+            return False
+        self.over = True
+        self.timer.cancel()
+        self.ring.polls.discard(self)
+        self.route.feed.leave(self.ring)
+        return True
+
+    async def respond(self) -> None:
+        """What there is now."""
+        try:
+            piece = await self.route.feed.piece(self.ring, self.after)
+            self.whole(*self.route.polled(piece, self.head, self.query))
+        except Gap as gap:
+            self.whole(*refusal(410, f"{gap}", [next_field(gap.latest)]))
+        except FairleadError as error:
+            self.whole(*refusal(404 if isinstance(error, NoTopic) else error.status or 503, f"{error}", after=error.after))
+
+    def whole(self, status: int, body: bytes, fields: list[tuple[bytes, bytes]]) -> None:
+        """The answer, if anybody is still there."""
+        if status != 204:
+            fields = [*fields, (b"content-length", b"%d" % len(body))]
+        self.exchange.whole(Response(status, fields, len(body)), body)
+
+    def reset(self, why: Any, side: str) -> None:
+        if side != "read":
+            self.leave()
+
+    def farewell(self) -> None:
+        """The server drains: answer with nothing, the client comes again."""
+        self.wake()
+
+
+class Stream(Answer, Out):
+    """An event stream: hears the exchange, is told by legs."""
+
+    def __init__(self, feed: Feed, form: Form, slow: str, exchange: Any, longest: float) -> None:
+        Out.__init__(self, feed, form, slow)
+        self.exchange = exchange
+        exchange.answer = self
+        self.timer = asyncio.get_running_loop().call_later(longest, self.farewell)
+
+    def write(self, data: bytes) -> bool:
+        return bool(self.exchange.data(data, False))
+
+    def beat(self) -> None:
+        self.say(sse.BEAT)
+        self.said = False
+
+    def title(self) -> str:
+        peer = self.exchange.client or self.exchange.conn.peer
+        return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a client"
+
+    def finish(self, leg: Leg, why: str) -> None:
+        """Its topic has ended: so has the stream."""
+        if self.over:
+            return
+        if isinstance(self.form, forms.EventForm):
+            name = "end" if why != "slow" else "slow"
+            self.exchange.data(sse.event(json.dumps({"reason": why}).encode(), name, str(leg.after or "")), False)
+        self.close()
+
+    def close(self) -> None:
+        """The end of the stream."""
+        if not self.over:
+            self.shut()
+            self.timer.cancel()
+            self.exchange.data(b"", True)
+
+    # ---- the exchange speaks
+
+    def room(self) -> None:
+        self.ready()
+
+    def reset(self, why: Any, side: str) -> None:
+        if side != "read":
+            self.timer.cancel()
+            self.shut()
+
+    def farewell(self) -> None:
+        """The server drains, or this stream has been open for long enough: the client comes again."""
+        self.close()
+
+
+# ---- of requests
+
+
+def fields_of(request: Any) -> dict[str, str]:
+    """{name: value}, the first of each."""
+    found: dict[str, str] = {}
+    for name, value in request.headers:
+        found.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    return found
+
+
+def query_of(request: Any) -> dict[str, str]:
+    """The query. Refused 400 when `offset` is there twice or empty."""
+    pairs = parse_qsl(request.query.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
+    found = dict(reversed(pairs))
+    offsets = [value for name, value in pairs if name == "offset"]
+    if len(offsets) > 1 or "" in offsets:
+        raise Refused("`offset` is there more than once, or empty", status=400)
+    return found
+
+
+def canonical(content_type: str) -> str:
+    """A content type as it is compared and shown: the media type in lower case, parameters as they are."""
+    media, semicolon, rest = content_type.partition(";")
+    return media.strip().lower() + (semicolon + rest if rest.strip() else "")
+
+
+def truth(given: dict[str, str], name: str) -> bool:
+    """A field that is `true` or counts for nothing."""
+    return given.get(name, "").strip().lower() == "true"
+
+
+def lifetime(given: dict[str, str]) -> dict[str, float]:
+    """Stream-TTL or Stream-Expires-At. Refused 400."""
+    ttl, expires = given.get("stream-ttl"), given.get("stream-expires-at")
+    if ttl is not None and expires is not None:
+        raise Refused("Stream-TTL and Stream-Expires-At exclude each other", status=400)
+    if ttl is not None:
+        if not NUMBER.fullmatch(ttl):
+            raise Refused("Stream-TTL is a number of seconds, without sign, point or leading zeros", status=400)
+        return {"ttl": float(ttl)}
+    if expires is not None:
+        try:
+            moment = datetime.fromisoformat(expires)
+        except ValueError:
+            moment = None  # type: ignore[assignment]
+        if moment is None or "T" not in expires.upper() or moment.tzinfo is None:
+            raise Refused("Stream-Expires-At is a time as RFC 3339 has it", status=400)
+        return {"expires": moment.timestamp()}
+    return {}
+
+
+def rfc3339(moment: float) -> bytes:
+    """A time as text."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
+
+
+def producer_of(given: dict[str, str]) -> Producer | None:
+    """Producer-Id, -Epoch and -Seq: all or none. Refused 400."""
+    names = ("producer-id", "producer-epoch", "producer-seq")
+    there = [given.get(name) for name in names]
+    if there == [None, None, None]:
+        return None
+    if None in there or not there[0]:
+        raise Refused("Producer-Id, Producer-Epoch and Producer-Seq are given together, and none is empty", status=400)
+    numbers = [int(one) if NUMBER.fullmatch(one or "") else -1 for one in there[1:]]
+    if min(numbers) < 0 or max(numbers) > SAFE:
+        raise Refused("Producer-Epoch and Producer-Seq are whole numbers up to 2^53-1", status=400)
+    return Producer(str(there[0]), *numbers)
+
+
+def next_field(offset: Offset) -> tuple[bytes, bytes]:
+    """Stream-Next-Offset."""
+    return b"stream-next-offset", str(offset).encode()
+
+
+def absolute(request: Any) -> bytes:
+    """The topic's URL."""
+    path: bytes = request.target.partition(b"?")[0]
+    return request.scheme.encode() + b"://" + bytes(request.authority) + path
+
+
+def refusal(
+    status: int, text: str, more: list[tuple[bytes, bytes]] | None = None, after: float = 0
+) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    """An error, in a line of text: (status, body, fields)."""
+    fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"), *(more or ())]
+    if after:
+        fields.append((b"retry-after", b"%d" % after))
+    return status, f"{status} {text}\n".encode(), fields + SECURITY
+
+
+async def refuse(call: Call, status: int, text: str, more: list[tuple[bytes, bytes]] | None = None, after: float = 0) -> None:
+    """The same, said."""
+    await call.respond(*refusal(status, text, more, after))
