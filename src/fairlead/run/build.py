@@ -54,9 +54,12 @@ from fairlead.serve.wsgi import Wsgi
 from fairlead.wire.wsdeflate import Settings
 
 if TYPE_CHECKING:
+    from fairlead.run.realtime import Realtime
     from fairlead.store.contract import Store
 
 log = logging.getLogger("fairlead")
+
+BELOW = ("topic", "job")  # answers whose routes also answer what stands behind their own path
 
 
 class Leaving(Handler):
@@ -171,6 +174,7 @@ class Builder:
         self.leaving: list[Listener] = []
         self.gate: Any = None
         self.rates: Any = None  # what the rate limits of all workers count in
+        self.realtime: Realtime | None = None
         self.store: Store | None = None  # topics, queues and keys, once a plan needs them
         self.given: Any = None  # an application object, for a server inside another program
         self.hop: Callable[[c.Route], Handler | None] | None = None  # dispatch: who answers in place of an app
@@ -189,6 +193,9 @@ class Builder:
             self.workers = values["workers"]
             if self.store is None and storing.wanted(plan.config):
                 self.store = await storing.open_places(plan.config, values.get("store"))
+                from fairlead.run.realtime import Realtime
+
+                self.realtime = Realtime(self.store, self.loop)
             routes = [await self.route(one) for one in plan.config.routes]
             self.config = plan.config
             built = Built(self, plan, Router(Table(routes)), routes)
@@ -226,6 +233,7 @@ class Builder:
             "app": self.app,
             "wsgi": self.app,
             "grpc": self.grpc,
+            "topic": self.topic,
             "proxy": self.proxy,
             "files": self.files,
             "redirect": self.redirect,
@@ -237,7 +245,7 @@ class Builder:
         handler: Handler = await made if asyncio.iscoroutine(made) else made
         return Route(
             handler,
-            path=settings.path,
+            path=below(settings.path) if settings.answer in BELOW else settings.path,
             host=settings.host,
             methods=methods_of(settings),
             headers=settings.headers,
@@ -301,6 +309,11 @@ class Builder:
             multiprocess=self.workers > 1 and not in_thread,
             pool=self.threads,
         )
+
+    def topic(self, settings: c.Route) -> Handler:
+        """The topics of a route."""
+        assert self.realtime is not None
+        return self.realtime.topic(settings)
 
     def files(self, settings: c.Route) -> Handler:
         """Files of a directory; what it keeps of them outlives the plan."""
@@ -480,8 +493,15 @@ class Builder:
             self.access.close()
         self.threads.close()
         self.poller.close()
+        if self.realtime is not None:
+            await self.realtime.close()
         if self.store is not None:
             await self.store.close()
+
+
+def below(path: str) -> str:
+    """The path of a route that also answers what stands behind its own."""
+    return path if path.endswith("/*") else path.rstrip("/") + "/*"
 
 
 def fixed_part(path: str) -> str:

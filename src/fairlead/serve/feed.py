@@ -8,12 +8,12 @@ Rules
 1. One reader per topic and process: the ring takes what a hint brings when it fits on to its end, else it reads the log, once for
    all (`catch_up`). A hint that was lost is made good by the next, or by a look every `LOOK` seconds.
 2. A leg is *live* while it is exactly at the ring's end: then it is told of each new batch on the spot, and costs nothing in
-   between: no task, no timer of its own. Else it *follows*: a task reads for it, from the ring where that reaches, from the log where
-   not, until it is at the end; comparing and joining are one step, so nothing falls between.
+   between: no task, no timer of its own. Else it *follows*: a task reads for it, from the ring where that reaches, from the
+   log where not, until it is at the end; comparing and joining are one step, so nothing falls between.
 3. A batch is encoded once per form, however many hear it.
-4. Slow: an `Out` without room is given nothing more. What then becomes of its legs is the route's choice: `cursor` follows from where
-   it was when there is room again (no memory at all); `latest` keeps the last event of each key meanwhile; `drop` leaves out what
-   came meanwhile and says so; `close` ends it. The first time it happens to an Out it is named in the log.
+4. Slow: an `Out` without room is given nothing more. What then becomes of its legs is the route's choice: `cursor` follows
+   from where it was when there is room again (no memory at all); `latest` keeps the last event of each key meanwhile; `drop`
+   leaves out what came meanwhile and says so; `close` ends it. The first time it happens to an Out it is named in the log.
 5. Lost events are said in band (`gap`), with where it goes on.
 6. Heartbeats are a wheel of one timer: each second those are looked at whose turn it is.
 """
@@ -32,6 +32,7 @@ from fairlead.store.contract import Batch, Event, Gap, NoTopic, Offset, Store, S
 from fairlead.store.hub import Hub
 
 LOOK = 15.0  # seconds between looks at the log of a topic that somebody follows
+SETTLE = 0.05  # seconds after a hint to a look at what it did not say
 LINGER = 5.0  # seconds a ring outlives its last follower
 log = logging.getLogger("fairlead")
 
@@ -99,6 +100,7 @@ class Ring:
         self.followers = 0
         self.reading: asyncio.Task[None] | None = None
         self.again = False
+        self.settling: asyncio.TimerHandle | None = None
         self.stop: Callable[[], None] = lambda: None
 
     async def begin(self) -> None:
@@ -118,10 +120,17 @@ class Ring:
             fresh = [event for event in events if event.seq > self.last.seq]
             if fresh and fresh[0].seq == self.last.seq + 1 and events[-1].seq == last.seq:
                 self.add(Piece(fresh, last, True, False))
+                if self.settling is None:  # a hint does not say that the topic was closed
+                    self.settling = asyncio.get_running_loop().call_later(SETTLE, self.settle)
                 return
             if not fresh and last.seq <= self.last.seq:
                 self.look()  # perhaps it was closed
                 return
+        self.look()
+
+    def settle(self) -> None:
+        """See what the hints of late did not say."""
+        self.settling = None
         self.look()
 
     def look(self) -> None:
@@ -392,7 +401,7 @@ class Out:
 class Leg:
     """One topic on one Out: where it is, and whether it is live."""
 
-    __slots__ = ("after", "behind", "dropped", "form", "kept", "out", "ring", "task", "there")
+    __slots__ = ("after", "behind", "dropped", "form", "kept", "out", "ring", "task", "there", "told")
 
     def __init__(self, out: Out, ring: Ring, after: Offset | None, form: Form | None = None) -> None:
         self.out, self.ring, self.after = out, ring, after
@@ -402,6 +411,7 @@ class Leg:
         self.kept: dict[str, Event] | None = None
         self.task: asyncio.Task[Any] | None = None
         self.there = True
+        self.told = False  # of the end of its topic, in a piece
         out.feed.enter(ring)
         out.legs.append(self)
         self.follow_soon()
@@ -460,6 +470,7 @@ class Leg:
         self.after = piece.next
         self.out.say(piece.form(self.form))
         if piece.closed and piece.up_to_date and self.there:
+            self.told = True
             self.close("closed")
 
     def give(self, piece: Piece) -> None:

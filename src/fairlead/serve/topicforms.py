@@ -64,6 +64,11 @@ def cursor(given: str, now: float | None = None) -> str:
     return str(present)
 
 
+def compact(value: Any) -> bytes:
+    """JSON without spaces."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 class StreamForm(Form):
     """`live=sse`: after each batch of data a control event, as Durable Streams has it."""
 
@@ -88,15 +93,15 @@ class StreamForm(Form):
             said["streamCursor"] = cursor(self.given)
         if up_to_date:
             said["upToDate"] = True
-        return sse.event(json.dumps(said).encode(), "control", str(next_))
+        return sse.event(compact(said), "control", str(next_))
 
     def gap(self, gap: Gap) -> bytes:
         said = {"gap": {"earliest": str(gap.earliest), "latest": str(gap.latest)}, "streamNextOffset": str(gap.earliest)}
-        return sse.event(json.dumps(said).encode(), "control", str(gap.earliest))
+        return sse.event(compact(said), "control", str(gap.earliest))
 
     def dropped(self, count: int, after: Offset) -> bytes:
         said = {"dropped": count, "streamNextOffset": str(after)}
-        return sse.event(json.dumps(said).encode(), "control", str(after))
+        return sse.event(compact(said), "control", str(after))
 
 
 class EventForm(Form):
@@ -148,14 +153,15 @@ class FrameForm(Form):
 
     def __init__(self, topic: str, kind: str) -> None:
         self.topic, self.kind = topic, kind
-        self.key = ("frame", kind)
+        self.key = ("frame", kind, topic)
 
     def encode(self, piece: Piece) -> bytes:
         epoch = piece.next.epoch
-        said = {"topic": self.topic, "next": str(piece.next), "events": [described(e, self.kind, epoch) for e in piece.events]}
+        said: dict[str, Any] = {"topic": self.topic, "next": str(piece.next)}
+        said["events"] = [described(event, self.kind, epoch) for event in piece.events]
         if piece.closed and piece.up_to_date:
             said["closed"] = True
-        return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
+        return compact(said)
 
     def gap(self, gap: Gap) -> bytes:
         said = {"topic": self.topic, "gap": {"earliest": str(gap.earliest), "next": str(gap.latest)}}

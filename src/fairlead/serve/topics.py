@@ -11,13 +11,14 @@
     POST    …/groups/G:claim :ack :nack :extend :term :seek   GET …/groups   consumer groups (`topicgroups`)
     …/webhooks…                                  webhooks out (`topichooks`)
 
-The grammar of the first eight lines is that of the Durable Streams protocol 1.0 (2026-01-24), to which this adds the plain event stream,
-WebSocket, `Prefer: wait`, event types and keys (`Fairlead-Type`, `Fairlead-Key`), dedupe keys (`Fairlead-Dedupe`), groups and webhooks.
+The grammar is that of the Durable Streams protocol 1.0 (2026-01-24), to which this adds the plain event stream, WebSocket,
+`Prefer: wait`, event types and keys (`Fairlead-Type`, `Fairlead-Key`), dedupe keys (`Fairlead-Dedupe`), groups and webhooks.
 
 Rules
 1. What makes a topic is the route's choice: `put` only PUT, `publish` also a first POST, `subscribe` also a first read.
 2. A long poll listens first and looks then (`feed`), so no append falls between. It holds no task while it waits.
-3. An offset of before what is kept, or of another life of the topic, is 410 on a poll and said in band on streams: never silently less.
+3. An offset of before what is kept, or of another life of the topic, is 410 on a poll and said in band on streams: never
+   silently less.
 4. Every answer has `X-Content-Type-Options: nosniff`: a topic's bytes are somebody else's.
 """
 
@@ -84,8 +85,8 @@ class TopicOptions:
 
 
 class TopicRoute(Handler):
-    """Topics at one route. `more(call, topic, rest)` answers what stands behind a topic's own URL; `socket(exchange, topic)`
-    takes over a WebSocket."""
+    """Topics at one route, whose own URLs have `depth` segments. `more(call, topic, rest)` answers what stands behind them;
+    `socket(exchange, topic)` takes over a WebSocket."""
 
     def __init__(
         self,
@@ -94,8 +95,10 @@ class TopicRoute(Handler):
         *,
         more: Callable[[Call, str, str], Any] | None = None,
         socket: Callable[[Exchange, str], None] | None = None,
+        depth: int = 2,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        self.depth = depth
         self.feed, self.store = feed, feed.store
         self.options = options or TopicOptions()
         self.more, self.socket = more, socket
@@ -113,7 +116,7 @@ class TopicRoute(Handler):
         """(topic, what stands behind it in the path). Refused 400 for a name that is none."""
         params = exchange.params or {}  # type: ignore[attr-defined]
         name = self.options.name or params.get("topic", "")
-        rest = params.get("*", "") or ""
+        rest = "/".join(exchange.request.path.strip("/").split("/")[self.depth :])  # type: ignore[attr-defined]
         if not NAME.fullmatch(name):
             raise Refused("a topic's name has 1 to 512 characters, none of them a control character", status=400)
         if name.startswith("$"):
@@ -195,7 +198,7 @@ class TopicRoute(Handler):
         events = forms.new_events(body, kind, given.get("fairlead-type", ""), given.get("fairlead-key", ""))
         seq = given.get("stream-seq")
         try:
-            if seq is not None:
+            if seq is not None and not await self.repeated(topic, head, producer):
                 await self.in_turn(topic, head, seq)
             done = await self.store.log.append(
                 topic, events, producer=producer, dedupe=given.get("fairlead-dedupe", ""), close=closes, create=create
@@ -209,7 +212,8 @@ class TopicRoute(Handler):
         except ProducerGap as gap:
             await self.producer_gap(call, producer, gap)
             return
-        await self.appended(call, done, producer)
+        highest = await self.highest(topic, producer) if producer is not None and done.duplicate else None
+        await self.appended(call, done, producer if events else None, highest, producer)
 
     async def found(self, topic: str, create: TopicConfig | None) -> Head | None:
         """Its head; None when it is to be made. NoTopic."""
@@ -220,20 +224,39 @@ class TopicRoute(Handler):
                 raise
             return None
 
-    async def appended(self, call: Call, done: Appended, producer: Producer | None) -> None:
+    async def highest(self, topic: str, producer: Producer) -> int | None:
+        """The last seq that was taken of a producer in its epoch; None when that is not known."""
+        try:
+            await self.store.log.append(topic, [], producer=producer._replace(seq=SAFE))
+        except ProducerGap as gap:
+            return gap.expected - 1 if gap.known == producer.epoch else None
+        except FairleadError:
+            return None
+        return None
+
+    async def repeated(self, topic: str, head: Head | None, producer: Producer | None) -> bool:
+        """Whether this is a producer's retry: what came after it does not count then."""
+        if producer is None or head is None:
+            return False
+        highest = await self.highest(topic, producer)
+        return highest is not None and producer.seq <= highest
+
+    async def appended(
+        self, call: Call, done: Appended, added: Producer | None, highest: int | None, producer: Producer | None
+    ) -> None:
         """It is there."""
         fields = [next_field(done.last)]
         if done.closed:
             fields.append((b"stream-closed", b"true"))
         if producer is not None:
             fields.append((b"producer-epoch", b"%d" % producer.epoch))
-            fields.append((b"producer-seq", b"%d" % producer.seq))
-        status = 204 if producer is None or done.duplicate else 200
+            fields.append((b"producer-seq", b"%d" % (producer.seq if highest is None else highest)))
+        status = 204 if added is None or done.duplicate else 200
         await call.respond(status, b"", fields + SECURITY)
 
     async def producer_gap(self, call: Call, producer: Producer | None, gap: ProducerGap) -> None:
         """A producer's seq skips some, or a new epoch does not begin at 0."""
-        if producer is not None and (gap.known is None or gap.known < producer.epoch) and gap.expected == 0 and gap.known is not None:
+        if producer is not None and gap.known is not None and gap.known < producer.epoch:
             await refuse(call, 400, "a new epoch begins at seq 0")
             return
         fields = [(b"producer-expected-seq", b"%d" % gap.expected), (b"producer-received-seq", b"%d" % gap.received)]
@@ -405,7 +428,7 @@ class Poll(Answer):
     def __init__(
         self, route: TopicRoute, exchange: Any, ring: Ring, head: Head, after: Offset, query: dict[str, str], wait: float
     ) -> None:
-        self.route, self.exchange, self.ring, self.head, self.after, self.query = route, exchange, ring, head, after, query
+        self.route, self.exchange, self.ring, self.ends, self.after, self.query = route, exchange, ring, head, after, query
         self.over = False
         exchange.answer = self
         ring.polls.add(self)
@@ -433,7 +456,7 @@ class Poll(Answer):
         """What there is now."""
         try:
             piece = await self.route.feed.piece(self.ring, self.after)
-            self.whole(*self.route.polled(piece, self.head, self.query))
+            self.whole(*self.route.polled(piece, self.ends, self.query))
         except Gap as gap:
             self.whole(*refusal(410, f"{gap}", [next_field(gap.latest)]))
         except FairleadError as error:
@@ -478,6 +501,8 @@ class Stream(Answer, Out):
         """Its topic has ended: so has the stream."""
         if self.over:
             return
+        if isinstance(self.form, forms.StreamForm) and why == "closed" and not leg.told and leg.after is not None:
+            self.exchange.data(self.form.control(leg.after, True, True), False)
         if isinstance(self.form, forms.EventForm):
             name = "end" if why != "slow" else "slow"
             self.exchange.data(sse.event(json.dumps({"reason": why}).encode(), name, str(leg.after or "")), False)
@@ -570,7 +595,7 @@ def producer_of(given: dict[str, str]) -> Producer | None:
         return None
     if None in there or not there[0]:
         raise Refused("Producer-Id, Producer-Epoch and Producer-Seq are given together, and none is empty", status=400)
-    numbers = [int(one) if NUMBER.fullmatch(one or "") else -1 for one in there[1:]]
+    numbers = [int(one) if NUMBER.fullmatch(one) else -1 for one in map(str, there[1:])]
     if min(numbers) < 0 or max(numbers) > SAFE:
         raise Refused("Producer-Epoch and Producer-Seq are whole numbers up to 2^53-1", status=400)
     return Producer(str(there[0]), *numbers)

@@ -2,7 +2,8 @@
 
 Rules
 1. A line ends by LF, CR or CRLF; so none of them may stand in a field, and data with line ends is several `data` lines.
-2. An event without data is not dispatched, but its id is remembered: `priming` sets where a client resumes before there is an event.
+2. An event without data is not dispatched, but its id is remembered: `priming` sets where a client resumes before there is an
+   event.
 3. An `id` with NUL is ignored by clients: ours have none. `retry` is in milliseconds, digits only.
 4. A line that begins with a colon is a comment: our heartbeat.
 """
@@ -23,10 +24,10 @@ def field(name: bytes, value: str) -> bytes:
 
 
 def data_lines(data: bytes) -> bytes:
-    """`data` lines of a text: a client joins them with LF."""
+    """`data` lines of a text: a client joins them with LF, and takes away one space at the beginning of each."""
     if b"\n" not in data and b"\r" not in data:
-        return b"data: %b\n" % data
-    return b"".join([b"data: %b\n" % line for line in ENDS.split(data)])
+        return (b"data: %b\n" if data[:1] == b" " else b"data:%b\n") % data
+    return b"".join([(b"data: %b\n" if line[:1] == b" " else b"data:%b\n") % line for line in ENDS.split(data)])
 
 
 def event(data: bytes, name: str = "", token: str = "") -> bytes:
