@@ -5,7 +5,8 @@
 1. Split: whole, byte by byte and at random places, the same words are heard, the same is sent, the same rule is broken.
 2. Whatever comes, nothing but a WireError is raised, every exchange ends at most once and hears nothing afterwards, and
    what is held and queued stays within the limits.
-3. Two of ours, client and server, with random windows and settings: every request and answer arrives whole.
+3. A peer that keeps the rules and moves windows up and down gets every body whole and ended once.
+4. Two of ours, client and server, with random windows and settings: every request and answer arrives whole.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Heard(Sink):
         way = stream % 5
         if way == 0 or way == 1:
             self.codec.head(stream, Response(200, [(b"x", b"y")], -1), False)
-            self.codec.data(stream, b"z" * min(stream * 700, 200_000), way == 0)
+            self.codec.data(stream, b"z" * (90_000 if stream % 10 == 1 else min(stream * 700, 200_000)), way == 0)
             if way == 1:
                 self.codec.end(stream, [(b"t", b"1")])
         elif way == 2:
@@ -99,10 +100,14 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def block(rng: random.Random) -> bytes:
+    return block_of(rng.choice(HEADS))
+
+
+def block_of(fields: list[tuple[bytes, bytes]]) -> bytes:
     out = bytearray()
     encoder = Encoder()
     encoder.begin(out)
-    for field in rng.choice(HEADS):
+    for field in fields:
         encoder.add(out, field)
     return bytes(out)
 
@@ -124,8 +129,8 @@ def some_frame(rng: random.Random) -> bytes:
     elif kind == 4:
         stream = 0
         payload = b"".join(
-            rng.choice([1, 2, 3, 4, 5, 8, 99]).to_bytes(2, "big")
-            + rng.choice([0, 1, 100, 16384, 65536]).to_bytes(4, "big")
+            rng.choice([1, 2, 3, 4, 4, 4, 5, 8, 99]).to_bytes(2, "big")
+            + rng.choice([0, 0, 1, 100, 16384, 65536]).to_bytes(4, "big")
             for _ in range(rng.randrange(3))
         )
         flags &= 1 if not payload else 0
@@ -176,7 +181,11 @@ def hear(pieces: list[bytes], client: bool) -> tuple:
     if client:
         for _ in range(4):
             stream = codec.open_stream()
-            codec.head(stream, Request("POST", "http", b"a", b"/", [], "1.1", -1), stream != 3)
+            codec.head(stream, Request("POST", "http", b"a", b"/", [], "1.1", -1), stream > 3)
+            if stream == 1:
+                codec.data(stream, b"y" * 80_000, False)
+            if stream <= 3:
+                codec.end(stream, [(b"t", b"1")])
     sent, rule, now = b"", "", SECOND
     for piece in pieces:
         try:
@@ -217,6 +226,56 @@ def split_matters(rng: random.Random) -> str:
         if a != b and name != "sent":
             return f"{name} differ by the cut: client={client} {data.hex()}\n  {a}\n  {b}"
     return other[3]
+
+
+def windows_move(rng: random.Random) -> str:
+    """A peer that breaks no rule, but opens, shrinks and closes windows while bodies and trailers wait: all must come whole."""
+    client = rng.random() < 0.4
+    sink = Heard()
+    codec = sink.codec = H2(sink, Limits(streams=50, outgoing=1 << 30, updates=0, settings=0), client=client, common=COMMON)
+    sent, asked, connection = bytearray(), 0, 65535
+    said = [b"" if client else PREFACE, frame(4, 0, 0, b"")]
+    for _ in range(rng.randrange(5, 60)):
+        way = rng.randrange(6)
+        stream = 2 * rng.randrange(asked) + 1 if asked else 0
+        count = rng.choice([1, 9, 100, 5000, 70_000])
+        if way == 0 and asked < 12:
+            asked += 1
+            if client:
+                stream = codec.open_stream()
+                codec.head(stream, Request("POST", "http", b"a", b"/", [], "1.1", -1), False)
+                codec.data(stream, b"y" * count, False)
+                codec.end(stream, rng.choice([None, [(b"t", b"1")]]))
+            else:
+                said.append(frame(1, rng.choice([4, 5]), 2 * asked - 1, block_of(rng.choice(HEADS[:2]))))
+        elif way == 1:
+            said.append(frame(4, 0, 0, b"\0\4" + rng.choice([0, 1, 100, 16384, 65535, 90_000]).to_bytes(4, "big")))
+        elif way == 2:
+            connection += count
+            said.append(frame(8, 0, 0, count.to_bytes(4, "big")))
+        elif stream and way < 5:
+            said.append(frame(8, 0, stream, count.to_bytes(4, "big")))
+        if rng.random() < 0.7:
+            codec.feed(b"".join(said), SECOND)
+            said = []
+            sent += b"".join(codec.take() or [])
+    said += [frame(4, 0, 0, b"\0\4" + (1 << 20).to_bytes(4, "big")), frame(8, 0, 0, (1 << 24).to_bytes(4, "big"))]
+    codec.feed(b"".join(said), SECOND)
+    for _ in range(1000):
+        chunks = codec.take()
+        if chunks is None:
+            break
+        sent += b"".join(chunks)
+    waiting = [stream.id for stream in codec.streams.values() if stream.queue]
+    if waiting or sink.bad:
+        return sink.bad or f"{waiting} still wait"
+    ends = [0] * 100
+    at = 24 if client else 0
+    while at < len(sent):
+        if sent[at + 3] < 2 and sent[at + 4] & 1:
+            ends[int.from_bytes(sent[at + 5 : at + 9], "big")] += 1
+        at += 9 + int.from_bytes(sent[at : at + 3], "big")
+    return "" if max(ends) <= 1 else "an end was said twice"
 
 
 class Party(Heard):
@@ -306,7 +365,11 @@ def run(seconds: float, seed: int) -> list[str]:
     while time.monotonic() < end and len(failed) < 3:
         count += 1
         state = rng.getrandbits(48)
-        wrong = (talk if count % 40 == 0 else split_matters)(random.Random(state))
+        way = talk if count % 40 == 0 else windows_move if count % 4 == 0 else split_matters
+        try:
+            wrong = way(random.Random(state))
+        except Exception as error:
+            wrong = f"{way.__name__} raised {error!r}"
         if wrong:
             failed.append(f"[{state}] {wrong}")
     print(f"h2: {count} inputs, {len(failed)} wrong, seed {seed}")

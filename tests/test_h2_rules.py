@@ -80,6 +80,8 @@ CASES = [
     ("4.3 a block that is no HPACK", frame(HEADERS, EH | ES, 1, b"\x80"), goaway(COMPRESSION)),
     ("4.3 PRIORITY inside a block", head(1, flags=ES) + frame(PRIORITY, 0, 1, word(0) + b"\0"), goaway(PROTOCOL)),
     ("4.3 HEADERS of another stream inside a block", head(1, flags=ES) + head(3), goaway(PROTOCOL)),
+    ("4.3 PING inside a block", head(1, flags=ES) + frame(PING, 0, 0, b"12345678"), goaway(PROTOCOL)),
+    ("4.3 HEADERS of the same stream inside a block", head(1, flags=ES) + head(1), goaway(PROTOCOL)),
     ("5.5 an unknown frame inside a block", head(1, flags=ES) + frame(22, 0, 0), goaway(PROTOCOL)),
     # states (5.1)
     ("5.1 idle: DATA", data(1, b"x", ES), goaway(PROTOCOL)),
@@ -114,10 +116,18 @@ CASES = [
     ("6.1 padding", OPEN + frame(DATA, PADDED | ES, 1, b"\x03abc\0\0\0"), FINE),
     ("6.2 HEADERS on stream 0", head(0), goaway(PROTOCOL)),
     ("6.2 padding longer than the block", frame(HEADERS, EH | ES | PADDED, 1, b"\xff" + block(GET)), goaway(PROTOCOL)),
+    ("6.2 padding", frame(HEADERS, EH | ES | PADDED, 1, b"\x02" + block(GET) + b"\0\0"), FINE),
+    ("6.2 padding and a priority",
+     frame(HEADERS, EH | ES | PADDED | PRIO, 1, b"\x02" + word(1 << 31) + b"\xff" + block(GET) + b"\0\0"),
+     FINE),
+    ("6.2 padding that leaves no room for the priority",
+     frame(HEADERS, EH | ES | PADDED | PRIO, 1, b"\x02" + word(0) + b"\0"),
+     goaway(SIZE)),
     ("6.2 a priority that does not fit", frame(HEADERS, EH | ES | PRIO, 1, b"\0\0"), goaway(SIZE)),
     # PRIORITY, RST_STREAM (6.3, 6.4)
     ("6.3 PRIORITY on stream 0", frame(PRIORITY, 0, 0, word(0) + b"\0"), goaway(PROTOCOL)),
     ("6.3 PRIORITY of another length", OPEN + frame(PRIORITY, 0, 1, b"\0\0\0\0"), reset(SIZE)),
+    ("6.3 PRIORITY, exclusive, of the largest weight", OPEN + frame(PRIORITY, 0, 1, word(1 << 31 | 3) + b"\xff"), FINE),
     ("6.3 PRIORITY on an idle stream", frame(PRIORITY, 0, 7, word(0) + b"\0"), FINE),
     ("6.4 RST_STREAM on stream 0", frame(RST, 0, 0, word(CANCEL)), goaway(PROTOCOL)),
     ("6.4 RST_STREAM of another length", OPEN + frame(RST, 0, 1, b"\0\0\0"), goaway(SIZE)),
@@ -153,7 +163,18 @@ CASES = [
     ("6.10 CONTINUATION behind a whole block", HALF + frame(CONTINUATION, EH, 1), goaway(PROTOCOL)),
     ("6.10 CONTINUATION on stream 0", head(1, flags=ES) + frame(CONTINUATION, EH, 0), goaway(PROTOCOL)),
     ("6.10 CONTINUATION behind DATA", OPEN + data(1, b"x") + frame(CONTINUATION, EH, 1), goaway(PROTOCOL)),
+    ("6.10 CONTINUATION behind one that ended the block",
+     head(1, flags=ES) + frame(CONTINUATION, EH, 1) + frame(CONTINUATION, EH, 1),
+     goaway(PROTOCOL)),
+    ("6.10 another frame behind CONTINUATION",
+     head(1, flags=ES) + frame(CONTINUATION, 0, 1) + frame(PING, 0, 0, b"12345678"),
+     goaway(PROTOCOL)),
+    ("6.10 CONTINUATION of another stream",
+     head(1, flags=ES) + frame(CONTINUATION, 0, 1) + frame(CONTINUATION, EH, 3),
+     goaway(PROTOCOL)),
     # messages (8.1)
+    ("8.1 a body, and a trailer section behind it", OPEN + data(1, b"x") + head(1, [(b"x", b"y")]), FINE),
+    ("8.1 HEAD", head(1, [(b":method", b"HEAD"), *GET[1:]]), FINE),
     ("8.1 a second head that does not end the stream", OPEN + head(1, [(b"x", b"y")], EH), reset(PROTOCOL)),
     ("8.1.1 content-length above the DATA",
      head(1, [*POST, (b"content-length", b"5")], EH) + data(1, b"four", ES),
@@ -212,6 +233,9 @@ CASES = [
      reset(PROTOCOL)),
     ("8.5 CONNECT without an authority", head(1, [(b":method", b"CONNECT")], EH), reset(PROTOCOL)),
     ("8.5 CONNECT", head(1, [(b":method", b"CONNECT"), (b":authority", b"a:1")], EH), FINE),
+    ("8.5 HEADERS in a tunnel",
+     head(1, [(b":method", b"CONNECT"), (b":authority", b"a:1")], EH) + head(1, [(b"x", b"y")]),
+     reset(PROTOCOL)),
     ("8441 :protocol without CONNECT", head(1, [*GET, (b":protocol", b"websocket")]), reset(PROTOCOL)),
     ("8441 extended CONNECT without a path",
      head(1, [(b":method", b"CONNECT"), (b":protocol", b"websocket"), *without(b":path")[1:]], EH),
@@ -226,6 +250,7 @@ CASES = [
     # HPACK in its frames (RFC 7541)
     ("7541 index 0", frame(HEADERS, EH | ES, 1, block(GET) + b"\x80"), goaway(COMPRESSION)),
     ("7541 an index beyond the table", frame(HEADERS, EH | ES, 1, block(GET) + b"\xff\x20"), goaway(COMPRESSION)),
+    ("7541 a name's index beyond the table", frame(HEADERS, EH | ES, 1, block(GET) + b"\x7f\x20\1a"), goaway(COMPRESSION)),
     ("7541 a size update behind a field", frame(HEADERS, EH | ES, 1, block(GET) + b"\x20"), goaway(COMPRESSION)),
     ("7541 a size update that is too large",
      frame(HEADERS, EH | ES, 1, b"\x3f\xe2\x1f" + block(GET)),
@@ -258,18 +283,28 @@ def test_what_a_client_does_ends_as_the_rule_says(name, sent, outcome, split):
 
 
 CLOSED_CASES = [
-    ("DATA", data(1, b"x", ES)),
-    ("HEADERS", head(1)),
+    ("DATA", data(1, b"x", ES), goaway(CLOSED)),
+    ("HEADERS", head(1), goaway(CLOSED)),
+    ("CONTINUATION", frame(CONTINUATION, EH, 1), goaway(PROTOCOL)),
+    ("PRIORITY", frame(PRIORITY, 0, 1, word(0) + b"\0"), FINE),
+    ("WINDOW_UPDATE", frame(UPDATE, 0, 1, word(1)), FINE),
+    ("RST_STREAM", frame(RST, 0, 1, word(CANCEL)), FINE),
 ]
 
 
-@pytest.mark.parametrize(("name", "sent"), CLOSED_CASES, ids=[one[0] for one in CLOSED_CASES])
-def test_a_frame_on_a_closed_stream_is_an_error_of_the_connection(name, sent):
+@pytest.mark.parametrize(("name", "sent", "outcome"), CLOSED_CASES, ids=[one[0] for one in CLOSED_CASES])
+def test_what_may_still_come_on_a_stream_that_is_over(name, sent, outcome):
     talk = Talk(answer=True)
     talk.peer(HALF)
     assert talk.say()[-1] == ("DATA", 1, b"ok", True)
     talk.peer(sent)
-    assert talk.outcome() == goaway(CLOSED)
+    assert talk.outcome() == outcome
+
+
+def test_of_several_window_settings_the_last_counts():
+    talk = Talk(answer=True)
+    talk.peer(settings((4, 100), (4, 1)) + HALF)
+    assert talk.say()[-1] == ("DATA", 1, b"o", False)
 
 
 @pytest.mark.parametrize("split", SPLITS)

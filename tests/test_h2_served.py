@@ -474,3 +474,68 @@ def test_several_requests_of_one_read_say_that_they_shared_it():
             peer.close()
 
     asyncio.run(go())
+
+
+def test_what_a_window_kept_waiting_is_named_in_the_journey():
+    async def go():
+        read = asyncio.Event()
+
+        async def app(scope, receive, send):
+            if scope["method"] == "POST":
+                await asyncio.wait_for(read.wait(), DEADLINE)
+                while (await receive()).get("more_body"):
+                    pass
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x" * (1 if scope["method"] == "POST" else 70000)})
+
+        async with application(app) as (_, port, notes):
+            peer = await connect(port)
+            credit = peer.conn.acknowledge_received_data
+            held = []
+            peer.conn.acknowledge_received_data = lambda size, stream: held.append((size, stream))
+            stream = peer.ask()
+            await until(lambda: sum(size for size, _ in held) == 65535, "a full window")
+            for size, stream in held:
+                credit(size, stream)
+            peer.conn.acknowledge_received_data = credit
+            peer.flush()
+            assert len((await peer.answer(stream))[2]) == 70000
+            up = peer.conn.get_next_available_stream_id()
+            peer.conn.send_headers(up, POST)
+            await until(lambda: peer.conn.local_flow_control_window(up) >= 65536, "our SETTINGS")
+            while window := peer.conn.local_flow_control_window(up):
+                peer.conn.send_data(up, b"x" * min(window, 16384))
+            peer.flush()
+            peer.conn.ping(b"are here")
+            peer.flush()
+            await until(lambda: any(isinstance(one, h2.events.PingAckReceived) for one in peer.events), "all of it")
+            read.set()
+            await until(lambda: peer.conn.local_flow_control_window(up) > 0, "our window")
+            peer.conn.send_data(up, b"", end_stream=True)
+            peer.flush()
+            assert (await peer.answer(up))[0] == 200
+            await until(lambda: len(notes.finished) == 2)
+            down, uploaded = (one.journey for one in notes.finished)
+            assert [name for name, _, took in down.custom if took > 0] == ["window-peer"]
+            assert down.spent_client >= down.custom[0][2] and b"window-peer;dur=" in down.server_timing()
+            assert [name for name, _, took in uploaded.custom if took > 0] == ["window-ours"]
+            peer.close()
+
+    asyncio.run(go())
+
+
+def test_via_says_by_which_version_a_message_came():
+    async def go():
+        async with front(h1_origin) as it:
+            peer = await connect(it.port)
+            _, headers, _ = await peer.answer(peer.ask())
+            assert b"\r\nvia: 2 fairlead\r\n" in it.origins[0].heads[0] and headers["via"] == "1.1 fairlead"
+            await peer.answer(peer.ask([*GET, ("via", "1.0 a, 2 b")]))
+            assert b"\r\nvia: 1.0 a, 2 b, 2 fairlead\r\n" in it.origins[0].heads[1]
+            peer.close()
+        async with front(h2_origin(ok), protocol="h2c") as it:
+            answer = await it.ask(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+            assert ("via", "1.0 fairlead") in it.origins[0].heads[0]
+            assert b"\r\nvia: 2 fairlead\r\n" in answer
+
+    asyncio.run(go())

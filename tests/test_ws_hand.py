@@ -109,6 +109,13 @@ def test_origins_are_compared_whole(origin, allowed, good):
     assert wshand.good_origin(asking(*headers), allowed) is good
 
 
+def test_more_subprotocols_than_anybody_offers_are_refused():
+    wshand.check(asking(KEY, VERSION, (b"sec-websocket-protocol", b"a," * 1000)))
+    for offered in ([(b"sec-websocket-protocol", b"a," * 2000)], [(b"sec-websocket-protocol", b"a" * 100)] * 30):
+        with pytest.raises(Refused, match="subprotocols"):
+            wshand.check(asking(KEY, VERSION, *offered))
+
+
 def test_two_origins_are_none():
     assert not wshand.good_origin(asking((b"origin", b"http://a.example"), (b"origin", b"http://a.example")), ["self"])
 
@@ -166,6 +173,10 @@ OFFERS = {
     "x-webkit-deflate-frame": "",
     "permessage-deflate; =1": "",
     ",,; ,": "",
+    'x; a="1,2;3", permessage-deflate': BOTH,
+    'x; a="' + "," * 2000 + '", permessage-deflate': BOTH,
+    'x; a="' + "," * 2100 + '", permessage-deflate': "",
+    "x," * 1200 + "permessage-deflate": "",
 }  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 Rules
 1. Fields of the connection (section 7.6.1) stay on theirs, also those that `Connection` names; but nobody can name away
    Host and Content-Length, nor what we write ourselves.
-2. `Via` is added to (section 7.6.3). `Forwarded` and `X-Forwarded-*` are ours to write, see `serve/forwarded`.
+2. `Via` is added to, with the version that the message came by (section 7.6.3). `Forwarded` and `X-Forwarded-*` are ours to
+   write, see `serve/forwarded`.
 3. The path goes on in the normal form that routing saw, the query as it came.
    `TE: trailers` is said anew on the leg's connection, because trailers pass both ways; another TE is for us only.
 4. Framing is not decided here: the codecs do that from the message's length.
@@ -81,6 +82,7 @@ class Said:
         self.scheme = scheme
         self.host = host
         self.server = server
+        self.version = ""
         self.trusted = False
         self.authority = host
         self.before = b""
@@ -98,7 +100,7 @@ class Heads(Handler):
         self.host_of_target = options.host == "upstream"
         self.strip = options.strip.rstrip("/").encode()
         self.via = options.via.encode()
-        self.via_field = (b"via", b"1.1 " + self.via)
+        self.vias = {version: (b"via", version.encode() + b" " + self.via) for version in ("1.0", "1.1", "2", "3")}
         self.id_name = options.request_id.lower().encode()
         self.id_stem = urandom(8).hex().encode()
         self.id_head = b""
@@ -111,7 +113,7 @@ class Heads(Handler):
         self.listing = self.rewrites_request or (bool(self.id_name) and self.id_name not in NUMBERS)
         self.drop = DROPPED | (1 << NUMBERS[self.id_name] if self.id_name in NUMBERS else 0)
         self.id_bit = self.drop & ~DROPPED
-        self.via_line = b"via: 1.1 %b\r\n" % self.via
+        self.via_lines = {version: b"via: %b\r\n" % field[1] for version, field in self.vias.items()}
 
     # ---- the request's head
 
@@ -145,6 +147,7 @@ class Heads(Handler):
             said.heads is self
             and said.host == given.authority
             and said.scheme == given.scheme
+            and said.version == given.version
             and said.source is conn.service.forwarded
             and (said.server is target or not self.host_of_target)
         )
@@ -154,10 +157,11 @@ class Heads(Handler):
         source = conn.service.forwarded
         hop = (source if source is not None else NOBODY).hop(conn.peer)
         said = Said(self, source, given.scheme, given.authority, target)
+        said.version = given.version
         said.trusted = hop.trusted
         said.authority = self.host_for(given.authority, target)
         before = _fast.fields_joined([(b"host", said.authority)], LOW, VALUE)
-        after = _fast.fields_joined([self.via_field, *hop.fields(given.scheme, given.authority)], LOW, VALUE)
+        after = _fast.fields_joined([self.vias[given.version], *hop.fields(given.scheme, given.authority)], LOW, VALUE)
         if before is None or after is None:
             return None
         said.before = before
@@ -185,7 +189,7 @@ class Heads(Handler):
         host = given.authority
         headers = [(b"host", host)]
         chained = ident = named = trailers = None
-        via = self.via_field
+        via = mine = self.vias[given.version]
         for field in given.listed():
             kind = fields.get(field[0])
             if kind is None:
@@ -200,7 +204,7 @@ class Heads(Handler):
                 if hop.trusted and ident is None:
                     ident = field[1]
             elif kind == VIA:
-                via = (b"via", (via[1] if via is not self.via_field else b"") + field[1] + b", ")
+                via = (b"via", (via[1] if via is not mine else b"") + field[1] + b", ")
             elif kind == EXPECT:
                 if given.expect:
                     headers.append(field)
@@ -213,11 +217,7 @@ class Heads(Handler):
         if trailers is not None:
             headers.append((b"te", b"trailers"))
             headers.append((b"connection", b"te"))
-        headers.append(
-            via
-            if via is self.via_field
-            else (b"via", via[1] + (b"1.0 " if given.version == "1.0" else b"1.1 ") + self.via)
-        )
+        headers.append(mine if via is mine else (b"via", via[1] + mine[1]))
         headers.extend(hop.fields(given.scheme, host) if chained is None else added(hop, given.scheme, host, chained))
         if self.id_name:
             headers.append((self.id_name, self.identify(exchange, ident)))
@@ -270,12 +270,12 @@ class Heads(Handler):
         block = response.block
         if block is not None and not self.rewrites_response and not block.known & _ANSWER_LISTED:
             response.drop = _ANSWER_DROPPED
-            response.after = self.via_line
+            response.after = self.via_lines[response.version]
             return
         fields = RESPONSE_FIELDS
         headers = []
         named = None
-        via = self.via_field
+        via = self.vias[response.version]
         for field in response.listed():
             kind = fields.get(field[0])
             if kind is None:

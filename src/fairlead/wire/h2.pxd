@@ -9,14 +9,15 @@ from fairlead.wire.hpack cimport Encoder
 
 cdef dict _METHOD_BYTES, _STATUS
 cdef bytes _VISIBLE
-cdef long long _FRAME, _COPIED, _TURN, _FINAL_AFTER, _PATIENCE
+cdef long long _FRAME, _COPIED, _TURN, _FINAL_AFTER, _PATIENCE, _DRIBBLE
+cdef int _UPDATES
 
 cdef class H2(Hearing):
     @cython.locals(chunks=list, out=bytes)
     cpdef list take(self)
     @cython.locals(left=cython.longlong, st=Stream)
     cdef turns(self)
-    @cython.locals(queue=list, chunk=bytes, size=cython.longlong, most=cython.longlong, last=cython.bint)
+    @cython.locals(queue=list, chunk=bytes, size=cython.longlong, most=cython.longlong, skip=cython.longlong, last=cython.bint)
     cdef long long one_frame(self, Stream st) except -1
     cdef put_data(self, Stream st, bytes chunk, long long size, bint end)
     cdef sent(self, Stream st)

@@ -34,6 +34,8 @@ except ImportError:  # no compiler at install
     from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
 _FRAME = 16375  # body bytes in a DATA frame: with its header exactly one TLS record
+_DRIBBLE = 1024  # a frame that the peer's windows cut shorter than this gives no reason for more WINDOW_UPDATE
+_UPDATES = 4
 _COPIED = 2048  # body bytes that are cheaper to copy than to send as a piece of their own
 _TURN = 131072  # bytes that one `take` gives of what waits in streams
 _PATIENCE = 5_000_000_000  # ns for a PING's answer, or for any other byte
@@ -81,14 +83,18 @@ class H2(Hearing):
         """One DATA frame of what a stream has waiting; how many body bytes."""
         queue = st.queue
         chunk = queue[0]
-        size = len(chunk)
+        skip = st.skip
+        size = len(chunk) - skip
         most = min(_FRAME, st.send_window, self.send_window)
-        if size > most:
-            queue[0] = _fast.piece(chunk, most, size)
-            chunk = _fast.piece(chunk, 0, most)
+        if size > most and size:
+            st.skip = skip + most  # the rest stays where it is: cutting it off would copy a large chunk for every frame
             size = most
+            if size < _DRIBBLE:
+                self.guard.level[_UPDATES] += 10
         else:
             del queue[0]
+            st.skip = 0
+        chunk = _fast.piece(chunk, skip, skip + size)
         st.queued -= size
         last = st.said_end and not queue
         if not last and st.incremental and len(self.ready) > 1:
@@ -97,11 +103,11 @@ class H2(Hearing):
         self.put_data(st, chunk, size, last and st.trailers is None)
         if last and st.trailers is not None:
             self.put_trailers(st)
-        elif not queue or st.send_window <= 0:
+        if not queue or st.send_window <= 0:
             if st.ready:
                 st.ready = False
                 self.ready.remove(st)
-            if queue:
+            if queue and st.queued:
                 self.stands(st)
         return size
 

@@ -4,13 +4,14 @@ from fairlead.wire.h2stream cimport Stream, priority_of
 from fairlead.wire.hpack cimport Encoder
 
 cdef int _ACK, _RESETS, _SETTINGS, _PINGS, _EMPTIES, _UPDATES, _PRIORITIES
-cdef long long _MAX_WINDOW
+cdef long long _MAX_WINDOW, _EARLY
 
 cdef class Control(Ends):
     cdef readonly Encoder encoder
     cdef dict priorities
     cdef readonly bint connect_protocol
     cdef public list on_settled
+    cdef long long asked_window
 
     @cython.locals(st=Stream)
     cdef hear_reset(self, long long stream, long long code)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from fairlead.wire.h2ends import Ends
 from fairlead.wire.h2rules import reset_by_peer
-from fairlead.wire.h2stream import priority_of
+from fairlead.wire.h2stream import LONGEST, priority_of
 from fairlead.wire.hpack import Encoder
 
 _ACK = 1
 _MAX_WINDOW = 0x7FFFFFFF
+_EARLY = 100  # priorities kept for streams that have not been opened
 _RESETS, _SETTINGS, _PINGS, _EMPTIES, _UPDATES, _PRIORITIES = range(6)
 
 
@@ -24,6 +25,7 @@ class Control(Ends):
         self.encoder = Encoder()
         self.priorities = None
         self.connect_protocol = False
+        self.asked_window = 0
         self.on_settled = None  # callables waiting for the peer's first SETTINGS
 
     def hear_reset(self, stream, code):
@@ -76,10 +78,13 @@ class Control(Ends):
             self.fail("bad-frame-size")
         self.count(_SETTINGS)
         end = at + size
+        self.asked_window = self.first_window
         while at < end:
             value = self.word_at(v, at + 2)
             self.hear_setting(v[at] << 8 | v[at + 1], value)
             at += 6
+        if self.asked_window != self.first_window:  # once: 2730 changes of 100 streams' windows fit into one frame
+            self.resize_streams(self.asked_window)
         first = not self.settled
         self.settled = True
         self.put_control(b"\0\0\0\4\1\0\0\0\0")
@@ -104,7 +109,7 @@ class Control(Ends):
         elif name == 4:
             if value > _MAX_WINDOW:
                 self.fail("bad-window-setting")
-            self.resize_streams(value)
+            self.asked_window = value
         elif name == 5:
             if value < 16384 or value > 16777215:
                 self.fail("bad-setting")
@@ -184,7 +189,7 @@ class Control(Ends):
         about = self.word_at(v, at) & 0x7FFFFFFF
         if about == 0:
             self.fail("stream-zero")
-        if size > 260:
+        if size > 4 + LONGEST:
             return
         value = data[at + 4 : at + size]
         st = self.streams.get(about)
@@ -193,5 +198,5 @@ class Control(Ends):
         elif about > self.heard_last and about & 1:
             if self.priorities is None:
                 self.priorities = {}
-            if len(self.priorities) < 100 or about in self.priorities:
+            if len(self.priorities) < _EARLY or about in self.priorities:
                 self.priorities[about] = value

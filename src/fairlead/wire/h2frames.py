@@ -87,7 +87,9 @@ class Frames(Codec):
         self.word(count)
 
     def say_goaway(self, last, code):
-        """GOAWAY."""
+        """GOAWAY; its last stream never goes up (section 6.8)."""
+        if 0 <= self.goaway_sent < last:
+            last = self.goaway_sent
         self.frame(8, 7, 0, 0)
         self.word(last)
         self.word(code)

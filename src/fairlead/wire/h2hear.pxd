@@ -37,7 +37,7 @@ cdef class Hearing(Control):
     cdef whole_block(self, bytes data, Py_ssize_t at, Py_ssize_t end, int flags, long long stream)
     @cython.locals(decoder=Decoder)
     cdef hear_request(self, list fields, long long stream, bint last, int flags)
-    @cython.locals(st=Stream, field=tuple, window=cython.longlong)
+    @cython.locals(st=Stream, field=tuple, window=cython.longlong, most=cython.int)
     cdef open_request(self, Request message, long long stream, bint last)
     cdef refuse_stream(self, long long stream, str rule)
     @cython.locals(stream=cython.longlong)

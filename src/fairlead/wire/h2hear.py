@@ -222,6 +222,8 @@ class Hearing(Control):
         rule = decoder.bad if decoder.bad else "head-too-long" if decoder.over else ""
         if st.heard_end:
             self.bury(st, "closed-stream")
+        elif st.tunnel or (st.method == "CONNECT" and not self.client):
+            self.bury(st, "tunnel-head")
         elif rule:
             self.bury(st, rule)
         elif self.client and not st.heard_head:
@@ -279,8 +281,10 @@ class Hearing(Control):
             value = self.priorities.pop(stream, None)
             if value is not None:
                 priority_of(st, value)
+        most = 8  # fields of that name
         for field in message.listed():
-            if field[0] == b"priority":
+            if field[0] == b"priority" and most > 0:
+                most -= 1
                 priority_of(st, field[1])
         self.sink.head(stream, message, last)
 

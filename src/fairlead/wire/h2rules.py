@@ -76,6 +76,7 @@ RULES: dict[str, tuple[int, str]] = {
     "bad-authority": (PROTOCOL, "the authority is not: host [ : port ] [8.3.1]"),
     "host-differs": (PROTOCOL, "Host and :authority differ, or there are two [8.3.1]"),
     "bad-connect": (PROTOCOL, "a CONNECT request has the wrong pseudo-header fields [8.5, RFC 8441 4]"),
+    "tunnel-head": (PROTOCOL, "HEADERS came on a stream that is a tunnel [8.5]"),
     "bad-status": (PROTOCOL, "the status is not three digits, or 101 [8.3.2, 8.6]"),
     "expect": (PROTOCOL, "only Expect: 100-continue is known [RFC 9110 10.1.1]"),
     "bad-cl": (PROTOCOL, "Content-Length is not one number [RFC 9110 8.6]"),

@@ -2,7 +2,7 @@ cimport cython
 
 @cython.freelist(64)
 cdef class Stream:
-    cdef public long long id, send_window, window, pending, unacked, received, left, said_left, queued
+    cdef public long long id, send_window, window, pending, unacked, received, left, said_left, queued, skip
     cdef public long long began, last, paused, stalled, peer_wait, our_wait
     cdef public list queue, trailers
     cdef public str method

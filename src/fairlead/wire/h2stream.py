@@ -10,6 +10,7 @@ number, and then the incremental ones a frame each in turn.
 from __future__ import annotations
 
 USUAL = 3  # urgency when nothing is said (RFC 9218 section 4.1)
+LONGEST = 64  # bytes of a Priority field that is looked at; "u=0, i" is six
 
 
 class Stream:
@@ -18,7 +19,7 @@ class Stream:
     send_window, window   what we may send, what the peer may send
     pending, unacked      delivered and not credited yet; credited and not yet given back as window
     left, said_left       what the content-length still promises, -1 when it promises nothing; received: body bytes heard
-    queue, queued         what waits to be sent, and how much that is; `last`: END_STREAM follows the queue
+    queue, queued         what waits to be sent, and how much that is; skip: bytes of the first chunk that are out already
     patient               its body may pause as long as it likes
     peer_wait, our_wait   ns that the peer's window kept us waiting, and ours the peer
     """
@@ -34,7 +35,7 @@ class Stream:
         self.pending = self.unacked = self.received = 0
         self.left = self.said_left = -1
         self.queue = None
-        self.queued = 0
+        self.queued = self.skip = 0
         self.trailers = None
         self.method = ""
         self.heard_head = self.heard_end = self.said_head = self.said_end = self.sent_end = False
@@ -46,7 +47,12 @@ class Stream:
 
 
 def priority_of(stream, value):
-    """Set a stream's urgency and incremental by a Priority field (RFC 9218 section 4); what is not understood is ignored."""
+    """Set a stream's urgency and incremental by a Priority field (RFC 9218 section 4); what is not understood is ignored.
+
+    So is what is longer than `LONGEST`: HPACK repeats a long value for a byte, and each time it would be read anew.
+    """
+    if len(value) > LONGEST:
+        return
     for part in value.split(b","):
         name, found, text = part.strip(b" \t").partition(b"=")
         text = text.partition(b";")[0].strip()

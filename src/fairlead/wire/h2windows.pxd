@@ -17,7 +17,7 @@ cdef class Windows(Frames):
     cpdef consumed(self, long long stream, long long count)
     cdef resume(self, Stream st)
     cdef measure(self, long long count)
-    @cython.locals(came=cython.longlong)
+    @cython.locals(came=cython.longlong, st=Stream)
     cdef measured(self, bytes payload)
     @cython.locals(more=cython.longlong, target=cython.longlong, st=Stream)
     cdef grow(self, long long window)

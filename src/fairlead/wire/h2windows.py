@@ -5,7 +5,8 @@ when the reader takes the bytes, half a window at a time, so what waits here for
 
 Growing: during a transfer a PING measures how much comes within one round trip, the bandwidth-delay product. When that is
 close to the window, the window was what held the peer up, and it doubles, up to `limits.window_most` and
-`limits.connection_window_most`. A reader that does not keep up gives nothing back, less comes, and nothing grows.
+`limits.connection_window_most`. Only what readers took counts: a peer that holds its PING back, or opens many streams that
+nobody reads, makes nothing grow.
 
 Said: a stream whose window, or the connection's, is used up leaves `ready` until WINDOW_UPDATE; how long it stood is
 `peer_wait`, and how long the peer stood before our window `our_wait`. `waits` has both for streams that are over.
@@ -113,13 +114,15 @@ class Windows(Frames):
         self.out += b"\0\0\x08\6\0\0\0\0\0fairband"
 
     def measured(self, payload):
-        """The answer to our PING: what came meanwhile is the bandwidth-delay product."""
+        """The answer to our PING: what came meanwhile, and was taken, is the bandwidth-delay product."""
         if payload != _PROBE or not self.probe_at:
             return
         self.rtt = self.now - self.probe_at
         self.probe_at = 0
         came = self.unprobed
         self.unprobed = 0
+        for st in self.streams.values():
+            came -= st.pending
         if came * 3 >= self.stream_window * 2:
             self.grow(min(max(came, self.stream_window) * 2, self.stream_most))
 
@@ -152,6 +155,10 @@ class Windows(Frames):
             if st.send_window + more > _MAX_WINDOW:
                 self.fail("window-overflow")
             st.send_window += more
+            if st.ready and st.send_window <= 0 and st.queued:  # an end alone needs no window
+                st.ready = False
+                self.ready.remove(st)
+                self.stands(st)
             self.enlist(st)
 
     def open_window(self, st, count):

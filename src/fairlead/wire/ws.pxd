@@ -20,7 +20,7 @@ cdef class WebSocket:
     cdef long long left, size, frames
     cdef int kind, phase, checked, mask_bit
     cdef unsigned int key
-    cdef list out
+    cdef list out, late
     cdef bytes buffer, first
     cdef bytearray rest
 

@@ -100,6 +100,7 @@ class WebSocket:
         self.opened = self.heard_at = self.message_at = now
         self.pinged_at = self.close_at = 0
         self.out = []
+        self.late = []
         self.buffer = _NO_BODY
         self.mask_bit = 0 if client else 128
         self.kind = self.left = self.size = self.phase = self.checked = self.frames = 0
@@ -123,10 +124,13 @@ class WebSocket:
             return
         if self.paused:
             if data:
-                self.buffer += data
+                self.late.append(data)  # joined once: one by one would copy what is there for every byte that comes
                 return
             self.paused = self.more = False
             self.heard_at = now
+        if self.late:
+            data = b"".join(self.late)
+            self.late = []
         if self.buffer:
             data = self.buffer + data
             self.buffer = _NO_BODY
@@ -383,6 +387,7 @@ class WebSocket:
         self.over = True
         self.more = self.paused = False
         self.buffer = _NO_BODY
+        self.late = []
         self.forget()
         self.ear.closed(code, reason)
 

@@ -2,7 +2,8 @@
 
 Rules
 1. All four parameters are understood, once each, with the values the RFC allows (section 7.1); an offer that is not well
-   formed is passed over, and the first good one is taken. An answer that was not offered so breaks the connection.
+   formed is passed over, and so is a list longer than `LONGEST`; the first good one is taken. An answer that was not offered
+   so breaks the connection.
 2. Without context takeover (the default, for it costs nothing while idle) a direction keeps no state between messages:
    the inflater is dropped, and one deflater serves all sockets of an event loop: Z_FULL_FLUSH ends each message, so that
    nothing later refers back to it. With takeover both are made at the first compressed message.
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 NAME = "permessage-deflate"
 TAIL = b"\x00\x00\xff\xff"
 ENDS = 16
+LONGEST = 2048  # bytes of all Sec-WebSocket-Extensions together: browsers send 45, and HPACK repeats long ones for a byte
 ALONE = ("server_no_context_takeover", "client_no_context_takeover")
 BITS = ("server_max_window_bits", "client_max_window_bits")
 
@@ -124,7 +126,10 @@ class Deflate:
 def read_extensions(values):
     """[(name, [(parameter, value or None)])] of Sec-WebSocket-Extensions values (RFC 6455 9.1); None: not well formed."""
     found = []
-    for element in split(b",".join(values).decode("latin-1"), ","):
+    whole = b",".join(values)
+    if len(whole) > LONGEST:
+        return None
+    for element in split(whole.decode("latin-1"), ","):
         parts = [part.strip(" \t") for part in split(element, ";")]
         if not parts[0]:
             if len(parts) > 1:
@@ -147,15 +152,16 @@ def split(text, mark):
     """`text` cut at `mark`, but not inside quotes."""
     if '"' not in text:
         return text.split(mark)
-    pieces = [""]
+    pieces = []
+    begin = 0
     quoted = False
-    for c in text:
+    for i, c in enumerate(text):
         if c == '"':
             quoted = not quoted
-        if c == mark and not quoted:
-            pieces.append("")
-        else:
-            pieces[-1] += c
+        elif c == mark and not quoted:
+            pieces.append(text[begin:i])
+            begin = i + 1
+    pieces.append(text[begin:])
     return pieces
 
 

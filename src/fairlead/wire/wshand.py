@@ -21,6 +21,7 @@ from fairlead.core.message import Request, Response
 from fairlead.wire.h1bytes import token
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+LONGEST = 2048  # bytes of all offered subprotocols together: HPACK repeats long ones for a byte, and each is a str for the app
 OURS = frozenset(
     (b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol", b"upgrade", b"connection")
 )
@@ -39,8 +40,10 @@ def check(request):
     """Server: hold the request to the rules (RFC 6455 section 4.2.1). Refused 400, or 426 for another version."""
     version = only(request, b"sec-websocket-version")
     if version != b"13":
-        asked = (version or b"none").decode("latin-1")
+        asked = (version or b"none").decode("latin-1")[:20]
         raise Refused(f"WebSocket version {asked} is not spoken here", status=426, hint="version 13 is")
+    if sum([len(value) for value in field(request, b"sec-websocket-protocol")]) > LONGEST:
+        raise Refused(f"the subprotocols offered are longer than {LONGEST} bytes", status=400)
     if request.protocol:
         return
     key = only(request, b"sec-websocket-key")
