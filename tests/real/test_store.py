@@ -53,3 +53,13 @@ def test_what_the_store_promises_is_said_and_a_killed_keeper_comes_back(real):
 def test_asking_for_more_than_the_engine_promises_is_said_at_start(real):
     server = real.fairlead(config=CONFIG.replace("@MORE@", 'ack = "quorum"'), wait=False)
     server.says(r'store\.ack = "quorum": sqlite .* promises "node\+fsync" only \(write store\.ack = "node\+fsync"')
+
+
+def test_a_new_binary_takes_the_keepers_socket_over(real):
+    server = serve(real)
+    [before] = status(real, server)
+    os.kill(server.pid, signal.SIGUSR2)
+    server.says(r"process \d+ serves now")
+    eventually(lambda: status(real, server)[0]["keeper"] not in (0, before["keeper"]), what="the new master's keeper")
+    assert status(real, server)[0]["ack"] == "node+fsync"
+    assert real.curl(server.url).status == 200

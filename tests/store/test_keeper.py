@@ -74,6 +74,35 @@ def test_what_a_subscriber_minds_is_hinted_at_after_a_reconnect(kept):
     asyncio.run(main())
 
 
+def test_a_worker_that_takes_no_news_is_told_that_it_missed_some_and_costs_no_memory(kept):
+    async def main():
+        stuck, other = Remote(kept.address), Remote(kept.address)
+        await stuck.open()
+        await other.open()
+        await other.log.create("t", TopicConfig())
+        heard, missed = [], asyncio.Event()
+
+        def hint(topic, last, events):
+            heard.append(len(events))
+            if last is None and len(heard) > 1:
+                missed.set()
+
+        stuck.log.watch(hint)
+        stuck.log.interest("t", True)
+        while not heard:
+            await asyncio.sleep(0.01)
+        stuck.line.transport.pause_reading()
+        for _ in range(30):
+            await other.log.append("t", [NewEvent(b"x" * 1_000_000)])
+        stuck.line.transport.resume_reading()
+        await asyncio.wait_for(missed.wait(), 30)
+        assert sum(heard) < 30
+        await stuck.close()
+        await other.close()
+
+    asyncio.run(main())
+
+
 def test_a_second_owner_of_a_file_is_refused_and_told_who_has_it(tmp_path):
     async def main():
         path = str(tmp_path / "a.db")

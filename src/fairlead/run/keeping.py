@@ -162,7 +162,9 @@ class Keepers:
     def __init__(self, master: Master) -> None:
         self.master = master
         self.kept: dict[str, Kept] = {}
-        self.places: storing.Places | None = None
+        self.places: dict[
+            c.Store, storing.Places
+        ] = {}  # by [store], for a plan that is tried and not taken changes nothing
         self.declared: dict[str, Declaration] = {}  # by engine, without secrets: as a worker was told when it opened it
 
     async def serve(self, config: c.Config) -> None:
@@ -180,7 +182,11 @@ class Keepers:
                     kept.close()
                     del self.kept[url]
                     raise FairleadError(f"the store cannot be opened: {error}")
-        self.places = storing.Places(urls, {url: kept.address for url, kept in self.kept.items()})
+        self.places[config.store] = storing.Places(urls, {url: kept.address for url, kept in self.kept.items()})
+
+    def of(self, config: c.Config) -> storing.Places | None:
+        """What a role is told that serves this configuration."""
+        return self.places.get(config.store)
 
     def heard(self, declared: dict[str, Declaration]) -> None:
         """A worker has opened the store, and says what it promises."""

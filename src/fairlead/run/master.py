@@ -241,7 +241,7 @@ class Master:
             "sick": self.probes.sick(),
             "began": self.began,
             "version": self.reloads,
-            "store": self.keepers.places,
+            "store": self.keepers.of(plan.config),
         }
         self.roles.append(role)
         role.start(values, [self.slab.fd, *fds], **staff.identity(plan.config.server.user))
@@ -441,7 +441,7 @@ class Master:
         try:
             answer = await role.ask(
                 "prepare", fds, config=plan.config, listeners=names, workers=plan.workers, version=self.reloads + 1,
-                store=self.keepers.places,
+                store=self.keepers.of(plan.config),
             )  # fmt: skip
         except EOFError:
             return ""

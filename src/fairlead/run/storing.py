@@ -3,7 +3,7 @@
 Rules
 1. A store is opened when a route or filter needs one, or when [store] is written. An engine at an address is opened by each worker;
    `memory:` and `sqlite:` belong to a keeper (run/keeping), which the workers reach by a unix socket. A server inside another
-   program is one worker and opens them itself.
+   program is one worker and opens them itself; without a written store.url that is memory, for several may live in one program.
 2. Nothing of `store` is imported before one is wanted: most servers have none.
 3. Where it is, is decided once, by the master: the user of the workers may be another, with another home.
 """
@@ -53,6 +53,12 @@ def urls(config: c.Config) -> dict[str, str]:
     return {part: read(getattr(given, part), part) or url for part in PARTS}
 
 
+def given(config: c.Config) -> dict[str, str]:
+    """The parts that have an engine of their own."""
+    own = {part: read(getattr(config.store, part), part) for part in ("log", "leases", "state")}
+    return {part: url for part, url in own.items() if url}
+
+
 def read(text: str, key: str) -> str:
     """A store's URL, which may be in a variable or a file."""
     source, _, name = text.partition(":")
@@ -71,9 +77,9 @@ def kept(places: Mapping[str, str]) -> list[str]:
 
 async def open_places(config: c.Config, places: Places | None) -> Store:
     """Open it: what the master said, or, without a master, everything here."""
-    from fairlead.store.open import open_store
+    from fairlead.store.open import PARTS, open_store
 
-    places = places or Places(urls(config))
+    places = places or Places(urls(config) if config.store.url else dict.fromkeys(PARTS, "memory:") | given(config))
     return await open_store(
         log=places.urls["log"],
         leases=places.urls["leases"],

@@ -42,8 +42,6 @@ from .line import Line
 
 log = logging.getLogger("fairlead")
 
-STALLED = 8 << 20  # bytes that a worker may leave untaken before it gets no more news
-
 
 class Local(Protocol):
     """An engine that a keeper can keep: `Sqlite` and `Memory`."""
@@ -74,7 +72,6 @@ class Client:
         self.topics: set[str] = set()
         self.queues: set[str] = set()
         self.answers: list[Any] = []
-        self.stalled = False
 
 
 class Keeper:
@@ -213,13 +210,15 @@ class Keeper:
                 client.line.send(made[key])
 
     def holds_back(self, client: Client) -> bool:
-        """Whether a worker leaves too much untaken to be told more; when it takes again, it is told what it missed: all."""
-        if client.line.backlog > STALLED:
-            client.stalled = True
-        elif client.stalled and client.line.backlog < STALLED // 2:
-            client.stalled = False
-            client.line.say("lost")
-        return client.stalled
+        """Whether a worker leaves too much untaken to be told more; when it takes again, it is told that it missed something."""
+        if client.line.stalled and client.line.on_room is None:
+            client.line.on_room = partial(self.room, client)
+        return client.line.stalled
+
+    def room(self, client: Client) -> None:
+        """It takes again."""
+        client.line.on_room = None
+        client.line.say("lost")
 
 
 def allowed(line: Line) -> bool:

@@ -15,6 +15,8 @@ from . import words
 
 log = logging.getLogger("fairlead")
 
+HIGH, LOW = 8 << 20, 1 << 20  # bytes that the other end may leave untaken before it counts as stalled, and when no more
+
 
 class Line(asyncio.Protocol):
     """Says and hears messages, tuples whose first is a word. `heard` gets each; `lost` is called once, at the end."""
@@ -25,11 +27,24 @@ class Line(asyncio.Protocol):
         self.out: list[bytes] = []
         self.transport: asyncio.WriteTransport | None = None
         self.loop = asyncio.get_running_loop()
+        self.stalled = False  # the other end leaves more than `HIGH` bytes untaken
+        self.on_room: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
         assert isinstance(transport, asyncio.WriteTransport) or hasattr(transport, "write")
         self.transport = transport  # type: ignore[assignment]
+        transport.set_write_buffer_limits(HIGH, LOW)  # type: ignore[attr-defined]
+
+    def pause_writing(self) -> None:
+        """See asyncio."""
+        self.stalled = True
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        self.stalled = False
+        if self.on_room is not None:
+            self.on_room()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
@@ -60,11 +75,6 @@ class Line(asyncio.Protocol):
         out, self.out = self.out, []
         if self.transport is not None and out:
             self.transport.write(b"".join(out))
-
-    @property
-    def backlog(self) -> int:
-        """Bytes that the other end has not taken."""
-        return self.transport.get_write_buffer_size() if self.transport is not None else 0
 
     def close(self) -> None:
         """Flush and close."""

@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ..core.errors import WireError
 from . import chunk, words
 from .clock import Clock
 from .contract import Ack, Declaration, Offset, StoreError
@@ -202,7 +203,11 @@ class Remote(Front):
             return
         unsent, self.unsent = self.unsent, []
         calls = [(0, number, *self.waiting[number][:2]) for number in unsent if number in self.waiting]
-        self.line.send(words.marshalled((0, "calls", self.answered, calls)))
+        try:
+            self.line.send(words.marshalled((0, "calls", self.answered, calls)))
+        except (WireError, ValueError) as error:
+            for number in unsent:
+                settle(self.waiting.pop(number, None), ("StoreError", str(error), "peer", "never", "", 413, []))
 
     def look(self, word: str, *args: Any) -> Awaitable[Any]:
         """See `Caller`."""

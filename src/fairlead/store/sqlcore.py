@@ -85,8 +85,18 @@ class SqlCore(SqlLeases):
             disk = isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorname", "").startswith(DISK)
             if len(calls) > 1 and not disk:
                 return [self.run([call])[0] for call in calls]
-            failed = trouble(self.path, error) if isinstance(error, sqlite3.Error) else error
-            return [Answer(None, failed)] * len(calls)
+            return [Answer(None, self.failure(error))] * len(calls)
+
+    def failure(self, error: Exception) -> StoreError:
+        """What went wrong, as an error of ours. A value that SQLite cannot take (a lone surrogate) is its sender's fault."""
+        if isinstance(error, sqlite3.Error):
+            return trouble(self.path, error)
+        theirs = isinstance(error, (ValueError, TypeError, OverflowError))
+        failed = StoreError(
+            f"{type(error).__name__}: {error}", side="peer" if theirs else "us", status=400 if theirs else 500
+        )
+        failed.__cause__ = error
+        return failed
 
     def one_call(self, call: Call) -> Answer:
         """One call inside the transaction, unless it was done before a crash."""

@@ -24,6 +24,7 @@ from .contract import Ack, StoreError
 VERSION = 1
 CACHED = 256  # prepared statements per connection
 CHECKPOINT = 4000  # pages of WAL (16 MiB) after which it is copied into the file
+LARGEST_WAL = 64 << 20  # bytes to which a WAL that grew is cut when it begins anew
 BUSY = 30.0  # seconds that a reader waits while the WAL is being recovered
 
 TABLES = """
@@ -113,6 +114,7 @@ def open_writer(path: str, ack: Ack | None) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {'NORMAL' if ack in (Ack.MEMORY, Ack.NODE) else 'FULL'}")
         db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
+        db.execute(f"PRAGMA journal_size_limit = {LARGEST_WAL}")
         db.execute("PRAGMA cache_size = -16384")
         made(db, path)
     except (OSError, sqlite3.Error) as error:

@@ -201,13 +201,14 @@ class Sqlite(Front):
 
     def after(self, done: list[tuple[Done, Answer]], raw: list[Any], stirred: set[str]) -> None:
         """A group was committed: tell, then answer, so that who is answered has been told already."""
-        if raw or stirred:
+        try:
             if self.on_group is not None:
                 self.on_group(raw, stirred)
             news = ((topic, Offset(epoch, last), partial(chunk.events, data)) for topic, epoch, last, data in raw)
             self.tell(news, stirred)
-        for tell, answer in done:
-            tell(answer)
+        finally:
+            for tell, answer in done:
+                tell(answer)
 
     def sweep(self, last: Answer | None = None) -> None:
         """Now and again, and at once when the last sweep left something."""

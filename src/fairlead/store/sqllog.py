@@ -103,8 +103,8 @@ class SqlLog(Reader):
         return self.topic(name)
 
     def change(self, topic: Topic) -> None:
-        """The topic's row has to be written."""
-        self.changed[topic.id] = topic
+        """The topic's row has to be written; until then the cache must have this very object."""
+        self.changed[topic.id] = self.cache[topic.name] = topic
 
     def forget(self) -> None:
         """A transaction failed: what is cached may be wrong."""
@@ -195,7 +195,7 @@ class SqlLog(Reader):
         if topic.config.keep is not None and topic.trim is None and records and not topic.config.compact:
             topic.trim = now + topic.config.keep
         topic.closed = int(close)
-        self.changed[topic.id] = topic
+        self.change(topic)
         if records or close:
             self.stir_fed(topic.name)
             if not records:
