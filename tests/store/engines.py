@@ -6,13 +6,17 @@ is an error where the environment says CI.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
 import pytest
+import servers
 
 from fairlead.store.contract import Declaration, Engine
 from fairlead.store.memory import Memory
+from fairlead.store.open import open_engine
 from fairlead.store.sqlite import Sqlite
 from fairlead.store.suite.kept import KeeperProcess
 from fairlead.store.suite.kit import Opener
@@ -69,4 +73,43 @@ def kept_memory(folder: Path) -> Iterator[Callable[[], Opener]]:
         yield kept.opener
 
 
-ENGINES = {"memory": memory, "sqlite": sqlite, "keeper-sqlite": kept_sqlite, "keeper-memory": kept_memory}
+def postgres_server(folder: Path) -> servers.PostgresServer:
+    """One that can be broken, not started yet."""
+    if servers.program("initdb") is None:
+        missing("postgresql")
+    if find_spec("asyncpg") is None:
+        missing("asyncpg")
+    return servers.PostgresServer(folder / "pg")
+
+
+def redis_server(folder: Path, **options: str) -> servers.RedisServer:
+    """One that can be broken, not started yet."""
+    if servers.program("redis-server") is None and servers.program("valkey-server") is None:
+        missing("redis-server")
+    if find_spec("redis") is None:
+        missing("redis")
+    return servers.RedisServer(folder / "redis", **options)
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[Callable[[], Opener]]:
+    """PostgreSQL, whose connections may come from anywhere."""
+    with servers.running(postgres_server(folder)) as server:
+        yield lambda: partial(open_engine, server.url)
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[Callable[[], Opener]]:
+    """Redis or Valkey, which syncs each write."""
+    with servers.running(redis_server(folder)) as server:
+        yield lambda: partial(open_engine, server.url)
+
+
+ENGINES = {
+    "memory": memory,
+    "sqlite": sqlite,
+    "keeper-sqlite": kept_sqlite,
+    "keeper-memory": kept_memory,
+    "postgres": postgres,
+    "redis": redis,
+}

@@ -1,0 +1,152 @@
+"""Connections to PostgreSQL: a small pool that survives the server's restarts.
+
+A connection that breaks is dropped and another is made, waiting a little longer after each failure, until `PATIENCE` is over: a restart
+of the server is a delay, not an error. Whether a question may be asked again when its connection broke under it is the asker's
+knowledge (`safe`): what only reads, and what says the same when it is said twice, may; anything else raises, since nobody can know
+whether it was done. Deadlocks and full servers are tried again, for nothing was done then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import asyncpg
+
+from .contract import StoreError
+
+T = TypeVar("T")
+PATIENCE = 15.0  # seconds for which a server may be away
+TIMEOUT = 30.0  # seconds for one statement; also set at the server
+FIRST, LONGEST = 0.05, 1.0  # seconds between attempts to connect
+AWAY = (
+    OSError,
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.ConnectionFailureError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    TimeoutError,
+)
+AGAIN = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.TooManyConnectionsError,
+)
+Made = Callable[[asyncpg.Connection], Awaitable[None]]
+
+
+class Lines:
+    """At most `size` connections, made when they are needed. `made` prepares and checks each."""
+
+    def __init__(self, dsn: str, settings: dict[str, str], size: int, made: Made) -> None:
+        self.dsn, self.settings, self.made = dsn, settings, made
+        self.room = asyncio.Semaphore(size)
+        self.idle: list[asyncpg.Connection] = []
+        self.closed = False
+
+    async def connect(self) -> asyncpg.Connection:
+        """One more connection, ready. Raises what the driver raises."""
+        settings = {"application_name": "fairlead", "statement_timeout": str(int(TIMEOUT * 1000)), **self.settings}
+        line = await asyncpg.connect(self.dsn, timeout=10, command_timeout=TIMEOUT + 5, server_settings=settings)
+        try:
+            await self.made(line)
+        except BaseException:
+            line.terminate()
+            raise
+        return line
+
+    async def patient(self, deadline: float) -> asyncpg.Connection:
+        """A connection, idle or new, however long the server is away before `deadline`. StoreError."""
+        loop, pause = asyncio.get_running_loop(), FIRST
+        while not self.closed:
+            while self.idle:
+                line = self.idle.pop()
+                if not line.is_closed():
+                    return line
+            try:
+                return await self.connect()
+            except (*AWAY, *AGAIN) as error:
+                if loop.time() + pause > deadline:
+                    raise away(error) from error
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, LONGEST)
+            except asyncpg.PostgresError as error:
+                raise trouble(error) from error
+        raise StoreError("the store is closed")
+
+    async def ask(self, question: Callable[[asyncpg.Connection], Awaitable[T]], safe: bool) -> T:
+        """The answer of a question that is asked on one connection. StoreError."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE
+        async with self.room:
+            while True:
+                line = await self.patient(deadline)
+                try:
+                    answer = await question(line)
+                    self.keep(line)
+                    return answer
+                except AGAIN as error:
+                    self.keep(line)
+                    if loop.time() > deadline:
+                        raise away(error) from error
+                    await asyncio.sleep(random.uniform(0.0, 0.05))
+                except AWAY as error:
+                    line.terminate()
+                    if not safe or loop.time() > deadline:
+                        raise away(error, "" if safe else "; whether it was done is not known") from error
+                except asyncpg.PostgresError as error:
+                    self.keep(line)
+                    raise trouble(error) from error
+                except (asyncpg.DataError, UnicodeError, ValueError, OverflowError) as error:
+                    self.keep(line)
+                    raise StoreError(f"PostgreSQL cannot keep that: {error}", side="peer", status=400) from error
+                except BaseException:
+                    line.terminate()  # cancelled in the middle: the line is in no known state
+                    raise
+
+    def keep(self, line: asyncpg.Connection) -> None:
+        """Whoever asks next may have it."""
+        if self.closed or line.is_closed():
+            line.terminate()
+        else:
+            self.idle.append(line)
+
+    async def close(self) -> None:
+        """Let go."""
+        self.closed = True
+        while self.idle:
+            line = self.idle.pop()
+            try:
+                await line.close(timeout=2)
+            except Exception:
+                line.terminate()
+
+
+def away(error: BaseException, more: str = "") -> StoreError:
+    """The server cannot be reached."""
+    text = str(error) or type(error).__name__
+    retry = "fresh" if more else "always"
+    return StoreError(f"PostgreSQL is away: {text}{more}", retry=retry, status=503, hint="is the server running?")
+
+
+def trouble(error: asyncpg.PostgresError) -> StoreError:
+    """What the server could not do, as an error of ours."""
+    state = getattr(error, "sqlstate", "") or ""
+    if state.startswith(("22", "54")):
+        return StoreError(f"PostgreSQL cannot keep that: {error}", side="peer", status=400)
+    if state in ("53100", "53200"):
+        hint = "free some room; nothing acknowledged is lost"
+        return StoreError(f"PostgreSQL is full: {error}", retry="always", status=507, hint=hint)
+    if state.startswith("28") or state == "42501":
+        hint = "the role in store.url needs CONNECT, and CREATE on the database for the first start"
+        return StoreError(f"PostgreSQL refuses us: {error}", hint=hint)
+    if state == "3D000":
+        return StoreError(f"PostgreSQL: {error}", hint="create the database, or name another in store.url")
+    retry = "always" if state.startswith(("57", "53", "55", "25")) else "never"
+    return StoreError(f"PostgreSQL: {error} ({state})", retry=retry, status=503)

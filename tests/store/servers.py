@@ -1,0 +1,207 @@
+"""Real servers for the store's tests: private folders, unix sockets or free ports, started once for each test process and stopped with it.
+
+    with postgres(folder) as server:     server.url, server.kill(), server.stop(), server.start(), server.pause(), server.go()
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PATIENCE = 60.0  # seconds for a server to start on a busy machine
+
+
+def program(name: str) -> str | None:
+    """Where a server's program is."""
+    found = shutil.which(name)
+    if found is None and name in ("postgres", "initdb"):
+        there = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+        found = str(there[-1]) if there else None
+    return found
+
+
+def free_port() -> int:
+    """A port that nobody has just now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def somebody() -> pwd.struct_passwd | None:
+    """An unprivileged user, when we are root: PostgreSQL refuses to be."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    return None
+
+
+class Server:
+    """A program that answers when `ready` says so."""
+
+    def __init__(self, folder: Path, command: list[str], user: pwd.struct_passwd | None = None) -> None:
+        self.folder, self.command, self.user = folder, command, user
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def ready(self) -> bool:
+        """Whether it answers."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        who = {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []} if self.user else {}
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder,
+                                            start_new_session=True, **who)  # fmt: skip
+        deadline = time.monotonic() + PATIENCE
+        while not self.ready():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self.command[0]} did not start:\n{(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.02)
+
+    def send(self, number: int) -> None:
+        """Send it, to it alone."""
+        assert self.process is not None
+        os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        """As a crash would."""
+        if self.process is not None:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> None:
+        """Properly."""
+        if self.process is not None:
+            self.send(self.stops)
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                pass
+            self.kill()
+
+    stops = signal.SIGTERM
+
+    def pause(self) -> None:
+        """It stands still."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def go(self) -> None:
+        """It goes on."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+
+class PostgresServer(Server):
+    """PostgreSQL on a port of loopback, trusting whoever comes."""
+
+    stops = signal.SIGINT  # fast: tells its clients goodbye
+
+    def __init__(self, folder: Path) -> None:
+        user = somebody()
+        folder.mkdir(parents=True, exist_ok=True)
+        data = folder / "data"
+        initdb, postgres = program("initdb"), program("postgres")
+        assert initdb and postgres
+        if user:
+            for one in (folder, *list(folder.parents)):
+                if one.stat().st_uid == os.geteuid() and str(one).startswith("/tmp/"):
+                    one.chmod(one.stat().st_mode | 0o011)
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+        command = [initdb, "-D", str(data), "-U", "fairlead", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
+        subprocess.run(command, check=True, capture_output=True, cwd=folder, **who)
+        self.port = free_port()
+        options = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": 300,
+                   "shared_buffers": "32MB", "fsync": "on", "log_min_messages": "warning"}  # fmt: skip
+        super().__init__(folder, [postgres, "-D", str(data), *(f"--{k}={v}" for k, v in options.items())], user)
+        self.url = f"postgresql://fairlead@127.0.0.1:{self.port}/postgres"
+
+    def ready(self) -> bool:
+        """It writes so into its pid file."""
+        try:
+            return "ready" in (self.folder / "data" / "postmaster.pid").read_text().splitlines()[7]
+        except (OSError, IndexError):
+            return False
+
+    def kill(self) -> None:
+        """The whole of it: its children make sessions of their own, so they go by their parent's death, which they notice."""
+        children = _children(self.process.pid) if self.process is not None else []
+        super().kill()
+        for child in children:
+            try:
+                os.kill(child, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+
+    def pause(self) -> None:
+        """All of its processes."""
+        assert self.process is not None
+        for pid in (self.process.pid, *_children(self.process.pid)):
+            os.kill(pid, signal.SIGSTOP)
+
+    def go(self) -> None:
+        """All of them."""
+        assert self.process is not None
+        for pid in (*_children(self.process.pid), self.process.pid):
+            os.kill(pid, signal.SIGCONT)
+
+
+class RedisServer(Server):
+    """Redis, or Valkey, on a port of loopback."""
+
+    def __init__(self, folder: Path, **options: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = program("redis-server") or program("valkey-server")
+        assert found
+        self.port = free_port()
+        options = {"appendonly": "yes", "appendfsync": "always", "save": "", **options}
+        chosen = [part for k, v in options.items() for part in (f"--{k}", v)]
+        command = [found, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--daemonize", "no", *chosen]
+        super().__init__(folder, command)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def ready(self) -> bool:
+        """It answers PING, and has loaded its data."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as sock:
+                sock.sendall(b"PING\r\n")
+                return sock.recv(64).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that it started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(path.parent.name))
+    return found
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """Started, and stopped whatever happens."""
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
