@@ -1,4 +1,5 @@
-"""Real servers for the store's tests: private folders, unix sockets or free ports, started once for each test process and stopped with it.
+"""Real servers for the store's tests: private folders, unix sockets or free ports, started once for each test process and
+stopped with it.
 
     with postgres(folder) as server:     server.url, server.kill(), server.stop(), server.start(), server.pause(), server.go()
 """

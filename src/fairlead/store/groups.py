@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from .contract import StoreError
+
 LARGEST = 512  # calls of one group: a bound for what one transaction holds
 HEAVIEST = 8 << 20  # bytes of one group, unless one call alone has more
 
@@ -80,3 +82,14 @@ async def ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=0.1)
+
+
+async def each(work: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]], calls: Sequence[Any]) -> list[Any]:
+    """One of a group cannot be kept: each alone, so that it costs the others nothing."""
+    answers: list[Any] = []
+    for call in calls:
+        try:
+            answers += await work([call])
+        except StoreError as error:
+            answers.append(error)
+    return answers

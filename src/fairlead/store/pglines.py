@@ -1,9 +1,9 @@
 """Connections to PostgreSQL: a small pool that survives the server's restarts.
 
-A connection that breaks is dropped and another is made, waiting a little longer after each failure, until `PATIENCE` is over: a restart
-of the server is a delay, not an error. Whether a question may be asked again when its connection broke under it is the asker's
-knowledge (`safe`): what only reads, and what says the same when it is said twice, may; anything else raises, since nobody can know
-whether it was done. Deadlocks and full servers are tried again, for nothing was done then.
+A connection that breaks is dropped and another is made, waiting a little longer after each failure, until `PATIENCE` is
+over: a restart of the server is a delay, not an error. Whether a question may be asked again when its connection broke under
+it is the asker's knowledge (`safe`): what only reads, and what says the same when it is said twice, may; anything else
+raises, since nobody can know whether it was done. Deadlocks and full servers are tried again, for nothing was done then.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Lines:
                     return line
             try:
                 return await self.connect()
-            except (*AWAY, *AGAIN) as error:
+            except (*AWAY, *AGAIN, asyncpg.InternalClientError) as error:
                 if loop.time() + pause > deadline:
                     raise away(error) from error
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -96,6 +96,10 @@ class Lines:
                     if loop.time() > deadline:
                         raise away(error) from error
                     await asyncio.sleep(random.uniform(0.0, 0.05))
+                except asyncpg.InternalClientError as error:
+                    line.terminate()  # it broke while it was idle and the driver noticed late: nothing was sent
+                    if loop.time() > deadline:
+                        raise away(error) from error
                 except AWAY as error:
                     line.terminate()
                     if not safe or loop.time() > deadline:
@@ -126,6 +130,25 @@ class Lines:
                 await line.close(timeout=2)
             except Exception:
                 line.terminate()
+
+
+class PgAsker:
+    """What asks over a pool of lines."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.lines = lines
+
+    async def rows(self, sql: str, *args: Any, safe: bool = True) -> list[Any]:
+        """Some rows."""
+        return await self.lines.ask(lambda line: line.fetch(sql, *args), safe)
+
+    async def row(self, sql: str, *args: Any, safe: bool = True) -> Any:
+        """One row or None."""
+        return await self.lines.ask(lambda line: line.fetchrow(sql, *args), safe)
+
+    async def value(self, sql: str, *args: Any, safe: bool = True) -> Any:
+        """One value."""
+        return await self.lines.ask(lambda line: line.fetchval(sql, *args), safe)
 
 
 def away(error: BaseException, more: str = "") -> StoreError:

@@ -1,8 +1,9 @@
 """The tables and functions of the PostgreSQL engine, and their versions.
 
-They live in one schema (`fairlead` unless the URL says `?schema=`). What must be one piece is one function in the database, so that it
-costs one round trip and one commit: `fl_append` does the appends of many callers, `fl_put_if` many keys, `fl_claim` a claim with what a
-topic feeds it. All rows are locked in the order of their names, so that two nodes' groups never wait for each other in a circle.
+They live in one schema (`fairlead` unless the URL says `?schema=`). What must be one piece is one function in the database,
+so that it costs one round trip and one commit: `fl_append` does the appends of many callers, `fl_put_if` many keys,
+`fl_claim` a claim with what a topic feeds it. All rows are locked in the order of their names, so that two nodes' groups
+never wait for each other in a circle.
 
 - A topic's `last` is a counter in its row, not a sequence: a sequence's later value can be visible before an earlier one is
   committed, and a reader would skip it. The row is locked until the commit, so seqs become visible in their order.

@@ -2,13 +2,14 @@
 
 - *Group commit.* Appends of many callers go to the server as one statement (`fl_append` in `pgsql`) while the previous one commits;
   so do puts, acknowledgements and keys, each kind on its own. A sync of the disk is shared by all of a group.
-- *Nothing twice.* A group of appends has a number that is committed with it. When the connection breaks, the same group is sent again
-  and the server knows: appends survive a restart of the server without an error and without a duplicate.
-- *Hints* are NOTIFYs on one connection for each node, sent after the commit and batched: a NOTIFY inside a transaction would make all
-  commits of the database wait for each other. They may be lost, so every `POLL` seconds the truth is looked up.
-- *What an ack means* is read from the server: `fsync`, `synchronous_commit`, `synchronous_standby_names`. We ask for durable commits
-  ourselves (a session may), unless less was asked for.
-- *Lost data* gets a new epoch: after a crash where commits were not durable, after a fail-over to a standby, after a restore (`checked`).
+- *Nothing twice.* A group of appends has a number that is committed with it. When the connection breaks, the same group is
+  sent again and the server knows: appends survive a restart of the server without an error and without a duplicate.
+- *Hints* are NOTIFYs on one connection for each node, sent after the commit and batched: a NOTIFY inside a transaction would
+  make all commits of the database wait for each other. They may be lost, so every `POLL` seconds the truth is looked up.
+- *What an ack means* is read from the server: `fsync`, `synchronous_commit`, `synchronous_standby_names`. We ask for durable
+  commits ourselves (a session may), unless less was asked for.
+- *Lost data* gets a new epoch: after a crash where commits were not durable, after a fail-over to a standby, after a restore
+  (`checked`).
 - *Time* is the server's, corrected by nodes that see it jump against what really passed.
 """
 
@@ -17,10 +18,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import re
-import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -28,92 +27,20 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import asyncpg
 
 from .clock import passed
-from .contract import (
-    Ack,
-    Appended,
-    Batch,
-    Conflict,
-    Dead,
-    Declaration,
-    Depth,
-    Entry,
-    Event,
-    Gap,
-    Head,
-    Item,
-    Lease,
-    NewEvent,
-    Offset,
-    Producer,
-    ProducerGap,
-    StaleProducer,
-    StoreError,
-    TopicConfig,
-)
+from .contract import Ack, Declaration, Event, Offset, StoreError
 from .facade import Front
 from .groups import Group, ended
-from .pglines import AWAY, FIRST, LONGEST, Lines
+from .pglines import FIRST, LONGEST, Lines
 from .pgsql import FUNCTIONS, MIGRATIONS, VERSION
-from .rules import DEDUPE_WINDOW, changed, closed, fenced, moved, no_topic, other_config, stale_use, start
-from .sqlfile import above
-from .sqlread import config_of, config_text, head_of, purpose_of
+from .pgstate import PgState
+from .rules import DEDUPE_WINDOW
 
 log = logging.getLogger("fairlead")
 POOL = 4  # connections for everything but appends and hints, which have one each
 SWEEP = 0.5  # seconds between looks for what is too old or has become due
 POLL = 5.0  # seconds between looks for what a lost hint would have said
 JUMP = 1.0  # seconds by which the server's clock may differ from what passed before it is corrected
-HELD = 30.0  # seconds for which a group of appends is sent again and again
 PAYLOAD = 7800  # bytes of a NOTIFY: the server's limit is 8000
-HEAD = "name, epoch, first, last, closed, config, bytes, created, id, used, gone"
-ALIVE = "(gone IS NULL OR gone > fl_now())"
-RANGE = "{0} > $1 AND ({0} >= $2 AND ({0} < $3 OR $3 = ''))"
-READ = f"""
-WITH t AS (SELECT {HEAD} FROM topics WHERE name = $1 AND {ALIVE})
-SELECT t.*, fl_now(), e.seq, e.data, e.type, e.key, e.at, e.headers, e.seen
-FROM t LEFT JOIN LATERAL (
-  SELECT * FROM (
-    SELECT x.*, row_number() OVER w AS place, sum(octet_length(x.data)) OVER w AS size, count(*) OVER () AS seen
-    FROM (SELECT * FROM events WHERE topic = t.id AND seq > coalesce($2, t.first) ORDER BY seq LIMIT $3 + 1) x
-    WINDOW w AS (ORDER BY x.seq)) y
-  WHERE place = 1 OR (place <= $3 AND size <= $4)) e ON true
-ORDER BY e.seq"""
-PUT = """
-WITH named AS (
-  INSERT INTO queues (name) SELECT DISTINCT n FROM unnest($1::text[]) n WHERE NOT EXISTS (SELECT 1 FROM queues WHERE name = n)
-  ORDER BY n ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, name),
-known AS (SELECT id, name FROM named UNION SELECT id, name FROM queues WHERE name = ANY ($1)),
-sorted AS (
-  SELECT k.id AS queue, u.id, u.body, u.due, u.priority FROM unnest($1::text[], $2::text[], $3::bytea[], $4::float8[], $5::int[])
-    WITH ORDINALITY AS u(name, id, body, due, priority, place) JOIN known k ON k.name = u.name ORDER BY u.place)
-INSERT INTO items (queue, id, state, at, priority, ord, since, body)
-SELECT queue, id, CASE WHEN due > n.now THEN 1 ELSE 0 END, greatest(due, n.now), priority, nextval('numbers'), greatest(due, n.now), body
-FROM sorted, (SELECT fl_now() AS now) n
-ON CONFLICT DO NOTHING RETURNING (SELECT name FROM known WHERE known.id = queue LIMIT 1), items.id"""
-LEASED = """unnest($1::text[], $2::text[], $3::bigint[]) AS u(name, id, fence) JOIN queues q ON q.name = u.name
-WHERE i.queue = q.id AND i.id = u.id AND i.fence = u.fence AND u.fence <> 0 AND i.state < 3"""
-EXTEND = f"UPDATE items i SET state = 2, at = fl_now() + $4 FROM {LEASED} RETURNING u.name, u.id, u.fence"
-ACK = f"DELETE FROM items i USING {LEASED} RETURNING u.name, u.id, u.fence"
-NACK = """
-UPDATE items i SET state = CASE WHEN $4 > 0 THEN 1 ELSE 0 END, at = n.now + $4, since = n.now + $4, fence = 0, body = coalesce($5, body)
-FROM queues q, (SELECT fl_now() AS now) n
-WHERE q.name = $1 AND i.queue = q.id AND i.id = $2 AND i.fence = $3 AND i.fence <> 0 AND i.state < 3 RETURNING 1"""
-REDRIVE = """
-WITH back AS (
-  SELECT i.queue, i.id, i.ord FROM items i JOIN queues q ON q.id = i.queue
-  WHERE q.name = $1 AND i.state = 3 AND ($2::text[] IS NULL OR i.id = ANY ($2)) ORDER BY i.ord FOR UPDATE OF i)
-UPDATE items i SET state = 0, at = fl_now(), since = fl_now(), attempt = 0, fence = 0, ord = b.new, reason = NULL
-FROM (SELECT queue, id, nextval('numbers') AS new FROM (SELECT * FROM back ORDER BY ord) x) b
-WHERE i.queue = b.queue AND i.id = b.id RETURNING 1"""
-DEPTH = """
-SELECT count(*) FILTER (WHERE i.state = 0 OR (i.state < 3 AND i.at <= n.now)), count(*) FILTER (WHERE i.state = 1 AND i.at > n.now),
-  count(*) FILTER (WHERE i.state = 2 AND i.at > n.now), count(*) FILTER (WHERE i.state = 3),
-  min(i.since) FILTER (WHERE i.state = 0 OR (i.state < 3 AND i.at <= n.now)), count(i.seq) FILTER (WHERE i.state < 3)
-FROM items i JOIN queues q ON q.id = i.queue, (SELECT fl_now() AS now) n WHERE q.name = $1"""
-UNREAD = """
-SELECT t.last - s.seq, e.at FROM queues q JOIN topics t ON t.name = q.topic,
-  LATERAL (SELECT CASE WHEN q.epoch = t.epoch THEN greatest(q.cursor, t.first) ELSE t.first END AS seq) s,
-  LATERAL (SELECT at FROM events WHERE topic = t.id AND events.seq > s.seq ORDER BY events.seq LIMIT 1) e WHERE q.name = $1"""
 BECAME = """
 SELECT name FROM queues q WHERE name = ANY ($1) AND (
   EXISTS (SELECT 1 FROM items i WHERE i.queue = q.id AND i.state IN (1, 2) AND i.at > $2 AND i.at <= $3) OR
@@ -121,22 +48,10 @@ SELECT name FROM queues q WHERE name = ANY ($1) AND (
   ($4 AND EXISTS (SELECT 1 FROM topics t WHERE t.name = q.topic AND (t.epoch <> q.epoch OR t.last > q.cursor))))"""
 
 
-class Call:
-    """One append as it waits for its group."""
-
-    __slots__ = ("after", "close", "create", "dedupe", "events", "producer", "topic")
-
-    def __init__(self, topic: str, events: Sequence[NewEvent], producer: Producer | None, dedupe: str, close: bool,
-                 create: TopicConfig | None, after: Offset | None) -> None:  # fmt: skip
-        self.topic, self.events, self.producer, self.dedupe = topic, events, producer, dedupe
-        self.close, self.create, self.after = close, create, after
-
-
-class Postgres(Front):
+class Postgres(PgState, Front):
     """The engine."""
 
     def __init__(self, dsn: str, ack: Ack | None = None, schema: str = "fairlead", pool: int = POOL) -> None:
-        super().__init__()
         self.dsn, self.asked, self.schema = dsn, ack, schema
         settings = {
             "search_path": schema,
@@ -145,12 +60,10 @@ class Postgres(Front):
             "idle_in_transaction_session_timeout": "30s",
             "jit": "off",
         }
-        self.lines = Lines(dsn, settings, pool, self.checked)
-        self.writer = Lines(dsn, settings, 1, self.checked)
+        lines, writer = Lines(dsn, settings, pool, self.checked), Lines(dsn, settings, 1, self.checked)
+        PgState.__init__(self, lines, writer)
+        Front.__init__(self)
         self.bell_lines = Lines(dsn, {**settings, "synchronous_commit": "off"}, 1, self.listening)
-        self.caller, self.number = uuid.uuid4().hex, 0
-        self.appends, self.puts = Group(self.append_group), Group(self.put_group)
-        self.acks, self.keys = Group(self.ack_group), Group(self.key_group)
         self.bells = Group(self.ring)
         self.tasks: list[asyncio.Task[None]] = []
         self.known: dict[str, Offset] = {}  # the newest offsets that were told, of topics of interest
@@ -158,6 +71,7 @@ class Postgres(Front):
         self.ready = False
         self.durable = True  # commits survive a crash of the server
         self.poll_now = asyncio.Event()
+        self.fed: dict[str, list[str]] = {}  # queues of interest by the topic that feeds them
 
     # ---- opening and closing
 
@@ -244,9 +158,10 @@ class Postgres(Front):
         async with line.transaction():
             await line.execute("LOCK TABLE facts")
             old = await line.fetchrow("SELECT system, timeline, weak FROM facts")
+            still = await line.fetchval("SELECT count(*) FROM alive")
             lost = old is not None and (
-                old[0] != system or (old[1] != timeline and not quorum) or (old[2] and not await line.fetchval("SELECT count(*) FROM alive"))
-            )  # fmt: skip
+                old[0] != system or (old[1] != timeline and not quorum) or (old[2] and not still)
+            )
             if old is None:
                 await line.execute("INSERT INTO facts (floor, system, timeline, weak) VALUES (0, $1, $2, $3)",
                                    system, timeline, not self.durable)  # fmt: skip
@@ -290,68 +205,18 @@ class Postgres(Front):
         super().mind(kind, name, wanted)
         if kind == "topic" and not wanted:
             self.known.pop(name, None)
+        if kind == "queue" and wanted:
+            self.poll_now.set()  # which topic feeds it is looked up
 
-    async def rows(self, sql: str, *args: Any, safe: bool = True) -> list[Any]:
-        """Some rows."""
-        return await self.lines.ask(lambda line: line.fetch(sql, *args), safe)
-
-    async def row(self, sql: str, *args: Any, safe: bool = True) -> Any:
-        """One row or None."""
-        return await self.lines.ask(lambda line: line.fetchrow(sql, *args), safe)
-
-    async def value(self, sql: str, *args: Any, safe: bool = True) -> Any:
-        """One value."""
-        return await self.lines.ask(lambda line: line.fetchval(sql, *args), safe)
-
-    # ---- topics
-
-    async def append(self, topic: str, events: Sequence[NewEvent], producer: Producer | None, dedupe: str, close: bool,
-                     create: TopicConfig | None, after: Offset | None) -> Appended:  # fmt: skip
-        """See `Log.append`."""
-        texts = [topic, dedupe, producer.id if producer else "", *(x for e in events for x in (e.type, e.key))]
-        if any("\0" in text for text in texts):
-            raise StoreError("PostgreSQL keeps no NUL in names, keys and types", side="peer", status=400)
-        call = Call(topic, events, producer, dedupe, close, create, after)
-        return await self.appends.add(call, sum(len(event.data) + 64 for event in events))
-
-    async def append_group(self, calls: Sequence[Call]) -> list[Any]:
-        """Appends of many in one transaction; sent again under the same number when the connection breaks."""
-        order = sorted(range(len(calls)), key=lambda n: calls[n].topic.encode())
-        sorted_calls = [calls[n] for n in order]
-        self.number += 1
-        args = (self.caller, self.number, *_arrays(sorted_calls), DEDUPE_WINDOW)
-        marks = ", ".join(f"${n}" for n in range(1, len(args) + 1))
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + HELD
-        while True:
-            try:
-                text = await self.writer.ask(lambda line: line.fetchval(f"SELECT fl_append({marks})", *args), True)
-                break
-            except StoreError as error:
-                if error.side == "peer" and len(calls) > 1:
-                    return await _each(self.append_group, calls)
-                if error.retry != "always" or error.status != 503 or loop.time() > deadline:
-                    raise
-                await asyncio.sleep(FIRST)
-        answers: list[Any] = [None] * len(calls)
-        news: dict[str, tuple[Offset, list[Event]]] = {}
-        for n, call, found in zip(order, sorted_calls, json.loads(text)):
-            answers[n] = _appended(call, found)
-            if found[0] == "ok" and not found[4] and (call.events or call.close):
-                offset, events = news.setdefault(call.topic, (answers[n].last, []))
-                events += [Event(found[6] + place, bytes(e.data), e.type, e.key, found[7], dict(e.headers))
-                           for place, e in enumerate(call.events, 1)]  # fmt: skip
-                news[call.topic] = (answers[n].last, events)
-        if news:
-            self.told(news)
-        return answers
+    # ---- hints
 
     def told(self, news: dict[str, tuple[Offset, list[Event]]]) -> None:
         """Something was appended here: tell those who listen here, and the other nodes."""
         for topic, (last, _) in news.items():
             if topic in self.minded["topic"]:
                 self.known[topic] = last
-        self.tell([(topic, last, lambda events=events: events) for topic, (last, events) in news.items()], ())
+        given = [(topic, last, partial(tuple, events)) for topic, (last, events) in news.items()]
+        self.tell(given, [queue for topic in news for queue in self.fed.get(topic, ())])
         for topic, (last, _) in news.items():
             self.bells.add(("t", topic, last))
 
@@ -361,306 +226,10 @@ class Postgres(Front):
         for queue in queues:
             self.bells.add(("q", queue, None))
 
-    async def create(self, topic: str, config: TopicConfig, events: Sequence[NewEvent], close: bool) -> tuple[Head, bool]:
-        """See `Log.create`: an append that must find no topic."""
-        while True:
-            try:
-                head = await self.head(topic)
-                if head.config != config:
-                    raise other_config(topic)
-                return head, False
-            except StoreError as error:
-                if error.status != 404:
-                    raise
-            key = f"\x01made {uuid.uuid4().hex}"
-            made = await self.lines.ask(partial(self.make, topic, config, events, close, key), True)
-            if made is not None:
-                if events or close:
-                    self.told({topic: (made.last, [])})
-                return made, True
-
-    async def make(self, topic: str, config: TopicConfig, events: Sequence[NewEvent], close: bool, key: str,
-                   line: asyncpg.Connection) -> Head | None:  # fmt: skip
-        """The topic with its first events, in one transaction; None when somebody else made it."""
-        async with line.transaction():
-            now = await line.fetchval("SELECT fl_now()")
-            if await line.fetchval("SELECT (fl_topic($1, $2)).id", topic, now) is not None:
-                return None
-            if await line.fetchval("SELECT (fl_make($1, $2, $3)).id", topic, config_text(config), now) is None:
-                return None
-            args = (key, 1, *_arrays([Call(topic, events, None, "", close, None, None)]), DEDUPE_WINDOW)
-            await line.fetchval(f"SELECT fl_append({', '.join(f'${n}' for n in range(1, len(args) + 1))})", *args)
-            await line.execute("DELETE FROM journal WHERE caller = $1", key)
-            return head_of(await line.fetchrow(f"SELECT {HEAD} FROM topics WHERE name = $1", topic))
-
-    async def head(self, topic: str) -> Head:
-        """See `Log.head`."""
-        row = await self.row(f"SELECT {HEAD} FROM topics WHERE name = $1 AND {ALIVE}", topic)
-        if row is None:
-            raise no_topic(topic)
-        return head_of(tuple(row))
-
-    async def read(self, topic: str, after: Offset | None, max_events: int, max_bytes: int) -> Batch:
-        """See `Log.read`: one statement, so one moment."""
-        many = min(max(max_events, 1), 100_000)
-        rows = await self.rows(READ, topic, after.seq if after is not None else None, many, max_bytes)
-        if not rows:
-            raise no_topic(topic)
-        first = rows[0]
-        head = head_of(tuple(first[:11]))
-        start(topic, after, head.first, head.last)
-        if stale_use(head.config, first[9], first[11]):
-            sql = """UPDATE topics SET used = greatest(used, fl_now()), gone = least(expires, fl_now() + ttl) WHERE id = $1"""
-            await self.rows(sql, first[8])
-        events = [Event(row[12], row[13], row[14], row[15], row[16], json.loads(row[17]) if row[17] else {})
-                  for row in rows if row[12] is not None]  # fmt: skip
-        complete = not events or len(events) == rows[-1][18]
-        reached = head.last if complete else Offset(head.last.epoch, events[-1].seq)
-        return Batch(events, reached, complete, complete and head.closed)
-
-    async def trim(self, topic: str, before: Offset) -> Head:
-        """See `Log.trim`."""
-
-        async def work(line: asyncpg.Connection) -> Head:
-            async with line.transaction():
-                sql = f"SELECT {HEAD} FROM topics WHERE name = $1 AND {ALIVE} FOR UPDATE"
-                row = await line.fetchrow(sql, topic)
-                if row is None:
-                    raise no_topic(topic)
-                head = head_of(tuple(row))
-                wanted = max(before, head.first) if before.epoch == head.last.epoch else before
-                seq = start(topic, wanted, head.first, head.last)
-                sql = """WITH gone AS (DELETE FROM events WHERE topic = $1 AND seq <= $2 RETURNING octet_length(data) AS size)
-                         UPDATE topics SET first = $2, bytes = bytes - (SELECT coalesce(sum(size), 0) FROM gone) WHERE id = $1"""
-                await line.execute(sql, row[8], seq)
-                return head_of(tuple(await line.fetchrow(f"SELECT {HEAD} FROM topics WHERE id = $1", row[8])))
-
-        return await self.lines.ask(work, True)
-
-    async def delete(self, topic: str) -> bool:
-        """See `Log.delete`."""
-        sql = """SELECT fl_erase(t) IS NOT NULL AND (t.gone IS NULL OR t.gone > fl_now())
-                 FROM (SELECT * FROM topics WHERE name = $1 FOR UPDATE) t"""
-        return bool(await self.value(sql, topic))
-
-    async def touch(self, topic: str) -> None:
-        """A read that somebody else did was a use of the topic."""
-        await self.rows("UPDATE topics SET used = fl_now(), gone = least(expires, fl_now() + ttl) WHERE name = $1", topic)
-
-    async def topics(self, prefix: str, after: str, limit: int) -> list[Head]:
-        """See `Log.topics`."""
-        sql = f"SELECT {HEAD} FROM topics WHERE {RANGE.format('name')} AND {ALIVE} ORDER BY name LIMIT $4"
-        return [head_of(tuple(row)) for row in await self.rows(sql, after, prefix, above(prefix), limit)]
-
-    # ---- queues
-
-    async def feed(self, queue: str, topic: str, after: Offset | None) -> None:
-        """See `Leases.feed`."""
-        head = await self.head(topic)
-        old = await self.value("SELECT topic FROM queues WHERE name = $1", queue)
-        if not old:
-            seq = head.last.seq if after is None else start(topic, after, head.first, head.last)
-            sql = """INSERT INTO queues (name, topic, epoch, cursor) VALUES ($1, $2, $3, $4) ON CONFLICT (name)
-                     DO UPDATE SET topic = excluded.topic, epoch = excluded.epoch, cursor = excluded.cursor
-                     WHERE queues.topic IS NULL"""
-            await self.rows(sql, queue, topic, head.last.epoch, seq)
-            old = await self.value("SELECT topic FROM queues WHERE name = $1", queue)
-        if old is not None and old != topic:
-            raise Conflict(f"queue {queue!r} is fed by topic {old!r}")
-        self.stir(queue)
-
-    async def seek(self, queue: str, after: Offset) -> None:
-        """See `Leases.seek`."""
-        topic = await self.value("SELECT topic FROM queues WHERE name = $1", queue)
-        if not topic:
-            raise no_topic(f"that feeds {queue}")
-        head = await self.head(topic)
-        seq = start(topic, after, head.first, head.last)
-        sql = """WITH q AS (UPDATE queues SET epoch = $2, cursor = $3 WHERE name = $1 RETURNING id)
-                 DELETE FROM items WHERE queue = (SELECT id FROM q) AND state < 3"""
-        await self.rows(sql, queue, head.last.epoch, seq)
-        self.stir(queue)
-
-    async def put(self, queue: str, items: Sequence[Item]) -> list[bool]:
-        """See `Leases.put`."""
-        if not items:
-            return []
-        return await self.puts.add((queue, items), sum(len(item.body) + 64 for item in items))
-
-    async def put_group(self, calls: Sequence[tuple[str, Sequence[Item]]]) -> list[Any]:
-        """Items of many callers."""
-        flat = [(queue, item) for queue, items in calls for item in items]
-        args = ([queue for queue, _ in flat], [item.id for _, item in flat], [bytes(item.body) for _, item in flat],
-                [float(item.due) for _, item in flat], [item.priority for _, item in flat])  # fmt: skip
-        try:
-            added = {tuple(row) for row in await self.rows(PUT, *args, safe=False)}
-        except StoreError as error:
-            if error.side == "peer" and len(calls) > 1:
-                return await _each(self.put_group, calls)
-            raise
-        answers, stirred = [], set()
-        for queue, items in calls:
-            answer = []
-            for item in items:
-                new = (queue, item.id) in added
-                added.discard((queue, item.id))
-                answer.append(new)
-                if new:
-                    stirred.add(queue)
-            answers.append(answer)
-        self.stir(*stirred)
-        return answers
-
-    async def claim(self, queue: str, n: int, ttl: float, owner: str) -> list[Lease]:
-        """See `Leases.claim`."""
-        if n < 1:
-            return []
-        rows = await self.rows("SELECT * FROM fl_claim($1, $2, $3)", queue, n, ttl, safe=False)
-        if rows and rows[0]["gap"]:
-            epoch, first, last = rows[0]["epoch"], rows[0]["fence"], rows[0]["seq"]
-            text = f"queue {queue!r}: events up to {Offset(epoch, first)} are gone; it goes on after them"
-            raise Gap(text, Offset(epoch, first), Offset(epoch, last))
-        return [_lease(queue, row) for row in sorted(rows, key=lambda row: (-row["priority"], row["ord"]))]
-
-    async def extend(self, leases: Sequence[tuple[str, str, int]], ttl: float) -> list[bool]:
-        """See `Leases.extend`."""
-        found = {tuple(row) for row in await self.rows(EXTEND, *_columns(leases), ttl)} if leases else set()
-        return [lease in found for lease in leases]
-
-    async def ack(self, leases: Sequence[tuple[str, str, int]]) -> list[bool]:
-        """See `Leases.ack`."""
-        return await self.acks.add(leases) if leases else []
-
-    async def ack_group(self, calls: Sequence[Sequence[tuple[str, str, int]]]) -> list[list[bool]]:
-        """Acknowledgements of many."""
-        flat = [lease for leases in calls for lease in leases]
-        found = {tuple(row) for row in await self.rows(ACK, *_columns(flat), safe=False)}
-        answers = []
-        for leases in calls:
-            answers.append([lease in found for lease in leases])
-            found.difference_update(leases)
-        return answers
-
-    async def nack(self, queue: str, item: str, fence: int, delay: float, reason: str, body: bytes | None) -> None:
-        """See `Leases.nack`."""
-        if await self.value(NACK, queue, item, fence, float(delay), body, safe=False) is None:
-            raise fenced(queue, item)
-        self.stir(queue)
-
-    async def term(self, queue: str, item: str, fence: int, reason: str) -> None:
-        """See `Leases.term`."""
-        reason = reason.replace("\0", "\N{REPLACEMENT CHARACTER}")
-        if not await self.value("SELECT fl_term($1, $2, $3, $4)", queue, item, fence, reason, safe=False):
-            raise fenced(queue, item)
-
-    async def dead(self, queue: str, after: str, limit: int) -> list[Dead]:
-        """See `Leases.dead`."""
-        sql = """SELECT i.id, coalesce(i.body, ''), i.attempt, i.reason, i.at, i.epoch, i.seq FROM items i JOIN queues q ON q.id = i.queue
-                 WHERE q.name = $1 AND i.state = 3 AND ($2 = '' OR i.ord > (
-                   SELECT o.ord FROM items o WHERE o.queue = q.id AND o.id = $2 AND o.state = 3)) ORDER BY i.ord LIMIT $3"""
-        rows = await self.rows(sql, queue, after, limit)
-        return [Dead(*row[:5], Offset(row[5], row[6]) if row[6] is not None else None) for row in map(tuple, rows)]
-
-    async def redrive(self, queue: str, ids: Sequence[str] | None) -> int:
-        """See `Leases.redrive`."""
-        done = len(await self.rows(REDRIVE, queue, None if ids is None else list(ids), safe=False))
-        if done:
-            self.stir(queue)
-        return done
-
-    async def remove(self, queue: str, ids: Sequence[str]) -> list[bool]:
-        """See `Leases.remove`."""
-        sql = "DELETE FROM items i USING queues q WHERE q.name = $1 AND i.queue = q.id AND i.id = ANY ($2) RETURNING i.id"
-        gone = {row[0] for row in await self.rows(sql, queue, list(ids), safe=False)}
-        return [one in gone for one in ids]
-
-    async def drop(self, queue: str) -> bool:
-        """See `Leases.drop`."""
-        sql = """WITH gone AS (DELETE FROM queues WHERE name = $1 RETURNING id),
-                 rest AS (DELETE FROM items WHERE queue IN (SELECT id FROM gone)) SELECT count(*) FROM gone"""
-        return bool(await self.value(sql, queue, safe=False))
-
-    async def depth(self, queue: str) -> Depth:
-        """See `Leases.depth`."""
-        ready, delayed, leased, dead, oldest, fed = await self.row(DEPTH, queue)
-        row = await self.row(UNREAD, queue)
-        unread, since = tuple(row) if row is not None else (0, None)
-        waiting = [one for one in (oldest, since) if one is not None]
-        return Depth(queue, ready + unread, delayed, leased, dead, min(waiting, default=None), fed + unread)
-
-    async def queues(self, prefix: str) -> list[str]:
-        """See `Leases.queues`."""
-        sql = f"SELECT name FROM queues WHERE {RANGE.format('name')} ORDER BY name"
-        return [row[0] for row in await self.rows(sql, "", prefix, above(prefix))]
-
-    async def next_due(self, queue: str) -> float | None:
-        """See `Leases.next_due`."""
-        sql = "SELECT min(i.at) FROM items i JOIN queues q ON q.id = i.queue WHERE q.name = $1 AND i.state < 3"
-        due, row = await self.value(sql, queue), await self.row(UNREAD, queue)
-        return min((one for one in (due, row[1] if row is not None else None) if one is not None), default=None)
-
-    # ---- keys
-
-    async def get(self, key: str) -> Entry | None:
-        """See `State.get`."""
-        sql = """SELECT value, version, expires, due FROM entries WHERE key = $1 AND (expires IS NULL OR expires > fl_now())"""
-        row = await self.row(sql, key)
-        return Entry(*row) if row is not None else None
-
-    async def put_if(self, key: str, value: bytes, version: int | None, ttl: float | None, due: float | None) -> Entry:
-        """See `State.put_if`."""
-        if "\0" in key:
-            raise StoreError("PostgreSQL keeps no NUL in keys", side="peer", status=400)
-        return await self.keys.add((key, bytes(value), version, ttl, due), len(value) + 64)
-
-    async def key_group(self, calls: Sequence[Any]) -> list[Any]:
-        """Keys of many, in the order of their names."""
-        order = sorted(range(len(calls)), key=lambda n: calls[n][0].encode())
-        chosen = [calls[n] for n in order]
-        args = ([c[0] for c in chosen], [purpose_of(c[0]) for c in chosen], [c[1] for c in chosen], [c[2] for c in chosen],
-                [c[3] for c in chosen], [c[4] for c in chosen])  # fmt: skip
-        try:
-            rows = await self.rows("SELECT * FROM fl_put_if($1, $2, $3, $4, $5, $6)", *args, safe=False)
-        except StoreError as error:
-            if error.side == "peer" and len(calls) > 1:
-                return await _each(self.key_group, calls)
-            raise
-        answers: list[Any] = [None] * len(calls)
-        for n, call, row in zip(order, chosen, rows):
-            entry = Entry(*row[2:]) if row[3] is not None else None
-            answers[n] = entry if row[1] else changed(call[0], entry)
-        return answers
-
-    async def delete_if(self, key: str, version: int | None) -> bool:
-        """See `State.delete_if`."""
-        sql = """WITH old AS (SELECT value, version, expires, due FROM entries WHERE key = $1
-                   AND (expires IS NULL OR expires > fl_now()) FOR UPDATE),
-                 gone AS (DELETE FROM entries WHERE key = $1 AND ($2::bigint IS NULL OR version = $2) RETURNING version)
-                 SELECT old.*, gone.version FROM old LEFT JOIN gone ON true"""
-        row = await self.row(sql, key, version, safe=False)
-        if row is None:
-            return False
-        if row[4] is None:
-            raise changed(key, Entry(*row[:4]))
-        return True
-
-    async def scan(self, prefix: str, after: str, limit: int) -> list[tuple[str, Entry]]:
-        """See `State.scan`."""
-        sql = f"""SELECT key, value, version, expires, due FROM entries WHERE {RANGE.format("key")}
-                  AND (expires IS NULL OR expires > fl_now()) ORDER BY key LIMIT $4"""
-        rows = await self.rows(sql, after, prefix, above(prefix), limit)
-        return [(row[0], Entry(*row[1:])) for row in map(tuple, rows)]
-
-    async def scan_due(self, prefix: str, limit: int) -> list[tuple[str, Entry]]:
-        """See `State.scan_due`."""
-        purpose, slash, _ = prefix.partition("/")
-        which = "purpose = $5" if slash else "purpose >= $5"
-        sql = f"""SELECT key, value, version, expires, due FROM entries WHERE {which} AND due <= fl_now()
-                  AND {RANGE.format("key")} AND (expires IS NULL OR expires > fl_now()) ORDER BY due, key LIMIT $4"""
-        rows = await self.rows(sql, "", prefix, above(prefix), limit, purpose + slash if slash else "")
-        return [(row[0], Entry(*row[1:])) for row in map(tuple, rows)]
-
-    # ---- hints
+    def newly_fed(self) -> None:
+        """A queue is fed now: every node looks which."""
+        self.poll_now.set()
+        self.bells.add(("f", "", None))
 
     async def listening(self, line: asyncpg.Connection) -> None:
         """A connection that hears the other nodes."""
@@ -687,8 +256,10 @@ class Postgres(Front):
         """Tell the other nodes what happened here, in as few NOTIFYs as it fits in. Who rings need not be told that it failed."""
         topics = {name: list(last) for kind, name, last in bells if kind == "t"}
         queues = {name for kind, name, _ in bells if kind == "q"}
-        payloads, room, said = [], PAYLOAD, []
-        for one in [("t", name, *last) for name, last in topics.items()] + [("q", name) for name in queues]:
+        fed: list[Any] = [("f",)] if any(kind == "f" for kind, _, _ in bells) else []
+        payloads: list[str] = []
+        room, said = PAYLOAD, list[Any]()
+        for one in [("t", name, *last) for name, last in topics.items()] + [("q", name) for name in queues] + fed:
             size = len(json.dumps(one)) + 2
             if size > room and said:
                 payloads.append(json.dumps(said))
@@ -713,6 +284,8 @@ class Postgres(Front):
                     self.ahead(what[0], Offset(what[1], what[2]))
                 elif kind == "q":
                     self.tell((), [what[0]])
+                elif kind == "f":
+                    self.poll_now.set()
                 else:
                     self.poll_now.set()
         except (ValueError, TypeError, IndexError):
@@ -723,8 +296,7 @@ class Postgres(Front):
         if topic in self.minded["topic"] and self.known.get(topic, Offset(0, 0)) < last:
             self.known[topic] = last
             self.tell([(topic, last, list)], ())
-        if self.minded["queue"]:
-            self.poll_now.set()  # it may feed one of them
+        self.tell((), self.fed.get(topic, ()))
 
     # ---- what goes on by itself
 
@@ -765,7 +337,13 @@ class Postgres(Front):
             return 0.0
 
     async def poll_topics(self) -> None:
-        """What a lost hint would have said."""
+        """What a lost hint would have said; which topics feed the queues that matter here."""
+        if self.minded["queue"]:
+            fed: dict[str, list[str]] = {}
+            sql = "SELECT topic, name FROM queues WHERE topic IS NOT NULL AND name = ANY ($1)"
+            for topic, queue in await self.rows(sql, list(self.minded["queue"])):
+                fed.setdefault(topic, []).append(queue)
+            self.fed = fed
         if self.minded["topic"]:
             sql = "SELECT name, epoch, last FROM topics WHERE name = ANY ($1)"
             for name, epoch, last in await self.rows(sql, list(self.minded["topic"])):
@@ -790,84 +368,9 @@ class Postgres(Front):
         return raw, begun, shift
 
 
-async def _each(work: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]], calls: Sequence[Any]) -> list[Any]:
-    """One of a group cannot be kept: each alone, so that it costs the others nothing."""
-    answers: list[Any] = []
-    for call in calls:
-        try:
-            answers += await work([call])
-        except StoreError as error:
-            answers.append(error)
-    return answers
-
-
 async def _itself(line: asyncpg.Connection) -> asyncpg.Connection:
     """The connection."""
     return line
-
-
-def _columns(leases: Iterable[tuple[str, str, int]]) -> tuple[list[str], list[str], list[int]]:
-    """Leases as arrays."""
-    some = list(leases)
-    return [one[0] for one in some], [one[1] for one in some], [one[2] for one in some]
-
-
-def _arrays(calls: Sequence[Call]) -> tuple[list[Any], ...]:
-    """Appends as `fl_append` takes them."""
-    each = [
-        [c.topic for c in calls],
-        [c.producer.id if c.producer else None for c in calls],
-        [c.producer.epoch if c.producer else None for c in calls],
-        [c.producer.seq if c.producer else None for c in calls],
-        [c.dedupe or None for c in calls],
-        [c.close for c in calls],
-        [config_text(c.create) if c.create is not None else None for c in calls],
-        [c.after.epoch if c.after is not None else None for c in calls],
-        [c.after.seq if c.after is not None else None for c in calls],
-        [len(c.events) for c in calls],
-        [sum(len(e.data) for e in c.events) for c in calls],
-    ]
-    flat = [(n, place, e) for n, c in enumerate(calls, 1) for place, e in enumerate(c.events, 1)]
-    events = [
-        [n for n, _, _ in flat],
-        [place for _, place, _ in flat],
-        [bytes(e.data) for _, _, e in flat],
-        [e.type for _, _, e in flat],
-        [e.key for _, _, e in flat],
-        [json.dumps(dict(e.headers)) if e.headers else "" for _, _, e in flat],
-    ]
-    return (*each, *events)
-
-
-def _appended(call: Call, found: list[Any]) -> Any:
-    """What the database said of one append, as an answer or an error."""
-    word = found[0]
-    if word == "ok":
-        return Appended(Offset(found[1], found[2]), found[3], found[4], found[5])
-    if word == "none":
-        return no_topic(call.topic)
-    if word == "closed":
-        return closed(call.topic, Offset(found[1], found[2]))
-    if word == "moved":
-        return moved(call.topic, Offset(found[1], found[2]))
-    producer = call.producer
-    assert producer is not None
-    if word == "stale":
-        text = f"producer {producer.id!r} has a newer epoch, {found[1]}; {producer.epoch} may append no more"
-        return StaleProducer(text, found[1])
-    text = f"producer {producer.id!r} epoch {producer.epoch}: seq {found[1]} is next, not {producer.seq}"
-    return ProducerGap(text, found[1], producer.seq, found[2])
-
-
-def _lease(queue: str, row: Any) -> Lease:
-    """A row of `fl_claim`."""
-    offset = Offset(row["epoch"], row["seq"]) if row["seq"] is not None else None
-    event = None
-    if offset is not None and row["event_data"] is not None:
-        headers = json.loads(row["event_headers"]) if row["event_headers"] else {}
-        event = Event(row["seq"], row["event_data"], row["event_type"], row["event_key"], row["event_at"], headers)
-    body = row["body"] if row["body"] is not None else event.data if event is not None else b""
-    return Lease(queue, row["id"], row["fence"], row["attempt"], body, row["until"], event, offset)
 
 
 def make(url: str, ack: Ack | None = None) -> Postgres:

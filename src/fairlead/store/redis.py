@@ -2,14 +2,15 @@
 
 - *Topics* are streams with ids of ours, `<seq>-0`; everything about an append (counter, epoch, dedupe, producer, trimming by count
   and bytes) is one script (`redislua`), and many callers' scripts go in one round trip (`redisline`).
-- *Queues and keys* are sorted sets and hashes, by scripts too. Stream groups are not used: they have no priority, no delay and no fence.
+- *Queues and keys* are sorted sets and hashes, by scripts too. Stream groups are not used: they have no priority, no delay
+  and no fence.
 - *Commands, not brands.* Only commands of Redis 6.2 are used, which Valkey has; what the server calls itself is only shown.
 - *Hints* are published by the scripts on a channel for each topic and queue, and carry small events; a node subscribes to what its
   subscribers read. They may be lost, so every `POLL` seconds the truth is looked up, and at once when a subscription begins.
 - *What an ack means* is read from the server's configuration: `appendonly` with `appendfsync always` is node+fsync, everysec is
   node, anything else memory. Replication is asynchronous: a fail-over may lose what was acknowledged.
-- *Lost data* gets a new epoch: `run` remembers whose process the data was with. Another process (a restart, a replica that was promoted)
-  means a new epoch for every topic, unless each write was synced and no other copy took over.
+- *Lost data* gets a new epoch: `run` remembers whose process the data was with. Another process (a restart, a replica that
+  was promoted) means a new epoch for every topic, unless each write was synced and no other copy took over.
 - *Time* is the server's TIME, never backwards, corrected by nodes that see it jump against what really passed.
 """
 
@@ -130,7 +131,7 @@ class Redis(Front):
         return Declaration(f"{name} {version}", ack, DEDUPE_WINDOW, shared=True, topics="as memory allows", notes=tuple(notes))
 
     async def checked(self, connection: Any) -> None:
-        """A new connection: is this the process whose data we knew? If not, and it may have lost some, every topic has a new epoch."""
+        """A new connection: another process than the one whose data we knew may have lost some; then each topic has a new epoch."""
         await connection.send_command("INFO")
         info = _text(await connection.read_response())
         fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
@@ -142,7 +143,7 @@ class Redis(Front):
         args = (f"{self.prefix}life", self.prefix, fields.get("run_id", "?"), lossy)
         await connection.send_command("EVAL", SCRIPTS["check"], 1, *args)
         if await connection.read_response() == b"1":
-            log.warning("Redis was restarted or replaced, and may have lost what was acknowledged last: every topic has a new epoch")
+            log.warning("Redis was restarted or replaced and may have lost the newest: every topic has a new epoch")
         self.poll_now.set()
 
     async def close(self) -> None:
@@ -195,7 +196,8 @@ class Redis(Front):
         at = tuple(after) if after is not None else ("", "")
         config = config_text(create) if create is not None else ""
         flat, size = _flat(events)
-        found = await self.line.write("append", topic, *who, dedupe, _flag(close), config, *at, DEDUPE_WINDOW, len(events), *flat, size=size)
+        args = (topic, *who, dedupe, _flag(close), config, *at, DEDUPE_WINDOW, len(events), *flat)
+        found = await self.line.write("append", *args, size=size)
         return _appended(topic, producer, [_text(one) for one in found])
 
     async def create(self, topic: str, config: TopicConfig, events: Sequence[NewEvent], close: bool) -> tuple[Head, bool]:

@@ -1,9 +1,9 @@
 """Talking to Redis: groups of scripts in one round trip, sent again when the connection breaks.
 
-Each call of a writing group has a number, and its answer is kept with what it did (see `redislua`), so a group that was sent and not
-answered is sent again and nothing is done twice, as long as the server kept what it had; if it lost it, the call is done now.
-Reading groups are simply asked again. The scripts are loaded on each new connection, and again when the server has forgotten them
-(SCRIPT FLUSH, a fail-over).
+Each call of a writing group has a number, and its answer is kept with what it did (see `redislua`), so a group that was sent
+and not answered is sent again and nothing is done twice, as long as the server kept what it had; if it lost it, the call is
+done now. Reading groups are simply asked again. The scripts are loaded on each new connection, and again when the server has
+forgotten them (SCRIPT FLUSH, a fail-over).
 """
 
 from __future__ import annotations
