@@ -177,7 +177,7 @@ class PgLeases(PgLog):
                    SELECT o.ord FROM items o WHERE o.queue = q.id AND o.id = $2 AND o.state = 3)) ORDER BY i.ord LIMIT $3"""
         rows = await self.rows(sql, queue, after, limit)
         letters: list[Any] = [tuple(row) for row in rows]
-        return [Dead(*one[:5], offset=Offset(*one[5:]) if one[6] is not None else None) for one in letters]
+        return [Dead(one[0], one[1], one[2], one[3], one[4], Offset(*one[5:]) if one[6] is not None else None) for one in letters]
 
     async def redrive(self, queue: str, ids: Sequence[str] | None) -> int:
         """See `Leases.redrive`."""
