@@ -45,7 +45,7 @@ def main() -> int:
             stack.callback(origin.stop)
             port = origin.port
         wrapper = (*VALGRIND, "--callgrind-out-file=callgrind.%p")
-        setup = peers.Setup(case.kind, case.target, log=options.log, origin=port, wrapper=wrapper)
+        setup = peers.Setup(case.kind, options.app or case.target, log=options.log, origin=port, wrapper=wrapper)
         server = peers.Server("fairlead", setup)
         stack.callback(shutil.rmtree, server.folder, ignore_errors=True)
         counts = server.folder / f"callgrind.{drive(server)}"
@@ -63,6 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--inclusive", action="store_true", help="count what a function calls as its own")
     parser.add_argument("--top", type=int, default=60, help="lines to print")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="keep callgrind's file")
+    parser.add_argument("--app", default="", help="module:attribute in bench/apps instead of the plain one")
     return parser.parse_args()
 
 

@@ -19,6 +19,7 @@ from fairlead.run import units as u
 from fairlead.run.answers import FILTERS
 from fairlead.run.load import config_from_args, examine, examine_text, load, loads, variables
 from fairlead.run.setting import settings
+from fairlead.serve.filters import coding
 
 FULL = Path(__file__).parent.parent / "examples" / "full.toml"
 HEAD = '[[listener]]\nbind = "127.0.0.1:8000"\n'
@@ -726,3 +727,54 @@ def test_a_thousand_routes_are_checked_and_the_shadowed_one_is_found():
     routes = "".join(f'[[route]]\npath = "/s{index}/*"\nrespond = 200\n' for index in range(1000))
     problem = only(HEAD + routes + '[[route]]\npath = "/s7/x"\nrespond = 200\n', "warning")
     assert "route 8 (" in problem.message
+
+
+def test_a_variable_sets_every_listener_and_every_application():
+    text = ROUTE + '[[listener]]\nname = "b"\nbind = "127.0.0.1:1"\nlimits = { header = "9s" }\n[[route]]\napp = "m:a"\n'
+    env = {
+        "FAIRLEAD_LISTENER_LIMITS_HEADER": "3s",
+        "FAIRLEAD_LISTENER_FORWARDED": "10.0.0.0/8, 192.168.0.0/16",
+        "FAIRLEAD_LISTENER_TLS": "dev",
+        "FAIRLEAD_LISTENER_TLS_MIN": "1.3",
+        "FAIRLEAD_APP_THREADS": "7",
+    }
+    config = loads(text, "t.toml", env=env)
+    assert len(config.listeners) == 2
+    for place, one in enumerate(config.listeners):
+        assert (one.limits.header, len(one.forwarded), one.tls.mode, one.tls.min) == (3.0, 2, "dev", "1.3")
+        assert str(config.origin(f"listener[{place}].limits.header")) == "env FAIRLEAD_LISTENER_LIMITS_HEADER"
+    apps = [one.app for one in config.routes if one.app is not None]
+    assert apps and all(one.threads == 7 for one in apps)
+
+
+def test_on_the_command_line_a_flag_is_stronger_than_a_listeners_variable():
+    env = {"FAIRLEAD_LISTENER_BIND": "127.0.0.1:9000, [::1]:9000", "FAIRLEAD_APP_FACTORY": "on", "FAIRLEAD_LISTENER_TLS": "dev"}
+    by_env = config_from_args("m:a", env=env)
+    assert [str(one) for one in by_env.listeners[0].bind] == ["127.0.0.1:9000", "[::1]:9000"]
+    assert by_env.routes[0].app.factory and by_env.listeners[0].tls.mode == "dev"
+    by_flag = config_from_args("m:a", "127.0.0.1:8100", env=env, settings={"app.interface": "asgi"})
+    assert [str(one) for one in by_flag.listeners[0].bind] == ["127.0.0.1:8100"]
+
+
+def test_a_listeners_variable_that_is_wrong_or_unknown_is_named():
+    found = problems_with_env({"FAIRLEAD_LISTENER_LIMITS_HEADER": "soon", "FAIRLEAD_LISTENER_LIMITS_HEDER": "1s"})
+    assert {problem.file.removeprefix("environment variable ") for problem in found} == {
+        "FAIRLEAD_LISTENER_LIMITS_HEADER",
+        "FAIRLEAD_LISTENER_LIMITS_HEDER",
+    }
+
+
+def test_every_setting_of_a_listener_can_be_a_variable_but_its_name_and_mappings():
+    names = variables()
+    for _, setting, key in settings(c.Listener):
+        if setting.table is None:
+            assert (f"FAIRLEAD_LISTENER_{key}".upper() in names) is (key not in ("name", "sni"))
+
+
+@pytest.mark.parametrize("name", ["compress", "decompress"])
+def test_a_coding_that_is_written_but_not_installed_is_an_error_and_a_default_one_is_left_out(name, monkeypatch):
+    monkeypatch.setattr(coding, "library", lambda name: None)
+    wanted = ROUTE + f'filters = [ {{ {name} = {{ algorithms = ["br", "gzip"] }} }} ]\n'
+    [problem] = problems(wanted, "error")
+    assert "br" in str(problem) and "not installed" in str(problem) and "fairlead[br]" in str(problem)
+    assert problems(ROUTE + f'filters = [ "{name}" ]\n', "error") == []

@@ -14,7 +14,7 @@ from fairlead.core.handler import Handler, Observer, Service
 from fairlead.core.limits import SECOND, Limits
 from fairlead.core.message import Request, Response
 from fairlead.net.listen import Listener
-from fairlead.net.poll import Poller
+from fairlead.net.poll import HOLD, Poller
 
 
 class Lines(Codec):
@@ -234,6 +234,75 @@ async def test_pipelined_requests_are_answered_in_order():
         assert await reader.read() == b"200\nbody of a200\nbody of b200\nbody of c"
         await until(lambda: len(bench.observer.over) == 3)
         assert not bench.listener.tcps
+
+
+class Order(Handler):
+    """Answers, and notes each time how many of the answers before it had left."""
+
+    def __init__(self, poller_of, slow=0):
+        self.poller_of, self.slow, self.seen = poller_of, slow, []
+
+    def open(self, exchange):
+        poller = self.poller_of()
+        self.seen.append((poller.holding, len(poller.held)))
+        if self.slow:
+            poller.step += self.slow  # as if this step had taken that long, eight times over
+        exchange.whole(Response(200, [], -1), b"x")
+
+
+async def burst(order, count, **limits):
+    """Requests on `count` connections that are all ready in one turn of the loop; the answers."""
+    holder = []
+    order.poller_of = lambda: holder[0].poller
+    async with serving(order, **limits) as bench:
+        holder.append(bench)
+        peers = [await bench.connect() for _ in range(count)]
+        await until(lambda: len(bench.listener.tcps) == count)
+        for _, writer in peers:
+            writer.write(b"get\n")  # the loop runs no reader before we wait
+        answers = [await reader.readexactly(5) for reader, _ in peers]
+        await until(lambda: len(bench.observer.over) == count)
+        journeys = [ex.journey for ex in bench.observer.over]
+        for _, writer in peers:
+            writer.close()
+        assert not bench.poller.held and not bench.poller.holding
+        return answers, journeys
+
+
+@run
+async def test_answers_of_one_turn_are_sent_together_and_the_wait_is_part_of_sending():
+    order = Order(None)
+    for _ in range(100):  # a busy machine may stop us for longer than an answer is held
+        answers, journeys = await burst(order, 4)
+        assert answers == [b"200\nx"] * 4
+        if any(held for _, held in order.seen):
+            break
+    assert any(held for _, held in order.seen)  # one answered while another's answer was held
+    assert all(j.sent >= j.answered and j.spent_send >= 0 and j.spent_encode >= 0 for j in journeys)
+
+
+@run
+async def test_while_steps_are_long_no_answer_waits_for_another():
+    order = Order(None, slow=HOLD * 16)
+    answers, _ = await burst(order, 6)
+    assert answers == [b"200\nx"] * 6
+    assert not any(held for _, held in order.seen[1:])
+    assert not any(holding for holding, _ in order.seen[1:])
+
+
+@run
+async def test_one_ready_socket_alone_is_answered_at_once():
+    order = Order(None)
+    holder = []
+    order.poller_of = lambda: holder[0].poller
+    async with serving(order) as bench:
+        holder.append(bench)
+        reader, writer = await bench.connect()
+        for _ in range(3):
+            writer.write(b"get\n")
+            assert await reader.readexactly(5) == b"200\nx"
+        assert order.seen == [(False, 0)] * 3
+        writer.close()
 
 
 @run

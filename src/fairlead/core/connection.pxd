@@ -49,6 +49,7 @@ cdef class Connection(Channel):
     cpdef tick(self, long long now)
     @cython.locals(ex=Exchange, j=Journey)
     cpdef flushed(self, long long begin, long long encrypted, long long sent)
+    cpdef waited(self, long long spent)
     @cython.locals(ex=Exchange, held=list)
     cpdef drained(self, long long now)
     @cython.locals(ex=Exchange)

@@ -199,6 +199,13 @@ class Connection(Channel):
                     self.done(ex, sent)
         self.said_now = 0
 
+    def waited(self, spent):
+        """What was said waited `spent` ns for other answers, to be sent with them: part of sending."""
+        ex = self.current
+        if ex is not None and ex.role == 0 and self.said_now:
+            self.said_now += spent
+            ex.journey.spent_send += spent  # journey
+
     def drained(self, now):
         """All that was said is with the kernel, and somebody was told to wait: writers may go on."""
         self.waiting = False

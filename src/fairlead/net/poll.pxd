@@ -7,15 +7,16 @@ from fairlead.wire cimport _fast
 
 cdef class Watcher(Timed):
     cpdef ready(self, unsigned int events)
+    cpdef release(self)
 
 cdef class Poller(Clock):
     cdef public object loop, timer
     cdef public Common common
     cdef public dict watchers
-    cdef public list later
+    cdef public list later, held
     cdef list by_fd
-    cdef public bint in_turn, scheduled, closed
-    cdef public long long turns, longest, woken, last_woken, dated
+    cdef public bint in_turn, holding, scheduled, closed
+    cdef public long long turns, longest, woken, last_woken, dated, step, stepped, first_held
     cdef public Wheel wheel
     cdef _fast.Epoll epoll
 
@@ -23,7 +24,13 @@ cdef class Poller(Clock):
     cpdef change(self, int fd, unsigned int events)
     cpdef unwatch(self, int fd)
     cpdef soon(self, callback)
-    @cython.locals(now=cython.longlong, count=int, i=int, watcher=Watcher, by_fd=list)
+    @cython.locals(now=cython.longlong, count=int, i=int, watcher=Watcher, by_fd=list, several=cython.bint)
     cpdef turn(self)
+    @cython.locals(now=cython.longlong)
+    cdef long long hold(self, Watcher watcher) except -1
+    @cython.locals(now=cython.longlong, holding=cython.bint)
+    cdef after_step(self)
+    @cython.locals(watcher=Watcher, held=list)
+    cdef release(self)
     @cython.locals(todo=list)
     cpdef run_later(self)

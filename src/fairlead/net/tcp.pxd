@@ -10,7 +10,7 @@ from fairlead.wire cimport _fast
 cdef unsigned int IN, OUT, ERR, HUP, RDHUP
 cdef int EXACT, AT_LEAST, AT_MOST, UNKNOWN
 cdef long long SHORT_TURN
-cdef Py_ssize_t SMALL_READ, LARGE_READ, RECORD, BATCH
+cdef Py_ssize_t SMALL_READ, LARGE_READ, RECORD, BATCH, HELD
 
 cdef class Tcp(Watcher):
     cdef public Poller poller
@@ -24,10 +24,11 @@ cdef class Tcp(Watcher):
     cdef public Py_ssize_t start_at, read_size
     cdef public unsigned int mask
     cdef public bint shut, eof, closing, closed, lingering, settling, secured, owed, resuming
-    cdef public long long drop_after, until, reads
+    cdef public long long drop_after, until, reads, held_at
 
     cpdef start(self, Codec codec, engine=*, make_codec=*)
     cpdef use(self, Codec codec)
+    cdef bint hold(self) except -1
     @cython.locals(poller=Poller, start=cython.longlong, woken=cython.longlong, arrived=cython.longlong, stamp=cython.longlong, now=cython.longlong, quality=int, data=bytes, count=Py_ssize_t)
     cdef readable(self)
     cdef noticed(self, unsigned int events)

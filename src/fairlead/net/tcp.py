@@ -30,6 +30,7 @@ except ImportError:  # no compiler at install
 
 IN, OUT, ERR, HUP, RDHUP = 0x001, 0x004, 0x008, 0x010, 0x2000
 EXACT, AT_LEAST, AT_MOST, UNKNOWN = 0, 1, 2, 5
+HELD = 65_536  # bytes: more than this is sent at once
 SHORT_TURN = 1_000_000  # ns: a loop turn this short bounds the buffer wait well enough
 SMALL_READ = 65536
 LARGE_READ = 262144
@@ -60,6 +61,7 @@ class Tcp(Watcher):
         self.start_at = 0
         self.mask = 0
         self.read_size = SMALL_READ
+        self.held_at = 0
         self.blocked = self.eof = self.closing = self.closed = self.lingering = self.settling = False
         self.secured = self.owed = self.resuming = False
         self.shut = False
@@ -110,8 +112,22 @@ class Tcp(Watcher):
                 self.noticed(events)
         if events & OUT and not self.closed:
             self.writable()
-        if not self.closed:
+        if not self.closed and not self.held_at and not self.hold():
             self.settle()
+
+    def hold(self):
+        """Leave a small answer of HTTP/1.1 to `release`, which the poller calls soon; False when it must not wait."""
+        if not self.poller.holding or not self.conn.said_now or self.conn.unsent > HELD or self.blocked or self.lingering:
+            return False
+        if self.codec is None or self.codec.multiplexed:
+            return False
+        self.held_at = self.poller.hold(self)
+        return True
+
+    def release(self):
+        if self.held_at and not self.closed:
+            self.settle()
+        self.held_at = 0
 
     def readable(self):
         """One read, decrypted and fed."""
@@ -261,12 +277,12 @@ class Tcp(Watcher):
     # ---- saying
 
     def touch(self):
-        if self.settling or self.closed or self.conn.in_feed:
+        if self.settling or self.closed or self.conn.in_feed or self.held_at:
             return
         if self.codec is not None and self.codec.multiplexed:
             self.settling = True
             self.poller.soon(self.settle_later)
-        else:
+        elif not self.hold():
             self.settle()
 
     def settle_later(self):
@@ -330,6 +346,9 @@ class Tcp(Watcher):
         """Take from the codec, encrypt, send, until the kernel has no room or all is gone."""
         if self.blocked:
             return
+        if self.held_at:
+            self.conn.waited(self.poller.now() - self.held_at)
+            self.held_at = 0
         chunks = self.codec.take()
         self.conn.unsent = 0
         if chunks is None:

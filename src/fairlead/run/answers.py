@@ -250,7 +250,7 @@ class IdempotencyFilter:
 class CompressFilter:
     """`compress`: answers are compressed where the client takes it."""
 
-    algorithms: Many = setting(["zstd", "br", "gzip"], "In order of preference; those not installed are left out (extras `br` and `zstd`).", u.several(u.choice("zstd", "br", "gzip")))
+    algorithms: Many = setting(["zstd", "br", "gzip"], "In order of preference; of these those not installed (extras `br` and `zstd`) are left out, one that you write and that is not installed is an error.", u.several(u.choice("zstd", "br", "gzip")))
     least: int = setting("1KiB", "Smaller answers are left alone.", u.SIZE)
     types: Many = setting(["text/*", "application/json", "application/javascript", "application/xml", "application/wasm", "image/svg+xml"], "Media types.", u.TEXTS)
     level: int = setting(0, "How hard to try; 0 is each algorithm's default for answers made while somebody waits.", u.count(0, 11))
@@ -306,7 +306,7 @@ class SessionFilter:
 class DecompressFilter:
     """`decompress`: request bodies reach the answer decoded, with limits against bombs."""
 
-    algorithms: Many = setting(["gzip", "deflate", "br", "zstd"], "What is taken; those not installed are left out (extras `br` and `zstd`).", u.several(u.choice("gzip", "deflate", "br", "zstd")))
+    algorithms: Many = setting(["gzip", "deflate", "br", "zstd"], "What is taken; of these those not installed (extras `br` and `zstd`) are left out, one that you write and that is not installed is an error.", u.several(u.choice("gzip", "deflate", "br", "zstd")))
     max: int | None = setting("64MiB", "Size of a decoded body; above it 413.", u.SOME_SIZE)
     ratio: int = setting(100, "Most expansion of a body that decodes to more than 1 MiB; 0 is any.", u.COUNT)
 

@@ -33,6 +33,9 @@ SECTIONS = {
     "metrics": c.Metrics,
     "cache": c.Cache,
 }
+EACH = {"listener": c.Listener, "app": c.App}  # their variables set every listener, and every application, there is
+DEFAULT_BIND = "127.0.0.1:8000"
+NOT_BY_VARIABLE = ("app.target", "listener.name")  # what tells them apart
 LARGEST_FILE = 4 * 1024 * 1024
 WORDS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 FLAGS = {"log.access": "--access-log"}
@@ -158,17 +161,26 @@ def variables() -> dict[str, tuple[str, Setting]]:
     def walk(cls: type, path: str) -> Iterator[tuple[str, Setting]]:
         for _, setting, key in settings(cls):
             if setting.table is not None and not setting.many:
+                if hasattr(setting.table, "short"):
+                    yield f"{path}.{key}", setting
                 yield from walk(setting.table, f"{path}.{key}")
-            elif setting.kind is not None and setting.kind.scalar:
+            elif setting.kind is not None and f"{path}.{key}" not in NOT_BY_VARIABLE and usable(setting.kind):
                 yield f"{path}.{key}", setting
 
-    pairs = (pair for section, cls in SECTIONS.items() for pair in walk(cls, section))
+    pairs = (pair for section, cls in {**SECTIONS, **EACH}.items() for pair in walk(cls, section))
     return {"FAIRLEAD_" + path.upper().replace(".", "_"): (path, setting) for path, setting in pairs}
 
 
+def usable(kind: Kind) -> bool:
+    """Can a text mean a value of this kind? Not a mapping."""
+    return kind.scalar or kind.name.startswith("list of")
+
+
 def from_text(kind: Kind, text: str) -> Any:
-    """The TOML value that a variable's text means for this kind: itself, a number or a boolean."""
+    """The TOML value that a variable's text means for this kind: itself, a list of what its commas part, a number or a boolean."""
     candidates: list[Any] = [text]
+    if not kind.scalar and "," in text:
+        candidates.insert(0, [part.strip() for part in text.split(",") if part.strip()])
     if re.fullmatch(r"-?\d{1,15}", text):
         candidates.append(int(text))
     if text.lower() in WORDS:
@@ -214,12 +226,13 @@ class Reader:
     def lay_over(self, data: dict[str, Any], env: Mapping[str, str], flags: Mapping[str, Any]) -> None:
         """Put variables, then flags, in place of what the file says."""
         known = variables()
-        for name, text in env.items():
+        for name, text in sorted(env.items()):
             if name in known:
                 path, setting = known[name]
-                assert setting.kind is not None
-                self.put(data, path, from_text(setting.kind, text), Origin("env", name))
-            elif name.startswith(tuple(f"FAIRLEAD_{section.upper()}_" for section in SECTIONS)):
+                value = text if setting.kind is None else from_text(setting.kind, text)
+                for place, table, inside in self.places(data, path):
+                    self.put(table, inside, value, Origin("env", name), place)
+            elif name.startswith(tuple(f"FAIRLEAD_{section.upper()}_" for section in (*SECTIONS, *EACH))):
                 meant = nearest(name, list(known))
                 hint = f"did you mean {meant}?" if meant else "unset it"
                 self.problems.append(Problem(f"environment variable {name}", 0, "", "sets nothing that is known", hint))
@@ -227,15 +240,46 @@ class Reader:
             name = FLAGS.get(path) or "--" + path.rpartition(".")[2].replace("_", "-")
             self.put(data, path, value, Origin("flag", name))
 
-    def put(self, data: dict[str, Any], path: str, value: Any, origin: Origin) -> None:
+    def places(self, data: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any], str]]:
+        """(path of a table, the table, path inside it) of everything that a variable's path means."""
+        top, _, inside = path.partition(".")
+        if top not in EACH:
+            yield "", data, path
+        for name in ("listener",) if top == "listener" else ("route",):
+            rows = data.get(name) if top in EACH else None
+            for index, row in enumerate(rows if isinstance(rows, list) else []):
+                if not isinstance(row, dict):
+                    continue
+                if top == "listener" and not self.given(row, inside):
+                    yield f"listener[{index}]", row, inside
+                for key in ("app", "wsgi") if top == "app" else ():
+                    if isinstance(row.get(key), str):
+                        row[key] = {"target": row[key]}
+                    if isinstance(row.get(key), dict) and not self.given(row[key], inside):
+                        yield f"route[{index}].{key}", row[key], inside
+
+    def given(self, table: dict[str, Any], inside: str) -> bool:
+        """Did a flag say this already? What there is without a file is from flags, and they are stronger."""
+        if self.lines:
+            return False
+        value: Any = table
+        for name in inside.split("."):
+            if not isinstance(value, dict) or name not in value:
+                return isinstance(value, str)
+            value = value[name]
+        return True
+
+    def put(self, data: dict[str, Any], path: str, value: Any, origin: Origin, place: str = "") -> None:
         *tables, key = path.split(".")
         for name in tables:
             inner = data.setdefault(name, {})
+            if isinstance(inner, str) and name == "tls":
+                inner = data[name] = {"mode": inner}
             if not isinstance(inner, dict):
                 return  # the wrong shape is reported where it stands
             data = inner
         data[key] = value
-        self.laid[path] = origin
+        self.laid[f"{place}.{path}" if place else path] = origin
 
     # -- tables --
 
@@ -346,7 +390,7 @@ class Reader:
 
 def config_from_args(
     target: str,
-    bind: str | list[str] = "127.0.0.1:8000",
+    bind: str | list[str] = DEFAULT_BIND,
     *,
     workers: int | None = None,
     pattern: str = "",
@@ -373,9 +417,11 @@ def config_from_args(
         flags["log.access"] = access_log
     if server_timing:
         flags["journey.server_timing"] = server_timing
-    app: dict[str, Any] = {"target": target, "factory": factory}
+    app: dict[str, Any] = {"target": target, **({"factory": True} if factory else {})}
     app.update({key: value for key, value in (("interface", interface), ("dir", dir)) if value})
-    listener: dict[str, Any] = {"name": "web", "bind": bind}
+    listener: dict[str, Any] = {"name": "web"}
+    if bind != DEFAULT_BIND:
+        listener["bind"] = bind
     if tls and tls != "off":
         listener["tls"] = tls
     for path, value in (settings or {}).items():

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from fairlead.run import config as c
 from fairlead.run.answers import FILTERS, Filter
-from fairlead.run.load import SECTIONS, variables
+from fairlead.run.load import EACH, SECTIONS, variables
 from fairlead.run.setting import Setting, default_of, settings
 
 INTRO = """# Configuration reference
@@ -39,7 +39,8 @@ def page() -> str:
 def section(cls: type, title: str, path: str, level: int) -> Iterator[str]:
     """One table: its doc, its settings, then the tables in it."""
     yield f"{'#' * level} `{title}`\n\n{' '.join((cls.__doc__ or '').split())}\n"
-    env = path.split(".")[0] in SECTIONS
+    path = path.removeprefix("route.") if path == "route.app" else path
+    env = path.split(".")[0] in (*SECTIONS, *EACH)
     rows = [(f, setting, key) for f, setting, key in settings(cls) if setting.table is None]
     if rows:
         yield "| key | value | default | |\n|---|---|---|---|"

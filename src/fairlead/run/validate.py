@@ -14,6 +14,7 @@ from fairlead.core.errors import Problem
 from fairlead.run import config as c
 from fairlead.run.answers import Filter
 from fairlead.run.units import Address, nearest, quote
+from fairlead.serve.filters.coding import available
 from fairlead.serve.table import Entry, parse_path
 
 UNIX_MOST = 107  # sun_path has 108 bytes and ends with a NUL (unix(7))
@@ -338,6 +339,8 @@ class Checker:
             self.say(path, "lets nobody in: it has no users", 'write users = { ann = "env:ANN_PASSWORD" }')
         elif one.name == "cors" and not given.origins:
             self.say(path, "allows no origin", 'write origins = ["https://shop.example"]')
+        elif one.name in ("compress", "decompress"):
+            self.codings(f"{path}.{one.name}.algorithms", given.algorithms)
         elif one.name == "ratelimit" and given.rate is not None and given.rate.unit:
             self.say(path, f"{given.rate} counts bytes", 'write a rate of requests, such as "100/s per client"')
         elif one.name == "rewrite" and given.match and given.to is not None:
@@ -345,6 +348,14 @@ class Checker:
                 re._parser.parse_template(given.to, re.compile(given.match))  # type: ignore[attr-defined]
             except (re.error, IndexError) as error:
                 self.say(f"{path}.to", f"{quote(given.to)} does not fit its pattern: {error}", "see re.sub")
+
+    def codings(self, path: str, names: Sequence[str]) -> None:
+        """A coding that is asked for by name has to be there; of the default ones those that are not installed are left out."""
+        if self.config.origin(path).how == "default":
+            return
+        for name in names:
+            if not available((name,)):
+                self.say(path, f"{quote(name)} is not installed", f"pip install 'fairlead[{name}]', or leave it out")
 
     def pattern(self, one: c.Route, path: str) -> None:
         try:
