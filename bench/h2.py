@@ -1,17 +1,20 @@
 """What HTTP/2 costs: the engine in memory, ASGI over TLS beside Granian, the proxy beside nginx, bulk, idle connections.
 
-    python bench/h2.py                      # all of it
+    scripts/bench --case 'h2-*'              # all of it, as tables
     python bench/h2.py engine asgi --rounds 5 --requests 40000
 
-The engine runs in this interpreter (the fairlead that it imports); servers run as processes, in turn (A B A B …), and the
-figure is CPU microseconds of the process tree per request that h2load saw answered with 2xx, medians of the rounds.
+The engine runs in this interpreter, with the fairlead that `install` built or was given; servers run as processes, in turn
+(A B A B …), and the figure is CPU microseconds of the process tree per request that h2load saw answered with 2xx, medians of
+the rounds. A case is a function from (rounds, requests) to a `Section`.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import signal
+import ssl
 import statistics
 import subprocess
 import sys
@@ -20,8 +23,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import install
 import measure
 import peers
+from report import Section
 
 STREAMS, CONNECTIONS = 10, 10
 NGINX = """daemon off; worker_processes 1; pid {folder}/pid; error_log stderr;
@@ -71,7 +76,7 @@ async def app(scope, receive, send):
 class Server:
     """A process on the server's core, and its port."""
 
-    def __init__(self, argv: list[str], port: int, folder: Path) -> None:
+    def __init__(self, argv: list[str], port: int, folder: Path, env: dict[str, str] | None = None) -> None:
         self.port = port
         self.log = (folder / "log").open("ab")
         self.process = subprocess.Popen(
@@ -79,6 +84,7 @@ class Server:
             cwd=folder,
             stdout=self.log,
             stderr=self.log,
+            env=env,
             start_new_session=True,
         )
         if not measure.wait_until(lambda: peers.accepts(port), 60):
@@ -89,10 +95,12 @@ class Server:
         self.process.wait(20)
 
 
-def fairlead(folder: Path, *arguments: str) -> Server:
-    port = peers.free_port()
-    argv = [sys.executable, "-m", "fairlead", "run", *[one.replace("@PORT@", str(port)) for one in arguments]]
-    return Server(argv, port, folder)
+def fairlead(folder: Path, *arguments: str, port: int = 0) -> Server:
+    """Ours, with `@PORT@` in its arguments or a port of their own."""
+    port = port or peers.free_port()
+    argv = peers.python("fairlead", "run", *[one.replace("@PORT@", str(port)) for one in arguments])
+    env = {**os.environ, "PYTHONPATH": str(install.fairlead()), "XDG_RUNTIME_DIR": str(folder)}
+    return Server(argv, port, folder, env)
 
 
 def h2load(url: str, requests: int, *more: str) -> int:
@@ -121,19 +129,12 @@ def in_turn(servers: dict[str, tuple[Server, Callable[[Server], float]]], rounds
     return {name: statistics.median(values) for name, values in found.items()}
 
 
-def table(title: str, unit: str, figures: dict[str, float]) -> None:
-    ours = figures["fairlead"]
-    print(f"{title}\n" + "".join(
-        f"  {name:9} {value:9.2f} {unit}" + (f"   fairlead is {ours / value:.2f} x\n" if name != "fairlead" else "\n")
-        for name, value in figures.items()
-    ), flush=True)  # fmt: skip
-
-
 # ---- the cases
 
 
-def engine(options: argparse.Namespace) -> None:
+def engine(rounds: int, requests: int) -> Section:
     """Frames and HPACK in memory: 8 fields in, 4 out and 13 bytes, 10 streams a read."""
+    sys.path.insert(0, str(install.fairlead()))
     from fairlead.core.codec import Sink
     from fairlead.core.limits import Limits
     from fairlead.core.message import Common, Response
@@ -162,7 +163,7 @@ def engine(options: argparse.Namespace) -> None:
             stream += 2
         reads.append(out + b"\0\0\4\x08\0\0\0\0\0" + (130).to_bytes(4, "big"))
     best = 1e9
-    for _ in range(options.rounds):
+    for _ in range(rounds):
         sink = Handler()
         codec = sink.codec = H2(sink, Limits(), common=Common())  # type: ignore[attr-defined]
         codec.feed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 1)
@@ -172,10 +173,15 @@ def engine(options: argparse.Namespace) -> None:
             codec.feed(read, now)
             codec.take()
         best = min(best, (time.process_time() - began) / count * 1e6)
-    print(f"engine, in memory\n  fairlead  {best:9.2f} us per request (at most 4)\n")
+    return Section(
+        "HTTP/2 in memory: 8 fields in, 4 out and 13 bytes, 10 streams a read",
+        "µs per request",
+        {"fairlead": best},
+        "at most 4 µs",
+    )
 
 
-def asgi(options: argparse.Namespace) -> None:
+def asgi(rounds: int, requests: int) -> Section:
     """A 12-byte ASGI answer over h2 and TLS."""
     folder = Path(tempfile.mkdtemp())
     app = str(peers.APPS)
@@ -202,10 +208,15 @@ def asgi(options: argparse.Namespace) -> None:
     theirs = Server(argv, port, folder)
 
     def work(server: Server) -> float:
-        return h2load(f"https://127.0.0.1:{server.port}/", options.requests) / 1e6
+        return h2load(f"https://127.0.0.1:{server.port}/", requests) / 1e6
 
-    figures = in_turn({"fairlead": (ours, work), "granian": (theirs, work)}, options.rounds)
-    table("ASGI over h2 and TLS, 10 streams (at most 0.5 x)", "us per request", figures)
+    figures = in_turn({"fairlead": (ours, work), "granian": (theirs, work)}, rounds)
+    return Section(
+        "ASGI over HTTP/2 and TLS, 12-byte answer, 10 streams on each of 10 connections",
+        "µs per request",
+        figures,
+        "at most 0.5 of granian",
+    )
 
 
 def nginx(folder: Path, listen: str, origin: int = 1, more: str = "") -> Server:
@@ -221,7 +232,7 @@ def nginx(folder: Path, listen: str, origin: int = 1, more: str = "") -> Server:
     return Server([peers.need("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(folder / "conf")], port, folder)
 
 
-def proxy(options: argparse.Namespace) -> None:
+def proxy(rounds: int, requests: int) -> Section:
     """h2 and TLS in front, h1 behind."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
@@ -229,18 +240,23 @@ def proxy(options: argparse.Namespace) -> None:
     cert, key = peers.certificate()
     port = peers.free_port()
     (folder / "fairlead.toml").write_text(TOML.format(port=port, cert=cert, key=key, origin=origin.port))
-    ours = Server([sys.executable, "-m", "fairlead", "run", str(folder / "fairlead.toml")], port, folder)
+    ours = fairlead(folder, str(folder / "fairlead.toml"), port=port)
     theirs = nginx(folder, "listen 127.0.0.1:@PORT@ ssl http2;", origin.port)
 
     def work(server: Server) -> float:
-        return h2load(f"https://127.0.0.1:{server.port}/hello", options.requests) / 1e6
+        return h2load(f"https://127.0.0.1:{server.port}/hello", requests) / 1e6
 
-    figures = in_turn({"fairlead": (ours, work), "nginx": (theirs, work)}, options.rounds)
+    figures = in_turn({"fairlead": (ours, work), "nginx": (theirs, work)}, rounds)
     origin.stop()
-    table("Proxy, h2 and TLS to h1, 12 bytes (at most 1.0 x)", "us per request", figures)
+    return Section(
+        "Proxy, HTTP/2 and TLS in front, HTTP/1.1 behind, 12-byte answer",
+        "µs per request",
+        figures,
+        "at most 1.0 of nginx",
+    )
 
 
-def bulk(options: argparse.Namespace) -> None:
+def bulk(rounds: int, requests: int) -> Section:
     """64 MiB answers over h2 and TLS: ASGI beside nginx's file."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
@@ -254,39 +270,47 @@ def bulk(options: argparse.Namespace) -> None:
         h2load(f"https://127.0.0.1:{server.port}{path}", 20)
         return 20 * 64 / 1024
 
-    figures = in_turn({"fairlead": (ours, work), "nginx": (theirs, work)}, options.rounds)
-    table("Bulk download over h2 and TLS (at most 1.5 x)", "s per GiB", figures)
+    figures = in_turn({"fairlead": (ours, work), "nginx": (theirs, work)}, rounds)
+    return Section(
+        "64 MiB answers over HTTP/2 and TLS: ASGI, and nginx's file", "CPU s per GiB", figures, "at most 1.5 of nginx"
+    )
 
 
-def idle(options: argparse.Namespace) -> None:
-    """Memory of an idle h2 connection after one request, plain."""
+def idle(rounds: int, requests: int) -> Section:
+    """Memory of an idle h2 connection after one request, plain and over TLS 1.3, in KiB."""
+    return Section(
+        "Memory of an idle HTTP/2 connection after one ASGI request", "KiB",
+        {"fairlead": held_by_each(False), "fairlead, TLS 1.3": held_by_each(True)}, "at most 25 KB",
+    )  # fmt: skip
+
+
+def held_by_each(tls: bool) -> float:
+    """KiB that each of 1,000 idle connections adds."""
     folder = Path(tempfile.mkdtemp())
-    flags = ("--dir", str(peers.APPS), "--workers", "1", "--access-log", "off", "--page", "off")
-    ours = fairlead(folder, "plain:app", "--bind", "127.0.0.1:@PORT@", *flags)
+    flags = ["--dir", str(peers.APPS), "--workers", "1", "--access-log", "off", "--page", "off"]
+    ours = fairlead(folder, "plain:app", "--bind", "127.0.0.1:@PORT@", *flags, *(["--tls", "dev"] if tls else []))
+    sys.path.insert(0, str(install.fairlead()))
     from fairlead.wire.hpack import Encoder
 
     block = bytearray()
     encoder = Encoder()
-    for field in (
-        (b":method", b"GET"),
-        (b":scheme", b"http"),
-        (b":authority", b"127.0.0.1"),
-        (b":path", b"/"),
-        (b"user-agent", b"Mozilla/5.0"),
-        (b"accept", b"*/*"),
-    ):
+    scheme = b"https" if tls else b"http"
+    for field in ((b":method", b"GET"), (b":scheme", scheme), (b":authority", b"127.0.0.1"), (b":path", b"/"),
+                  (b"user-agent", b"Mozilla/5.0"), (b"accept", b"*/*")):  # fmt: skip
         encoder.add(block, field)
     hello = (
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
-        + len(block).to_bytes(3, "big")
-        + b"\1\5\0\0\0\1"
-        + bytes(block)
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0" + len(block).to_bytes(3, "big") + b"\1\5\0\0\0\1" + block
     )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
     held = []
 
     def more(count: int) -> int:
         for _ in range(count):
             sock = measure.connect(ours.port, False)
+            if tls:
+                sock = context.wrap_socket(sock)
             sock.sendall(hello)
             got = b""
             while b"hello" not in got.lower():
@@ -294,15 +318,21 @@ def idle(options: argparse.Namespace) -> None:
             held.append(sock)
         return measure.rss(ours.process.pid)
 
-    before = more(50)
-    after = more(1000)
-    print(f"Idle h2 connection, plain\n  fairlead  {(after - before) / 1000 / 1024:9.1f} KiB (at most 25)\n")
+    before = more(200)
+    each = (more(1000) - before) / 1000 / 1024
     for sock in held:
         sock.close()
     ours.stop()
+    return each
 
 
-CASES = {"engine": engine, "asgi": asgi, "proxy": proxy, "bulk": bulk, "idle": idle}
+CASES: dict[str, Callable[[int, int], Section]] = {
+    "engine": engine,
+    "asgi": asgi,
+    "proxy": proxy,
+    "bulk": bulk,
+    "idle": idle,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -311,4 +341,4 @@ if __name__ == "__main__":
     parser.add_argument("--requests", type=int, default=30000)
     options = parser.parse_args()
     for name in options.cases or CASES:
-        CASES[name](options)
+        print(CASES[name](options.rounds, options.requests).markdown(), flush=True)

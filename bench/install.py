@@ -26,7 +26,7 @@ DEBIAN = {
     "taskset": "util-linux",
 }
 PYPI = ["uvicorn[standard]", "granian[uvloop]", "hypercorn", "gunicorn", "uvloop", "httptools", "fastapi", "starlette"]
-PYPI += ["flask", "django"]
+PYPI += ["flask", "django", "picows", "websockets"]
 SWITCH = "FAIRLEAD_WITHOUT_JOURNEY"
 BUILD = ["cython>=3.1,<4", "setuptools>=68", "cryptography>=42"]
 

@@ -31,6 +31,25 @@ class Record:
         return asdict(self)
 
 
+@dataclass
+class Section:
+    """A table that a program of its own measured (`bench/h2.py`, `bench/websocket.py`): medians, Fairlead's first."""
+
+    title: str
+    unit: str
+    figures: dict[str, float]
+    aim: str
+
+    def markdown(self) -> str:
+        """The section with its ratios."""
+        ours = next(iter(self.figures.values()))
+        rows = [
+            [name, f"{value:.2f}", "-" if name.startswith(OURS) else ratio(ours, value)]
+            for name, value in self.figures.items()
+        ]
+        return f"## {self.title}\n\n{table(['', self.unit, 'Fairlead / it'], rows)}\n\nThe aim is {self.aim}.\n"
+
+
 class Records:
     """All that was measured."""
 

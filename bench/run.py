@@ -4,6 +4,7 @@
     python bench/run.py --quick                  a few seconds per case: shows that it works, figures mean nothing
     python bench/run.py --case 'asgi-*' --peers fairlead,granian --rounds 9
     python bench/run.py --case patterns          Fairlead's execution patterns against each other
+    python bench/run.py --case 'h2-*,websocket-*' HTTP/2 and WebSocket
     python bench/run.py --list
 
 A peer that cannot start, or answers wrongly, is reported and skipped; the others go on.
@@ -15,14 +16,17 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
+import h2
 import install
 import measure
 import peers
 import report
+import websocket
 import work
 from cases import CASES, Case
 from install import say
@@ -41,6 +45,7 @@ def main() -> int:
         words = [str(word) for pair in given.items() if pair[1] for word in pair]
         return patterns.main([*words, *(["--write"] if options.write else [])])
     if options.list:
+        print("\n".join(f"{name:16} {case.__doc__}" for name, case in more().items()))
         print("\n".join(f"{case.name:16} {case.title} [{', '.join(case.peers)}]" for case in CASES))
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -50,8 +55,30 @@ def main() -> int:
     stay_off_the_server_core()
     allow_many_files()
     records = Bench(options).run()
-    finish(options, records)
-    return 0 if any(record.figures for record in records.all) else 1
+    sections = list(measured(options))
+    finish(options, records, sections)
+    return 0 if sections or any(record.figures for record in records.all) else 1
+
+
+def more() -> dict[str, Any]:
+    """The cases that are programs of their own."""
+    return {f"h2-{name}": case for name, case in h2.CASES.items()} | {
+        f"websocket-{name}": case for name, case in websocket.CASES.items()
+    }
+
+
+def measured(options: argparse.Namespace) -> Iterator[report.Section]:
+    """Those that were chosen; each starts what it needs."""
+    effort = effort_of(options)
+    for name, case in more().items():
+        if any(fnmatch.fnmatch(name, pattern) for pattern in options.case.split(",")):
+            say(name)
+            try:
+                yield case(
+                    effort.rounds, effort.seconds if name.startswith("web") else 3000 if options.quick else 30000
+                )
+            except (SystemExit, OSError, peers.CannotStart) as error:
+                say(f"  {error}")
 
 
 def arguments() -> argparse.Namespace:
@@ -87,14 +114,14 @@ def allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def finish(options: argparse.Namespace, records: report.Records) -> None:
+def finish(options: argparse.Namespace, records: report.Records, sections: Sequence[report.Section] = ()) -> None:
     """Print and write."""
     effort = effort_of(options)
     words = f"{effort.rounds} rounds of {effort.seconds:g} s."
     if options.quick:
         words += " **A quick run: it shows that the bench works, its figures mean nothing.**"
     facts = install.versions()
-    text = report.markdown(records, facts, words)
+    text = "\n".join([report.markdown(records, facts, words), *[section.markdown() for section in sections]])
     print(text)
     if options.json:
         raw = {"facts": facts, "effort": words, "records": [record.plain() for record in records.all]}

@@ -1,10 +1,11 @@
 """WebSocket echo and idle sockets: ours through ASGI beside picows and `websockets`, both without ASGI.
 
+    scripts/bench --case 'websocket-*'           # as tables
     python bench/websocket.py [--seconds 3] [--rounds 4] [--idle 10000]
 
 CPU microseconds of the server's process tree per 32-byte echo, 32 sockets, server on one core and load on the other, in turn
 (A B C A B C ...), medians; then bytes (PSS) of ours per idle WebSocket that has said something once. Ceilings: 1.3 x picows,
-0.55 x websockets, 10 KB. Needs picows, websockets and uvloop beside Fairlead in this Python.
+0.55 x websockets, 10 KB; 0.3 us for the codec alone, which runs in this interpreter.
 """
 
 import argparse
@@ -17,7 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import install
+from report import Section
 
 ECHO = """
 async def app(scope, receive, send):
@@ -136,48 +141,111 @@ def idle(pid: int, port: int, count: int) -> float:
     return each
 
 
+class Servers:
+    """The three, each on the server's core; `us` and the memory are asked of them while they run."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        home = Path(self.folder.name)
+        for name, text in (("wsecho", ECHO), ("by_picows", PICOWS), ("by_websockets", WEBSOCKETS)):
+            (home / f"{name}.py").write_text(text)
+        self.ports = {name: free_port() for name in names}
+        ours = ["-m", "fairlead", "run", "wsecho:app", "--bind", f"127.0.0.1:{self.ports['fairlead']}"]
+        ours += ["--workers", "1", "--pattern", "single", "--page", "off", "--access-log", "off"]
+        commands = {name: [f"by_{name}.py", str(port)] for name, port in self.ports.items()} | {"fairlead": ours}
+        cores = sorted(os.sched_getaffinity(0))
+        self.cores = set(cores)
+        pin = ["taskset", "-c", str(cores[0]), str(install.PYTHON)]
+        env = {**os.environ, "XDG_RUNTIME_DIR": str(home), "PYTHONPATH": f"{install.fairlead()}:{home}"}
+        self.running = {
+            name: subprocess.Popen(
+                [*pin, *commands[name]], cwd=home, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            for name in names
+        }
+        os.sched_setaffinity(0, {cores[-1]})
+        for name, port in self.ports.items():
+            self.ready(name, port)
+
+    def ready(self, name: str, port: int) -> None:
+        """Wait until it takes connections."""
+        for _ in range(200):
+            try:
+                return socket.create_connection(("127.0.0.1", port)).close()
+            except OSError:
+                time.sleep(0.05)
+        raise SystemExit(f"{name} did not start")
+
+    def __enter__(self) -> "Servers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.sched_setaffinity(0, self.cores)
+        for process in self.running.values():
+            process.terminate()
+            process.wait()
+        self.folder.cleanup()
+
+
+def echoes(rounds: int, seconds: float) -> Section:
+    """32-byte echoes, in turn."""
+    found: dict[str, list[float]] = {}
+    with Servers(("fairlead", "picows", "websockets")) as servers:
+        for _ in range(rounds):
+            for name, process in servers.running.items():
+                found.setdefault(name, []).append(echo(process.pid, servers.ports[name], seconds))
+    us = {name: statistics.median(values) for name, values in found.items()}
+    aim = "at most 1.3 of picows, which has no ASGI in between, and 0.55 of websockets"
+    return Section("WebSocket echo of 32 bytes through ASGI, 32 sockets", "µs per echo", us, aim)
+
+
+def idles(rounds: int, seconds: float, count: int = 10000) -> Section:
+    """Memory of ours per idle socket."""
+    with Servers(("fairlead",)) as servers:
+        each = idle(servers.running["fairlead"].pid, servers.ports["fairlead"], count)
+    return Section(
+        f"Memory of {count:,} idle WebSockets on one worker", "KiB each", {"fairlead": each / 1024}, "at most 10 KB"
+    )
+
+
+def codec(rounds: int, seconds: float) -> Section:
+    """One masked frame of 32 bytes in, the same message out, in memory; the best round."""
+    sys.path.insert(0, str(install.fairlead()))
+    from fairlead.core.limits import WebSocketLimits
+    from fairlead.wire.ws import Ear, WebSocket
+
+    class Echo(Ear):
+        def binary(self, message: bytes) -> bool:
+            self.ws.binary(message)  # type: ignore[attr-defined]
+            return True
+
+    best, count, read = 1e9, 200_000, FRAME
+    for _ in range(max(rounds, 3)):
+        ear = Echo()
+        ws = ear.ws = WebSocket(ear, WebSocketLimits())  # type: ignore[attr-defined]
+        feed, take = ws.feed, ws.take
+        began = time.process_time()
+        for _ in range(count):
+            feed(read, 1)
+            take()
+        best = min(best, (time.process_time() - began) / count * 1e6)
+    title = "WebSocket codec in memory: an echo of 32 bytes, one a read, through a listener written in Python"
+    return Section(title, "µs per echo", {"fairlead": best}, "at most 0.3 µs")
+
+
+CASES: dict[str, Callable[[int, float], Section]] = {"codec": codec, "echo": echoes, "idle": idles}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", choices=[*CASES, []], default=list(CASES))
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--idle", type=int, default=10000)
     given = parser.parse_args()
-    cores = sorted(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        for name, text in (("wsecho", ECHO), ("by_picows", PICOWS), ("by_websockets", WEBSOCKETS)):
-            (home / f"{name}.py").write_text(text)
-        ports = {name: free_port() for name in ("fairlead", "picows", "websockets")}
-        ours = [sys.executable, "-m", "fairlead", "run", "wsecho:app", "--bind", f"127.0.0.1:{ports['fairlead']}"]
-        ours += ["--workers", "1", "--pattern", "single", "--page", "off", "--access-log", "off"]
-        commands = {
-            "fairlead": ours,
-            "picows": [sys.executable, "by_picows.py", str(ports["picows"])],
-            "websockets": [sys.executable, "by_websockets.py", str(ports["websockets"])],
-        }
-        pin = ["taskset", "-c", str(cores[0])]
-        env = {**os.environ, "XDG_RUNTIME_DIR": folder, "PYTHONPATH": folder}
-        running = {
-            name: subprocess.Popen([*pin, *command], cwd=home, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            for name, command in commands.items()
-        }
-        os.sched_setaffinity(0, {cores[-1]})
-        try:
-            time.sleep(3)
-            found: dict[str, list[float]] = {name: [] for name in running}
-            for _ in range(given.rounds):
-                for name, process in running.items():
-                    found[name].append(echo(process.pid, ports[name], given.seconds))
-            us = {name: statistics.median(values) for name, values in found.items()}
-            for name, value in us.items():
-                print(f"echo  {name:10} {value:6.2f} us  {us['fairlead'] / value:5.2f} x")
-            if given.idle:
-                each = idle(running["fairlead"].pid, ports["fairlead"], given.idle)
-                print(f"idle  fairlead   {each:6.0f} bytes each of {given.idle}")
-        finally:
-            for process in running.values():
-                process.terminate()
-                process.wait()
+    for name in given.cases or CASES:
+        more = (given.idle,) if name == "idle" else ()
+        print(CASES[name](given.rounds, given.seconds, *more).markdown(), flush=True)
 
 
 if __name__ == "__main__":

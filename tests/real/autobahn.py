@@ -19,6 +19,11 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 HOME = CACHE / "fairlead" / "autobahn"
 VERSION = "25.10.1"
 CORE = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
+# of each group of permessage-deflate (five of 12, seven of 13; eighteen cases each, 1,000 messages a case): whole messages of 16
+# and of 1,024 bytes, and one cut into frames of 256
+PACKED = [*[f"12.{i}" for i in range(1, 6)], *[f"13.{i}" for i in range(1, 8)]]
+SHARE = [f"{group}.{case}" for group in PACKED for case in (1, 4, 13)]
+SETS = {"core": CORE, "share": SHARE}
 Results = dict[str, tuple[str, str]]
 
 
@@ -57,7 +62,7 @@ def python27() -> str:
     return unavailable("Autobahn's suite needs a CPython 2.7")
 
 
-def fuzz(url: str, cases: Sequence[str], exclude: Sequence[str] = (), seconds: float = 900) -> Results:
+def fuzz(url: str, cases: Sequence[str], exclude: Sequence[str] = (), seconds: float = 3600) -> Results:
     """Test the server at `url`."""
     home = folder()
     spec = {
@@ -103,6 +108,11 @@ def results(out: Path) -> Results:
     """What the report says of its only agent."""
     [agent] = json.loads((out / "index.json").read_text()).values()
     return {case: (found["behavior"], found["behaviorClose"]) for case, found in agent.items()}
+
+
+def named(sets: str) -> list[str]:
+    """The cases that a list of patterns and names of SETS means: "core,9.*"."""
+    return [case for part in sets.split(",") for case in SETS.get(part, [part])]
 
 
 def less_than_strict(found: Results) -> Results:
