@@ -12,21 +12,35 @@ from fairlead.run.version import __version__
 
 if TYPE_CHECKING:
     from fairlead.run.embed import Server
+    from fairlead.serve.jobs import job
+    from fairlead.serve.jobwork import current_job
+    from fairlead.serve.topicapi import Topic
 
-__all__ = ["Server", "__version__", "grpc", "serve"]
+__all__ = ["Server", "Topic", "__version__", "current_job", "grpc", "job", "serve", "topic"]
+LATE = {  # what is imported when it is asked for first
+    "Server": "fairlead.run.embed",
+    "Topic": "fairlead.serve.topicapi",
+    "current_job": "fairlead.serve.jobwork",
+    "job": "fairlead.serve.jobs",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """What is imported when it is asked for first."""
-    if name == "Server":
-        from fairlead.run.embed import Server
+    """The names of LATE, and the module `grpc`."""
+    import importlib
 
-        return Server
+    if name in LATE:
+        return getattr(importlib.import_module(LATE[name]), name)
     if name == "grpc":
-        import importlib
-
         return importlib.import_module("fairlead.grpc")
     raise AttributeError(f"module 'fairlead' has no attribute {name!r}")
+
+
+def topic(name: str, content_type: str = "application/json", **options: Any) -> Topic:
+    """A topic by name, inside a worker: `await fairlead.topic("orders").publish({"id": 1})`. Options: keep, max."""
+    from fairlead.serve.topicapi import Topic
+
+    return Topic(name, content_type, **options)
 
 
 def serve(target: str, bind: str | list[str] = "127.0.0.1:8000", **options: Any) -> int:

@@ -146,6 +146,11 @@ class Topic:
     message: int = setting("1MiB", "Size of one message.", u.SIZE)
     wait: float = setting("25s", "Longest long poll.", u.DURATION)
     heartbeat: float = setting("15s", "Silence before a stream gets a heartbeat.", u.DURATION)
+    compact: bool = setting(False, "Keep the last message of each key, whatever its age.", u.FLAG)
+    groups: bool = setting(True, "Consumer groups at `.../groups`.", u.FLAG)
+    webhooks: bool = setting(False, "Webhooks at `.../webhooks`: who may reach them makes this server send requests.", u.FLAG)
+    webhook_networks: Many = setting([], "Networks that webhooks may reach although they are not public, as `10.0.0.0/8`.", u.TEXTS)
+    origins: Many = setting(["self"], "Pages that may open a WebSocket: origins, `self` for the topic's own, `*` for any.", u.TEXTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +249,8 @@ class IdempotencyFilter:
 
     required: bool = setting(False, "Refuse unsafe requests without a key.", u.FLAG)
     keep: float = setting("24h", "How long answers are kept.", u.DURATION)
+    safe: bool = setting(False, "The handler may run again when a crash left its outcome unknown; else such a key answers 409.", u.FLAG)
+    most: int = setting("1MiB", "Longest answer that is kept whole.", u.SIZE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -225,6 +225,8 @@ class Builder:
                 upstream.mark_sick(self.sick.get(name, ()))
             upstream.start()
         self.release(self.state.commit())
+        if self.realtime is not None:
+            self.realtime.start()
         self.code = self.code or code_times()
 
     async def route(self, settings: c.Route) -> Route:
@@ -234,6 +236,7 @@ class Builder:
             "wsgi": self.app,
             "grpc": self.grpc,
             "topic": self.topic,
+            "job": self.job,
             "proxy": self.proxy,
             "files": self.files,
             "redirect": self.redirect,
@@ -243,6 +246,10 @@ class Builder:
         if made is None:
             made = makers[settings.answer](settings)
         handler: Handler = await made if asyncio.iscoroutine(made) else made
+        keyed = next((one.options for one in settings.filters if one.name == "idempotency"), None)
+        if keyed is not None:
+            assert self.realtime is not None
+            handler = self.realtime.idempotent(handler, keyed, settings)
         return Route(
             handler,
             path=below(settings.path) if settings.answer in BELOW else settings.path,
@@ -250,7 +257,7 @@ class Builder:
             methods=methods_of(settings),
             headers=settings.headers,
             listeners=settings.listeners,
-            filters=tuple([self.filter(one, settings) for one in settings.filters]),
+            filters=tuple([self.filter(one, settings) for one in settings.filters if one.name != "idempotency"]),
         )
 
     def filter(self, one: Filter, route: c.Route) -> Any:
@@ -314,6 +321,11 @@ class Builder:
         """The topics of a route."""
         assert self.realtime is not None
         return self.realtime.topic(settings)
+
+    def job(self, settings: c.Route) -> Handler:
+        """A kind of job."""
+        assert self.realtime is not None
+        return self.realtime.job(settings)
 
     def files(self, settings: c.Route) -> Handler:
         """Files of a directory; what it keeps of them outlives the plan."""
@@ -481,6 +493,8 @@ class Builder:
 
     async def close(self, timeout: float) -> None:
         """The worker ends: lifespans, upstreams, the log."""
+        if self.realtime is not None:
+            await self.realtime.stop(timeout)
         self.state.begin()
         self.release(self.state.commit())
         if self.tasks:

@@ -27,7 +27,7 @@ try:
 except ImportError:  # no compiler at install
     from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
-LATER = ("session", "idempotency")
+LATER = ("session",)
 COUNTING = ("ratelimit", "concurrency")  # their counts outlive a reload
 
 

@@ -20,9 +20,8 @@ from fairlead.core.errors import ConfigError, Problem
 from fairlead.run import config as c
 from fairlead.run import filtering, patterns
 
-SERVED = ("app", "wsgi", "grpc", "proxy", "files", "topic", "redirect", "respond")
+SERVED = ("app", "wsgi", "grpc", "proxy", "files", "topic", "job", "redirect", "respond")
 NEXT = {
-    "job": "jobs are",
     "upload": "uploads are",
     "signal": "signalling is",
 }

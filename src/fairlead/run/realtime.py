@@ -1,4 +1,4 @@
-"""What topics and jobs of one worker share: the hub of hints, the feed, the jobs and who works on them.
+"""What topics and jobs of one worker share: the hub of hints, the feed, the jobs and who works on them, webhooks and cron.
 
 Made when a plan first needs it, and kept over reloads: followers stay, jobs go on.
 """
@@ -6,15 +6,33 @@ Made when a plan first needs it, and kept over reloads: followers stay, jobs go 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+from functools import partial
 from typing import Any
 
+from fairlead.core.aio import Call
+from fairlead.core.errors import AppError, ConfigError, Refused
 from fairlead.core.handler import Handler
+from fairlead.net.guard import Guard
+from fairlead.run import answers as a
 from fairlead.run import config as c
+from fairlead.serve import topicapi, topichooks
+from fairlead.serve.cron import Cron
 from fairlead.serve.feed import Feed
-from fairlead.serve.jobs import Jobs, attach
+from fairlead.serve.hooks import Hooks
+from fairlead.serve.idempotent import Idempotent
+from fairlead.serve.jobhttp import JobRoute
+from fairlead.serve.jobs import REGISTRY, JobKind, JobOptions, Jobs, Row, attach, topic_of
+from fairlead.serve.jobwork import Work
+from fairlead.serve.loader import found_at
+from fairlead.serve.push import Deliveries
+from fairlead.serve.topicgroups import Groups
 from fairlead.serve.topics import TopicOptions, TopicRoute
+from fairlead.serve.topicws import Sockets
 from fairlead.store.contract import Store
 from fairlead.store.hub import Hub
+
+SLOTS = 4  # attempts at once of a kind that no route names
 
 
 class Realtime:
@@ -25,7 +43,18 @@ class Realtime:
         self.hub = Hub(store)
         self.feed = Feed(store, self.hub)
         self.jobs = Jobs(store, self.hub)
+        self.groups = Groups(store, self.hub)
+        self.work = Work(self.jobs, {})
+        self.cron = Cron(self.jobs)
+        self.networks: set[Any] = set()
+        self.deliveries: Deliveries | None = None
+        self.slots: dict[str, int] = {}
+        self.inside = TopicRoute(self.feed, loop=loop)  # topics without a URL of their own
+        self.begun = False
         attach(self.jobs)
+        topicapi.attach(self.feed)
+
+    # ---- what routes are
 
     def topic(self, settings: c.Route) -> Handler:
         """The handler of a `topic` route."""
@@ -34,20 +63,106 @@ class Realtime:
             name=given.name,
             keep=given.keep,
             max_events=given.max,
+            compact=given.compact,
             slow=given.slow,
             create=given.create,
             message=given.message,
             wait=given.wait,
         )
-        return TopicRoute(self.feed, options, depth=depth_of(settings.path), loop=self.loop)
+        if given.webhooks:
+            self.hook(given.webhook_networks)
+        more = partial(self.behind, given)
+        route = TopicRoute(self.feed, options, more=more, depth=depth_of(settings.path), loop=self.loop)
+        sockets = Sockets(route, origins=tuple(given.origins), groups=self.groups if given.groups else None)
+        route.socket = sockets.open
+        return route
+
+    async def behind(self, given: a.Topic, call: Call, topic: str, rest: str) -> None:
+        """What stands behind a topic's own URL."""
+        kind = rest.partition("/")[0].partition(":")[0]
+        if kind == "groups" and given.groups:
+            await self.groups.answer(call, topic, rest)
+        elif kind == "webhooks" and given.webhooks and self.deliveries is not None:
+            await topichooks.answer(self.deliveries.hooks, call, topic, rest)
+        else:
+            raise Refused("nothing is here", status=404, hint="groups and webhooks are, where the route has them")
+
+    def hook(self, networks: Any) -> None:
+        """Webhooks are delivered from here."""
+        try:
+            self.networks |= {ipaddress.ip_network(one) for one in networks}
+        except ValueError as error:
+            raise ConfigError(f"topic.webhook_networks: {error}", hint='write networks as "10.0.0.0/8"') from None
+        if self.deliveries is None:
+            self.deliveries = Deliveries(Hooks(self.store, hub=self.hub))
+        self.deliveries.hooks.guard = Guard(self.networks)
+
+    def job(self, settings: c.Route) -> Handler:
+        """The handler of a `job` route."""
+        given: Any = settings.job
+        found = found_at(given.run, given.dir)
+        if not isinstance(found, JobKind):
+            if not callable(found):
+                raise AppError(f'"{given.run}" is not callable: it is a {type(found).__name__}')
+            options = JobOptions(
+                retries=given.retries,
+                timeout=given.timeout,
+                backoff=given.backoff,
+                max_backoff=given.max_backoff,
+                keep=given.keep,
+            )
+            found = JobKind(found, given.run, options)
+        self.jobs.add(found)
+        self.slots[found.name] = given.workers
+        base = "/" + "/".join(part for part in settings.path.removesuffix("/*").split("/") if part)
+        webhook = self.result_hook if self.deliveries is not None else None
+        return JobRoute(self.jobs, found.name, base, follow=self.inside.follow, webhook=webhook, loop=self.loop)
+
+    async def result_hook(self, row: Row, url: str) -> None:
+        """Post a job's outcome to a URL."""
+        assert self.deliveries is not None
+        await self.jobs.followed(row.kind, row.id)
+        wanted = {"url": url, "types": ["succeeded", "failed", "cancelled"], "after": "-1"}
+        await self.deliveries.hooks.make(topic_of(row.kind, row.id), wanted, row.owner)
+
+    def idempotent(self, handler: Handler, given: a.IdempotencyFilter, settings: c.Route) -> Handler:
+        """A handler behind Idempotency-Keys."""
+        scope = f"{settings.path} {settings.host}"
+        return Idempotent(
+            handler, self.store, required=given.required, keep=given.keep, safe=given.safe, most=given.most, scope=scope
+        )
+
+    # ---- living
+
+    def start(self) -> None:
+        """A plan is served: work on what it has."""
+        for kind in REGISTRY.values():
+            self.jobs.kinds.setdefault(kind.name, kind)
+        if not self.begun:
+            self.begun = True
+            self.work.start()
+            if self.deliveries is not None:
+                self.deliveries.start()
+        for name in self.jobs.kinds:
+            self.work.add(name, self.slots.get(name, SLOTS))
+        if self.cron.task is None:
+            self.cron.start()
+
+    async def stop(self, grace: float) -> None:
+        """The worker drains: hand back what does not end in time."""
+        await self.cron.stop()
+        if self.begun:
+            await self.work.stop(grace)
+        if self.deliveries is not None and self.deliveries.task is not None:
+            await self.deliveries.stop()
 
     async def close(self) -> None:
         """The worker ends."""
         await self.feed.close()
         attach(None)
+        topicapi.attach(None)
 
 
 def depth_of(path: str) -> int:
     """The segments of a route's own path."""
     return len([part for part in path.removesuffix("/*").split("/") if part])
-

@@ -362,6 +362,7 @@ class Jobs:
             stop()
 
 
+REGISTRY: dict[str, JobKind] = {}  # every function that was made a job in this process
 here: Jobs | None = None  # of this process, once it serves; what `@fairlead.job` submits to
 
 
@@ -397,7 +398,10 @@ class JobKind:
     def jobs(self) -> Jobs:
         """Those of this process. AppError outside of a server."""
         if here is None:
-            raise AppError("no server runs here, so nothing can be submitted", hint="run the application with `fairlead run`")
+            raise AppError(
+                "no server runs here that has a store, so nothing can be submitted",
+                hint="serve the application with a configuration that has [store], a job or a topic",
+            )
         return here
 
 
@@ -432,6 +436,8 @@ def job(function: Callable[..., Any] | None = None, *, name: str = "", **options
     """
 
     def made(function: Callable[..., Any]) -> JobKind:
-        return JobKind(function, name or f"{function.__module__}:{function.__qualname__}", JobOptions(**options))
+        kind = JobKind(function, name or f"{function.__module__}:{function.__qualname__}", JobOptions(**options))
+        REGISTRY[kind.name] = kind
+        return kind
 
     return made if function is None else made(function)

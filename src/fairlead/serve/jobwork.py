@@ -53,6 +53,7 @@ from fairlead.serve.jobs import (
 )
 from fairlead.store.contract import Conflict, Fenced, Lease, StoreError
 
+THREADS = 40  # for blocking jobs of one process
 LOOK = 2.0  # seconds between looks at a queue that no hint told of
 SWEEP = 10.0
 TRACE = 8192  # characters kept of a traceback
@@ -150,7 +151,7 @@ class Work:
         self.runs: dict[tuple[str, str], Run] = {}
         self.wakes: dict[str, asyncio.Event] = {}
         self.tasks: set[asyncio.Task[Any]] = set()
-        self.pool = ThreadPoolExecutor(threads or max(1, sum(kinds.values())), "fairlead-job")
+        self.pool = ThreadPoolExecutor(threads or THREADS, "fairlead-job")
         self.me = f"{os.uname().nodename}:{os.getpid()}:{os.urandom(3).hex()}"
         self.stops: list[Callable[[], None]] = []
         self.stopping = False
@@ -161,11 +162,23 @@ class Work:
         """Claim from now on."""
         self.loop = asyncio.get_running_loop()
         for kind in self.slots:
-            self.wakes[kind] = asyncio.Event()
-            self.stops.append(self.jobs.hub.queue(queue_of(kind), self.wakes[kind].set))
-            self.spawn(self.serve(kind))
+            self.begin(kind)
         self.stops.append(self.jobs.hub.topic(CONTROL, self.control))
         self.spawn(self.sweep())
+
+    def begin(self, kind: str) -> None:
+        """Work on this kind too."""
+        self.wakes[kind] = asyncio.Event()
+        self.stops.append(self.jobs.hub.queue(queue_of(kind), self.wakes[kind].set))
+        self.spawn(self.serve(kind))
+
+    def add(self, kind: str, slots: int) -> None:
+        """One more kind, or another number of slots for one that is worked on."""
+        known = kind in self.slots
+        self.slots[kind] = slots
+        if not known:
+            self.busy[kind] = 0
+            self.begin(kind)
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
         """A task that is held until it ends."""

@@ -1,0 +1,389 @@
+"""Topics over a WebSocket: subprotocol `fairlead.v1.json`. Many topics on one socket, publishing and consumer groups beside them.
+
+    client                                                     server
+    {"id": 1, "sub": {"topic": "a", "after": "now"}}           {"id": 1, "ok": true, "next": o}
+                                                               {"topic": "a", "next": o, "events": [{"o", "type", "data", …}]}
+                                                               {"topic": "a", "gap": {"earliest", "next"}}
+                                                               {"topic": "a", "closed": true}
+    {"id": 2, "unsub": "a"}                                    {"id": 2, "ok": true}
+    {"id": 3, "pub": {"topic": "a", "data": …, "type": "t"}}   {"id": 3, "ok": true, "o": o}
+    {"id": 4, "claim": {"topic": "a", "group": "g", "n": 1}}   {"id": 4, "ok": true, "items": […]}
+                                                               ack, nack, extend and term likewise
+    {"ping": 1}                                                {"pong": 1}
+                                                               {"id": n, "error": {"status": 404, "message": "…"}}
+
+Rules
+1. The topic in the URL is followed from the start, from `?offset=` (now), unless `?sub=0`. `after` is an offset, "-1" or "now".
+2. A socket has no task: what waits for the store has one while it waits. At most `waiting` requests of a socket wait at once, more
+   are read when some are done (back-pressure, no queue).
+3. Items that a socket has claimed are extended while it is open, and given back when it closes: its heartbeat is the socket's own.
+4. Closed with 3001: come again at once (the server restarts, or the socket was slow); 3500: do not, it was wrong.
+5. A page of another origin may not open one, unless the route allows it: browsers send cookies from anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fairlead.core.errors import FairleadError, Refused
+from fairlead.core.exchange import Exchange
+from fairlead.core.limits import WebSocketLimits
+from fairlead.net.poll import Poller
+from fairlead.serve import topicforms as forms
+from fairlead.serve.feed import Form, Leg, Out
+from fairlead.serve.topics import MADE_BY_READING, NAME, TopicRoute
+from fairlead.serve.websocket import Timer
+from fairlead.store.contract import Gap, NewEvent, NoTopic
+from fairlead.wire.ws import Ear, WebSocket
+from fairlead.wire.wshand import answer, check, good_origin, subprotocols
+
+PROTOCOL = "fairlead.v1.json"
+AGAIN, NEVER = 3001, 3500
+TOPICS = 1000  # followed by one socket
+WAITING = 32
+log = logging.getLogger("fairlead")
+
+
+class Sockets:
+    """The WebSockets of one topic route. `origins`: pages that may open one; `groups` answers claims, if the route has them."""
+
+    def __init__(
+        self, route: TopicRoute, limits: WebSocketLimits | None = None, origins: tuple[str, ...] = ("self",), groups: Any = None
+    ) -> None:
+        self.route, self.feed, self.origins, self.groups = route, route.feed, origins, groups
+        self.limits = limits or WebSocketLimits(message=route.options.message)
+
+    def open(self, exchange: Exchange, topic: str) -> None:
+        """The handshake."""
+        request: Any = exchange.request
+        check(request)
+        if not good_origin(request, self.origins):
+            raise Refused("this page may not open a WebSocket here", status=403, hint="its Origin is not on the list")
+        response = answer(request, [], PROTOCOL if PROTOCOL in subprotocols(request) else None, b"")
+        TopicSocket(self, exchange, response, topic)
+
+
+class TopicSocket(Ear, Out):
+    """One socket."""
+
+    def __init__(self, home: Sockets, exchange: Any, response: Any, topic: str) -> None:
+        Out.__init__(self, home.feed, Form(), home.route.options.slow)
+        self.home, self.exchange = home, exchange
+        self.clock = exchange.conn.clock
+        self.waiting = 0
+        self.named_legs: dict[str, Leg] = {}
+        self.leases: dict[tuple[str, str], Any] = {}
+        self.beating: asyncio.TimerHandle | None = None
+        self.timer: Any = None
+        exchange.deadline = 0
+        exchange.heard_end = False
+        exchange.journey.started = exchange.journey.started or self.clock.now()
+        self.ws = WebSocket(self, home.limits, False, None, None, self.clock.now())
+        exchange.answer = self
+        exchange.head(response, False)
+        exchange.tunnel = True
+        exchange.conn.flush()
+        if exchange.over:
+            self.shut()
+            return
+        if isinstance(self.clock, Poller):
+            self.timer = Timer(self, self.clock.wheel)
+        self.arm()
+        query = dict(parse_qsl(exchange.request.query.decode("latin-1"), max_num_fields=20))
+        if query.get("sub") != "0":
+            self.later(None, self.subscribe({"topic": topic, "after": query.get("offset", "now")}))
+
+    # ---- the exchange speaks
+
+    def data(self, chunk: bytes, end: bool) -> bool:
+        self.ws.feed(chunk, self.clock.now())
+        self.flush()
+        if end:
+            self.end(None)
+        return not (self.ws.more or self.blocked)
+
+    def end(self, trailers: Any) -> None:
+        self.ws.eof(self.clock.now())
+        self.flush()
+
+    def reset(self, why: Any, side: str) -> None:
+        self.over_and_out()
+
+    def room(self) -> None:
+        self.ready()
+        self.go_on()
+
+    def farewell(self) -> None:
+        self.bye(AGAIN, "the server restarts")
+
+    def tick(self, now: int) -> None:
+        """The codec's deadline may have come."""
+        self.ws.tick(now)
+        self.flush()
+        self.arm()
+
+    def arm(self) -> None:
+        """See that the wheel looks at us in time."""
+        if self.timer is not None and (due := self.ws.deadline()):
+            self.timer.wheel.add(due, self.timer)
+
+    # ---- the codec speaks
+
+    def text(self, message: str) -> bool:
+        try:
+            said = json.loads(message)
+            if not isinstance(said, dict):
+                raise ValueError("not an object")
+        except (ValueError, RecursionError) as error:
+            self.answer(None, error={"status": 400, "message": f"a frame is one JSON object: {error}"})
+            return True
+        self.frame(said)
+        return self.waiting < WAITING and not self.blocked
+
+    def binary(self, message: bytes) -> bool:
+        self.bye(NEVER, "frames are text")
+        return False
+
+    def closed(self, code: int, reason: str) -> None:
+        self.over_and_out()
+
+    # ---- frames
+
+    def frame(self, said: dict[str, Any]) -> None:
+        """One frame of the client's."""
+        number = said.get("id")
+        words: dict[str, Callable[[Any], Any]] = {"sub": self.subscribe, "pub": self.publish, "unsub": self.unsubscribe}
+        if self.home.groups is not None:
+            words |= dict.fromkeys(("claim", "ack", "nack", "extend", "term"))  # type: ignore[arg-type]
+        if "ping" in said:
+            self.send({"pong": said["ping"]})
+            return
+        known = [word for word in words if word in said]
+        if len(known) != 1:
+            text = f"a frame has exactly one of {', '.join([*words, 'ping'])}"
+            self.answer(number, error={"status": 400, "message": text})
+            return
+        word, given = known[0], said[known[0]]
+        if word != "unsub" and not isinstance(given, dict):
+            self.answer(number, error={"status": 400, "message": f'"{word}" is an object'})
+            return
+        self.later(number, words[word](given) if words[word] is not None else self.group(word, given))
+
+    def later(self, number: Any, work: Any) -> None:
+        """Answer when the store has."""
+        self.waiting += 1
+        self.feed.spawn(self.answered(number, work))
+
+    async def answered(self, number: Any, work: Any) -> None:
+        """The result of a frame, or what went wrong."""
+        try:
+            result = await work
+            if number is not None:
+                self.answer(number, **result)
+        except NoTopic:
+            self.answer(number, error={"status": 404, "message": "there is no such topic"})
+        except Gap as gap:
+            self.answer(number, error={"status": 410, "message": f"{gap}", "earliest": str(gap.earliest)})
+        except FairleadError as error:
+            self.answer(number, error={"status": error.status or 500, "message": f"{error}"})
+        finally:
+            self.waiting -= 1
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Read on, if that was held back."""
+        if self.over or self.blocked or self.waiting >= WAITING:
+            return
+        if self.ws.more:
+            self.ws.feed(b"", self.clock.now())
+            self.flush()
+        if not self.ws.more and not self.blocked and not self.over and not self.exchange.over:
+            self.exchange.room()
+
+    def answer(self, number: Any, **said: Any) -> None:
+        """To one frame."""
+        self.send({"id": number, **({} if "error" in said else {"ok": True}), **said})
+
+    def send(self, said: dict[str, Any]) -> None:
+        """A frame of ours."""
+        if not self.over:
+            self.say(forms.compact(said))
+
+    def topic_named(self, given: dict[str, Any]) -> str:
+        """The topic of a frame. Refused."""
+        name = given.get("topic")
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise Refused('"topic" is a text of 1 to 512 characters', status=400)
+        if name.startswith("$"):
+            raise Refused("topics whose names begin with $ are ours", status=403)
+        own = self.home.route.options.name
+        if own and name != own:
+            raise Refused(f"this route has the topic {own} only", status=403)
+        return name
+
+    async def subscribe(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Follow a topic; a second time from somewhere else."""
+        topic = self.topic_named(given)
+        if topic not in self.named_legs and len(self.named_legs) >= TOPICS:
+            raise Refused(f"a socket follows at most {TOPICS} topics", status=429)
+        route = self.home.route
+        await route.exists(topic)
+        ring, head, after = await route.place(topic, str(given.get("after", "now")))
+        if self.over:
+            return {}
+        if (old := self.named_legs.pop(topic, None)) is not None:
+            self.drop(old)
+        self.named_legs[topic] = Leg(self, ring, after, forms.FrameForm(topic, forms.kind_of(head.config.content_type)))
+        return {"topic": topic, "next": str(after if after is not None else head.first)}
+
+    async def unsubscribe(self, topic: Any) -> dict[str, Any]:
+        """Follow it no more."""
+        leg = self.named_legs.pop(topic, None) if isinstance(topic, str) else None
+        if leg is None:
+            raise Refused(f"{topic!r} is not followed", status=404)
+        self.drop(leg)
+        return {"topic": topic}
+
+    def drop(self, leg: Leg) -> None:
+        """This leg is done."""
+        leg.leave()
+        with suppress(ValueError):
+            self.legs.remove(leg)
+
+    async def publish(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Append one event."""
+        topic = self.topic_named(given)
+        route = self.home.route
+        content_type = str(given.get("content_type", MADE_BY_READING))
+        create = route.config(content_type) if route.options.create != "put" else None
+        head = await route.found(topic, create)
+        kind = forms.kind_of(head.config.content_type if head is not None else content_type)
+        event = NewEvent(payload(given, kind), str(given.get("type", "")), str(given.get("key", "")))
+        if len(event.data) > route.options.message:
+            raise Refused(f"an event has at most {route.options.message} bytes", status=413)
+        done = await self.feed.store.log.append(topic, [event], dedupe=str(given.get("dedupe", "")), create=create)
+        return {"topic": topic, "o": str(done.last), **({"duplicate": True} if done.duplicate else {})}
+
+    async def group(self, word: str, given: dict[str, Any]) -> dict[str, Any]:
+        """claim, ack, nack, extend, term."""
+        topic = self.topic_named(given)
+        groups = self.home.groups
+        result: dict[str, Any] = await groups.act(topic, str(given.get("group", "")), word, given)
+        for item in result.get("items", ()):
+            self.leases[topic, item["id"]] = (str(given.get("group", "")), item["id"], item["fence"])
+        if word in ("ack", "nack", "term"):
+            for item in given.get("items", ()):
+                if isinstance(item, dict):
+                    self.leases.pop((topic, str(item.get("id"))), None)
+        if self.leases and self.beating is None:
+            self.beating = asyncio.get_running_loop().call_later(groups.ttl / 3, self.hold)
+        if self.over:
+            self.let_go()
+        return result
+
+    def hold(self) -> None:
+        """What this socket has claimed stays claimed."""
+        self.beating = None
+        if self.leases and not self.over:
+            self.feed.spawn(self.each("extend"))
+            self.beating = asyncio.get_running_loop().call_later(self.home.groups.ttl / 3, self.hold)
+
+    def let_go(self) -> None:
+        """And is given back at the end."""
+        if self.leases:
+            self.feed.spawn(self.each("nack"))
+
+    async def each(self, word: str) -> None:
+        """The same with everything that is claimed."""
+        leases = list(self.leases.items())
+        if word == "nack":
+            self.leases.clear()
+        for (topic, _), (group, name, fence) in leases:
+            with suppress(FairleadError):
+                await self.home.groups.act(topic, group, word, {"items": [{"id": name, "fence": fence}]})
+
+    # ---- an Out
+
+    def write(self, data: bytes) -> bool:
+        self.ws.now = self.clock.now()
+        self.ws.text(data.decode())
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Give the exchange what the codec has to say."""
+        exchange, room = self.exchange, True
+        for chunk in self.ws.take() or ():
+            if not exchange.over and not exchange.data(chunk, False):
+                room = False
+        if self.ws.finished:
+            self.over_and_out()
+            if not exchange.over:
+                exchange.end(None)
+        elif not room:
+            self.blocked = True
+        return room
+
+    def title(self) -> str:
+        peer = self.exchange.client or self.exchange.conn.peer
+        return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a client"
+
+    def beat(self) -> None:
+        """The codec's own pings are enough."""
+
+    def finish(self, leg: Leg, why: str) -> None:
+        """A topic has ended, or we were slow."""
+        topic = leg.ring.topic
+        self.named_legs.pop(topic, None)
+        if why == "slow":
+            self.bye(AGAIN, f"too slow for {topic}")
+        elif why == "gone" or not leg.told:
+            self.send({"topic": topic, "closed": True, **({"gone": True} if why == "gone" else {})})
+
+    def bye(self, code: int, reason: str) -> None:
+        """Begin the closing handshake."""
+        if not self.over:
+            self.ws.now = self.clock.now()
+            self.ws.close(code, reason)
+            self.flush()
+            self.arm()
+
+    def over_and_out(self) -> None:
+        """The tunnel is over: nothing may keep us."""
+        if self.over:
+            return
+        self.shut()
+        self.let_go()
+        if self.timer is not None:
+            self.timer.stop()
+            self.timer = None
+        if self.beating is not None:
+            self.beating.cancel()
+        journey = self.exchange.journey
+        journey.messages_in, journey.messages_out = self.ws.messages_in, self.ws.messages_out
+        self.named_legs.clear()
+
+
+def payload(given: dict[str, Any], kind: str) -> bytes:
+    """The bytes of a frame's event. Refused 400."""
+    if "base64" in given:
+        try:
+            return base64.b64decode(given["base64"], validate=True)
+        except (binascii.Error, ValueError, TypeError):
+            raise Refused('"base64" is no base64', status=400) from None
+    if "data" not in given:
+        raise Refused('"data" or "base64" is missing', status=400)
+    if kind == forms.JSON:
+        return forms.compact(given["data"])
+    if not isinstance(given["data"], str):
+        raise Refused('"data" of this topic is a text', status=400)
+    return given["data"].encode("utf-8", "replace")
+
+

@@ -1,0 +1,280 @@
+"""Topics, groups, webhooks, jobs and idempotency keys of a real server on SQLite, by clients that we did not write: curl, httpx,
+`websockets`, a receiver that checks signatures with `standardwebhooks`; and what is left of all that after kill -9.
+"""
+
+import asyncio
+import http.server
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import websockets
+from peers import Real
+from processes import Process, eventually
+from standardwebhooks import Webhook
+from test_process import worker_pids
+
+APP = """
+import asyncio, os, time, fairlead
+
+@fairlead.job(retries=3, backoff=0.0, lease=2.0)
+async def build(n: int = 1, kill: bool = False):
+    job = fairlead.current_job()
+    await job.progress({"attempt": job.attempt})
+    if kill and job.attempt == 1:
+        os.kill(os.getpid(), 9)
+    await asyncio.sleep(0.05)
+    await fairlead.topic("built").publish({"n": n})
+    return n * 2
+
+def blocking(n=1):
+    time.sleep(0.05)
+    return [n]
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    await asyncio.sleep(0.2)
+    with open("charged", "a") as file:
+        file.write("x")
+    body = b"charged %f" % time.time()
+    await send({"type": "http.response.start", "status": 201, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+"""
+FILE = """
+[server]
+workers = 2
+pattern = "shared"
+[[listener]]
+bind = "127.0.0.1:@PORT@"
+[store]
+url = "sqlite:///@FOLDER@/store.db"
+[[route]]
+path = "/t/{topic}"
+[route.topic]
+webhooks = true
+webhook_networks = ["127.0.0.0/8"]
+wait = "5s"
+[[route]]
+path = "/jobs/build"
+job = { run = "work:build", dir = "@FOLDER@" }
+[[route]]
+path = "/jobs/blocking"
+job = { run = "work:blocking", dir = "@FOLDER@" }
+[[route]]
+path = "/*"
+app = { target = "work:app", dir = "@FOLDER@" }
+filters = [ { idempotency = {} } ]
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Process]:
+    """One server for all tests of this file."""
+    with Real() as peers:
+        started = peers.fairlead(config=FILE, files={"work.py": APP})
+        started.says("Ctrl-C")
+        yield started
+
+
+def get(server: Process, path: str, **options: object) -> httpx.Response:
+    return httpx.get(server.url.rstrip("/") + path, timeout=20, **options)  # type: ignore[arg-type]
+
+
+def post(server: Process, path: str, body: object, **headers: str) -> httpx.Response:
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.post(server.url.rstrip("/") + path, json=body, headers=fields, timeout=20)
+
+
+def test_curl_and_httpx_poll_and_long_poll(server: Process) -> None:
+    with Real() as peers:
+        first = post(server, "/t/poll", {"n": 1})
+        assert first.status_code == 204
+        after = first.headers["stream-next-offset"]
+        got = peers.curl(f"{server.url.rstrip('/')}/t/poll?offset=-1")
+        assert got.text == '[{"n":1}]'
+        timer = threading.Timer(0.2, post, (server, "/t/poll", {"n": 2}))
+        timer.start()
+        waited = peers.curl(f"{server.url.rstrip('/')}/t/poll?offset={after}", "-H", "Prefer: wait=5")
+        assert waited.text == '[{"n":2}]' and waited.header("stream-next-offset") > after
+        assert get(server, f"/t/poll?offset={after}&live=long-poll").json() == [{"n": 2}]
+
+
+def test_many_topics_on_one_socket_and_a_group(server: Process) -> None:
+    async def story() -> None:
+        url = server.url.replace("http", "ws").rstrip("/") + "/t/one?offset=-1"
+        async with websockets.connect(url, subprotocols=["fairlead.v1.json"]) as socket:
+            assert socket.subprotocol == "fairlead.v1.json"
+            await socket.send(json.dumps({"id": 1, "sub": {"topic": "two"}}))
+            assert (await said(socket, "id", 1))["ok"]
+            for number, topic in ((2, "one"), (3, "two")):
+                await socket.send(json.dumps({"id": number, "pub": {"topic": topic, "data": {"to": topic}, "type": "t"}}))
+            heard = {}
+            while len(heard) < 2:
+                frame = json.loads(await socket.recv())
+                if "events" in frame:
+                    (event,) = frame["events"]
+                    heard[frame["topic"]] = event["data"], event["type"]
+            assert heard == {"one": ({"to": "one"}, "t"), "two": ({"to": "two"}, "t")}
+            await socket.send(json.dumps({"id": 4, "claim": {"topic": "two", "group": "g", "after": "-1"}}))
+            (item,) = (await said(socket, "id", 4))["items"]
+            assert item["data"] == {"to": "two"} and item["attempt"] == 1
+            held = [{"id": item["id"], "fence": item["fence"]}]
+            await socket.send(json.dumps({"id": 5, "ack": {"topic": "two", "group": "g", "items": held}}))
+            assert (await said(socket, "id", 5))["done"] == 1
+            await socket.send(json.dumps({"id": 6, "ack": {"topic": "two", "group": "g", "items": held}}))
+            assert (await said(socket, "id", 6))["error"]["status"] == 409
+            await socket.send("{")
+            assert (await said(socket, "id", None))["error"]["status"] == 400
+            await socket.send(json.dumps({"ping": 7}))
+            assert (await said(socket, "pong", 7)) == {"pong": 7}
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await websockets.connect(url, origin="https://evil.example")
+        assert refused.value.response.status_code == 403
+
+    asyncio.run(asyncio.wait_for(story(), 20))
+
+
+async def said(socket: object, key: str, value: object) -> dict:
+    """The frame with this member."""
+    while True:
+        frame = json.loads(await socket.recv())  # type: ignore[attr-defined]
+        if key in frame and frame[key] == value:
+            return frame
+
+
+def test_an_item_of_a_socket_that_closes_is_somebody_elses(server: Process) -> None:
+    async def story() -> None:
+        url = server.url.replace("http", "ws").rstrip("/") + "/t/work?sub=0"
+        post(server, "/t/work", [1])
+        async with websockets.connect(url) as socket:
+            await socket.send(json.dumps({"id": 1, "claim": {"topic": "work", "group": "g", "after": "-1"}}))
+            assert len((await said(socket, "id", 1))["items"]) == 1
+            assert post(server, "/t/work/groups/g:claim", {}).json()["items"] == []
+        got = await asyncio.to_thread(post, server, "/t/work/groups/g:claim", {"wait": 10})
+        (item,) = got.json()["items"]
+        assert item["attempt"] == 2
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_a_webhook_is_posted_and_signed(server: Process) -> None:
+    got: list[tuple[dict[str, str], bytes]] = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(500 if len(got) == 1 else 204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=receiver.serve_forever, daemon=True).start()
+    try:
+        post(server, "/t/hooked", {"n": 0})
+        made = post(server, "/t/hooked/webhooks", {"url": f"http://127.0.0.1:{receiver.server_port}/in", "kind": "hmac"})
+        assert made.status_code == 201
+        post(server, "/t/hooked", {"n": 1})
+        eventually(lambda: len(got) >= 1, what="an attempt", seconds=20)
+        fields, body = got[0]
+        secret = "whsec_" + made.json()["secret"].removeprefix("whsec_")
+        assert Webhook(secret).verify(body, fields) == {"n": 1}
+        where = made.headers["location"]
+        eventually(lambda: len(get(server, where + "/attempts").json()["attempts"]) >= 1, what="the attempt's record")
+        last = get(server, where + "/attempts").json()["attempts"][-1]
+        assert (last["status"], last["attempt"]) == (500, 1) and last["next"] > 4
+    finally:
+        receiver.shutdown()
+        receiver.server_close()
+
+
+def test_a_job_is_waited_for_followed_and_cancelled(server: Process) -> None:
+    assert post(server, "/jobs/build", {"n": 4}, prefer="wait=10").json() == 8
+    assert post(server, "/jobs/blocking", [5], prefer="wait=10").json() == [5]
+    made = post(server, "/jobs/build", {"n": 1})
+    assert made.status_code == 202 and made.json()["state"] in ("queued", "running")
+    with httpx.stream("GET", server.url.rstrip("/") + made.headers["location"] + "/events",
+                      headers={"accept": "text/event-stream"}, timeout=20) as events:  # fmt: skip
+        text = "".join(events.iter_text())  # it ends by itself
+    assert "event: succeeded" in text and "event: end" in text
+    gone = post(server, "/jobs/build", {"n": 1}, fairlead_delay="600")
+    assert httpx.delete(server.url.rstrip("/") + gone.headers["location"]).json()["state"] == "cancelled"
+
+
+def test_a_job_whose_worker_is_killed_runs_again(server: Process) -> None:
+    made = post(server, "/jobs/build", {"n": 3, "kill": True})
+    where = made.headers["location"]
+    eventually(lambda: get(server, where).json()["state"] == "succeeded", what="the second attempt", seconds=40)
+    found = get(server, where).json()
+    assert found["attempt"] == 2 and found["result"] == 6
+
+
+def test_one_execution_however_often_it_is_asked_for(server: Process) -> None:
+    def charge(statuses: list[int]) -> None:
+        statuses.append(post(server, "/pay", {"sum": 7}, idempotency_key='"order-7"').status_code)
+
+    statuses: list[int] = []
+    threads = [threading.Thread(target=charge, args=(statuses,)) for _ in range(20)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert set(statuses) <= {201, 409} and statuses.count(201) >= 1
+    again = post(server, "/pay", {"sum": 7}, idempotency_key='"order-7"')
+    assert again.status_code == 201 and again.headers["idempotent-replayed"] == "true"
+    assert post(server, "/pay", {"sum": 8}, idempotency_key='"order-7"').status_code == 422
+    assert len((server.home / "charged").read_text()) == 1
+
+
+def test_nothing_acknowledged_is_lost_when_workers_and_the_keeper_are_killed(server: Process) -> None:
+    acknowledged: list[int] = []
+    stop = threading.Event()
+
+    def publish() -> None:
+        n = 0
+        producer = {"producer-id": "p", "producer-epoch": "0", "content-type": "application/json"}
+        while not stop.is_set():
+            try:
+                done = httpx.post(f"{server.url.rstrip('/')}/t/kept", content=str(n), timeout=5,
+                                  headers={**producer, "producer-seq": str(n)})  # fmt: skip
+            except httpx.HTTPError:
+                continue  # the same again: a producer's retry is no duplicate
+            if done.status_code in (200, 204):
+                acknowledged.append(n)
+                n += 1
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        for _ in range(4):
+            before = len(acknowledged)
+            eventually(lambda before=before: len(acknowledged) > before + 20, what="more events", seconds=30)
+            for pid in worker_pids(server.pid)[:2]:
+                os.kill(pid, signal.SIGKILL)
+        before = len(acknowledged)
+        eventually(lambda: len(acknowledged) > before + 20, what="more events", seconds=30)
+    finally:
+        stop.set()
+        thread.join()
+    deadline = time.monotonic() + 20
+    read: list[int] = []
+    after = "-1"
+    while time.monotonic() < deadline:
+        got = get(server, f"/t/kept?offset={after}")
+        read += got.json()
+        after = got.headers["stream-next-offset"]
+        if "stream-up-to-date" in got.headers:
+            break
+    assert read[: len(acknowledged)] == acknowledged and len(read) <= len(acknowledged) + 1
