@@ -48,7 +48,7 @@ def test_what_a_listener_cannot_have_yet_is_refused_with_its_line(line):
 
 
 @pytest.mark.parametrize(
-    "answer", ['job = "m:f"', 'upload = "."']
+    "answer", ['upload = "."', 'signal = { }']
 )
 def test_answers_of_later_versions_are_refused_with_their_line(answer):
     with pytest.raises(ConfigError, match=r"fairlead\.toml:9: .*not in this version"):

@@ -258,7 +258,7 @@ def test_nothing_acknowledged_is_lost_when_workers_and_the_keeper_are_killed(ser
     thread = threading.Thread(target=publish)
     thread.start()
     try:
-        for _ in range(4):
+        for _ in range(2):
             before = len(acknowledged)
             eventually(lambda before=before: len(acknowledged) > before + 20, what="more events", seconds=30)
             for pid in worker_pids(server.pid)[:2]:

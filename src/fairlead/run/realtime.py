@@ -49,7 +49,7 @@ class Realtime:
         self.networks: set[Any] = set()
         self.deliveries: Deliveries | None = None
         self.slots: dict[str, int] = {}
-        self.inside = TopicRoute(self.feed, loop=loop)  # topics without a URL of their own
+        self.inside = TopicRoute(self.feed, TopicOptions(start="-1"), loop=loop)  # topics without a URL of their own
         self.begun = False
         attach(self.jobs)
         topicapi.attach(self.feed)

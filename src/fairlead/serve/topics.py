@@ -92,6 +92,7 @@ class TopicOptions:
     wait: float = 25.0
     batch: int = 1 << 20  # bytes of one read
     stream: float = STREAM_MOST
+    start: str = "now"  # where an EventSource without an id begins
 
 
 class TopicRoute(Handler):
@@ -338,7 +339,7 @@ class TopicRoute(Handler):
         plain = not live and "text/event-stream" in given.get("accept", "")
         token = query.get("offset", "-1")
         if plain:
-            token = given.get("last-event-id") or query.get("last_event_id") or query.get("offset", "now")
+            token = given.get("last-event-id") or query.get("last_event_id") or query.get("offset", self.options.start)
         await self.exists(topic)
         wait = self.longest(call, live)
         if live == "sse" or plain:
