@@ -38,6 +38,7 @@ from fairlead.core.handler import Handler
 from fairlead.core.message import Response
 from fairlead.serve import topicforms as forms
 from fairlead.serve.feed import Feed, Form, Leg, Out, Piece, Ring
+from fairlead.serve.topicforks import Forks, source_of
 from fairlead.serve.topicwords import (
     SAFE,
     SECURITY,
@@ -74,6 +75,17 @@ DEFAULT_TYPE = "application/octet-stream"
 MADE_BY_READING = "application/json"
 RETRY = 1000  # ms until an EventSource comes back
 STREAM_MOST = 3600.0  # seconds of one event stream; then the client comes back, from where it was
+METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
+PREFLIGHT = [  # what a page of another origin may send, if the `cors` filter lets it: the filter says so itself
+    (b"allow", b"GET, HEAD, PUT, POST, DELETE, OPTIONS"),
+    (b"access-control-allow-methods", b"GET, HEAD, PUT, POST, DELETE"),
+    (
+        b"access-control-allow-headers",
+        b"content-type, if-none-match, last-event-id, prefer, authorization, stream-seq, stream-ttl, stream-expires-at, "
+        b"stream-closed, stream-forked-from, stream-fork-offset, stream-fork-sub-offset, producer-id, producer-epoch, "
+        b"producer-seq, fairlead-type, fairlead-key, fairlead-dedupe",
+    ),
+]
 NAME = re.compile(r"[^\x00-\x1f\x7f]{1,512}")
 
 
@@ -111,6 +123,7 @@ class TopicRoute(Handler):
     ) -> None:
         self.depth = depth
         self.feed, self.store = feed, feed.store
+        self.forks = Forks(feed.store)
         self.options = options or TopicOptions()
         self.more, self.socket = more, socket
         self.calls = Async(self.answer, loop)
@@ -160,12 +173,17 @@ class TopicRoute(Handler):
                 await self.more(call, topic, rest)
                 return
             method = call.request.method  # type: ignore[attr-defined]
-            if method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+            if method in METHODS:
                 await getattr(self, method.lower())(call, topic)
+            elif method == "OPTIONS":
+                await call.respond(204, b"", [*PREFLIGHT, *SECURITY])
             else:
-                await refuse(call, 405, f"{method} is not for topics", [(b"allow", b"GET, HEAD, PUT, POST, DELETE")])
+                await refuse(call, 405, f"{method} is not for topics", [PREFLIGHT[0]])
         except NoTopic:
-            await refuse(call, 404, "there is no such topic")
+            if await self.forks.gone(topic):
+                await refuse(call, 410, "this topic was deleted; forks of it live on")
+            else:
+                await refuse(call, 404, "there is no such topic")
         except Gap as gap:
             fields = [(b"stream-earliest-offset", str(gap.earliest).encode()), next_field(gap.latest)]
             await refuse(call, 410, f"{gap}", fields)
@@ -184,13 +202,24 @@ class TopicRoute(Handler):
     async def put(self, call: Call, topic: str) -> None:
         """Make it."""
         given = fields_of(call.request)
+        source = source_of(given, topic, call.request.path)  # type: ignore[attr-defined]
+        lives: dict[str, Any] = dict(lifetime(given))
         content_type = given.get("content-type", DEFAULT_TYPE)
-        config = self.config(canonical(content_type), **lifetime(given))
+        if source is not None:
+            origin = await self.origin(source)
+            content_type = given.get("content-type", origin.content_type)
+            lives = lives or {"ttl": origin.ttl, "expires": origin.expires}
+        config = self.config(canonical(content_type), **lives)
         body = await call.body(self.options.message)
         events = forms.new_events(body, content_type, given.get("fairlead-type", ""), given.get("fairlead-key", ""), empty=True)
         closes = truth(given, "stream-closed")
         try:
-            head, made = await self.store.log.create(topic, config, events, closes)
+            if source is not None:
+                head, made = await self.forks.put(topic, source, given, config, events, closes)
+            elif await self.forks.gone(topic):
+                raise Refused("this topic was deleted, and forks of it live on", status=409)
+            else:
+                head, made = await self.store.log.create(topic, config, events, closes)
         except TopicExists:
             raise Refused("this topic is there with another configuration", status=409) from None
         if not made and head.closed != closes:
@@ -201,6 +230,13 @@ class TopicRoute(Handler):
         if head.closed:
             fields.append((b"stream-closed", b"true"))
         await call.respond(201 if made else 200, b"", fields + SECURITY)
+
+    async def origin(self, source: str) -> TopicConfig:
+        """The configuration of what is to be forked. Refused."""
+        try:
+            return await self.forks.inherits(source)
+        except NoTopic:
+            raise Refused("there is no such topic to fork", status=404) from None
 
     async def post(self, call: Call, topic: str) -> None:
         """Append, or end it."""
@@ -247,7 +283,7 @@ class TopicRoute(Handler):
         try:
             return await self.store.log.head(topic)
         except NoTopic:
-            if create is None:
+            if create is None or await self.forks.gone(topic):
                 raise
             return None
 
@@ -306,6 +342,7 @@ class TopicRoute(Handler):
 
     async def delete(self, call: Call, topic: str) -> None:
         """Gone."""
+        await self.forks.deleting(topic)
         if not await self.store.log.delete(topic):
             raise NoTopic(topic)
         if (ring := self.feed.rings.get(topic)) is not None:
@@ -363,6 +400,8 @@ class TopicRoute(Handler):
         try:
             await self.feed.ring(topic)
         except NoTopic:
+            if await self.forks.gone(topic):
+                raise
             try:
                 await self.store.log.create(topic, self.config(MADE_BY_READING))
             except TopicExists:
@@ -377,9 +416,12 @@ class TopicRoute(Handler):
         if token in ("-1", "earliest"):
             return ring, head, None
         try:
-            return ring, head, Offset.parse(token)
+            after = Offset.parse(token)
         except ValueError as error:
             raise Refused(str(error), status=400) from None
+        if after.epoch != head.last.epoch:
+            after = await self.forks.translated(topic, head, after)
+        return ring, head, after
 
     async def poll(self, call: Call, topic: str, query: dict[str, str], token: str, given: dict[str, str]) -> None:
         """What is there."""
