@@ -173,7 +173,7 @@ def main() -> None:
             (home / f"body{number}").write_bytes(ONE * number if number else b"\0\0\0\0\0")
         ports = {name: free_port() for name in given.peers.split(",")}
         ours = [sys.executable, "-P", "-m", "fairlead", "run", "ours:server", "--bind", f"127.0.0.1:{ports['fairlead']}"]
-        ours += ["--workers", "1", "--pattern", "single", "--page", "off", "--access-log", "off"]
+        ours += ["--workers", "1", "--pattern", "single", "--page", "off", "--access-log", "off", "--server-timing", "off"]
         commands = {
             "fairlead": ours,
             "grpc.aio": [sys.executable, "by_aio.py", str(ports.get("grpc.aio"))],

@@ -413,6 +413,27 @@ def test_standard_health_and_reflection_register_unchanged():
         assert set(ProtoReflectionDescriptorDatabase(channel).get_services()) == {"todo.v1.Todo", reflection.SERVICE_NAME}
 
 
+def test_a_service_of_our_own_needs_no_generated_code():
+    from fairlead.serve.grpcmethods import handled
+
+    async def count(request, context):
+        for number in range(len(request)):
+            yield b"%d" % number
+
+    async def last(requests, context):
+        found = b""
+        async for one in requests:
+            found = one
+        return found
+
+    server = fairlead.grpc.Server()
+    methods = {"Count": handled(count, server_stream=True), "Last": handled(last, client_stream=True)}
+    server.add_registered_method_handlers("fairlead.v1.Test", methods)
+    with fairlead.Server(server) as web, grpc.insecure_channel(f"127.0.0.1:{web.port}") as channel:
+        assert list(channel.unary_stream("/fairlead.v1.Test/Count")(b"abc")) == [b"0", b"1", b"2"]
+        assert channel.stream_unary("/fairlead.v1.Test/Last")(iter([b"a", b"b"])) == b"b"
+
+
 def test_what_belongs_to_the_configuration_is_refused_by_name():
     server = fairlead.grpc.Server()
     with pytest.raises(AppError, match="no ports"):
@@ -426,9 +447,12 @@ def test_what_belongs_to_the_configuration_is_refused_by_name():
 
 
 def test_the_journey_has_decode_and_encode():
+    from fairlead.run.observe import Observation
+
     with Served(Todo) as served:
         served.stub.UploadTodos(iter([pb.Item(text="x" * 100_000)] * 20))
         assert {"decode", "process"} <= {piece[0] for piece in served.web.requests()[0]["pieces"]}
+        assert "message-in" in str(Observation(served.web.slab).find(served.web.requests()[0]["id"]))
         served.stub.CreateTodo(pb.Item(text="x" * 1_000_000))
         assert {"decode", "process", "encode"} <= {piece[0] for piece in served.web.requests()[0]["pieces"]}
 

@@ -23,12 +23,12 @@ cdef class Flow(Context):
     cpdef refuse(self, object error)
     cdef Waiter new_waiter(self)
     cpdef requests(self)
-    @cython.locals(method=Method)
+    @cython.locals(method=Method, took=cython.longlong)
     cdef object decoded(self, object payload, long long now)
     cpdef taken(self)
     @cython.locals(now=cython.longlong, method=Method, payload=object)
     cdef bint put(self, object value) except -1
-    @cython.locals(most=cython.longlong, packed=cython.bint, chunk=bytes, room=cython.bint)
+    @cython.locals(most=cython.longlong, took=cython.longlong, packed=cython.bint, chunk=bytes, room=cython.bint)
     cpdef bint send(self, bytes payload, long long now) except -1
     cdef choose(self)
     @cython.locals(fields=list, response=Response)

@@ -30,6 +30,25 @@ _Usage: Any = aio.UsageError if aio is not None else Exception
 ASYNC, SYNC = 0, 1
 
 
+class Handled:
+    """A method handler of our own making, for services that need no generated code."""
+
+    def __init__(self, behaviour: Any, client_stream: bool, server_stream: bool, decode: Any, encode: Any) -> None:
+        self.request_streaming = client_stream
+        self.response_streaming = server_stream
+        self.request_deserializer = decode
+        self.response_serializer = encode
+        self.unary_unary = self.unary_stream = self.stream_unary = self.stream_stream = behaviour
+
+
+def handled(behaviour, client_stream=False, server_stream=False, decode=None, encode=None):
+    """A handler of an async function or generator; messages are bytes, unless `decode` and `encode` make them something else.
+
+    `server.add_registered_method_handlers("fairlead.v1.Topics", {"Read": handled(read, server_stream=True)})`
+    """
+    return Handled(behaviour, client_stream, server_stream, decode, encode)
+
+
 class Aborted(_Abort):
     """`context.abort` was called: the servicer ends here. Catch it only to raise it again."""
 
