@@ -1,9 +1,13 @@
 """The store with real processes: what it promises is shown and checked at start, and its keeper may die at any time."""
 
+import http.client
+import itertools
 import json
 import os
 import signal
+import threading
 
+from clients import worker_pids
 from processes import eventually
 
 CONFIG = """
@@ -63,3 +67,48 @@ def test_a_new_binary_takes_the_keepers_socket_over(real):
     eventually(lambda: status(real, server)[0]["keeper"] not in (0, before["keeper"]), what="the new master's keeper")
     assert status(real, server)[0]["ack"] == "node+fsync"
     assert real.curl(server.url).status == 200
+
+
+def test_killing_the_keeper_and_a_worker_under_publishes_loses_and_doubles_nothing(real):
+    topics = CONFIG.replace("@MORE@", "").replace('respond = "hello"', 'path = "/events/{topic}"\ntopic = {}')
+    server = real.fairlead(config=topics)
+    server.says("Ctrl-C")
+    acknowledged, stop = [], threading.Event()
+
+    def publish(number):
+        for count in itertools.count():
+            if stop.is_set():
+                return
+            value = f"{number}.{count}"
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+            try:
+                connection.request("POST", "/events/t", json.dumps(value), {"content-type": "application/json"})
+                if connection.getresponse().status in (200, 201, 204):
+                    acknowledged.append(value)
+            except (OSError, http.client.HTTPException):
+                pass  # the worker was killed: it may have been published or not
+            finally:
+                connection.close()
+
+    threads = [threading.Thread(target=publish, args=(number,), daemon=True) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for round_ in range(2):
+            before = len(acknowledged)
+            eventually(lambda least=before + 20: len(acknowledged) > least, what="publishes")
+            keeper = status(real, server)[0]["keeper"]
+            os.kill(keeper, signal.SIGKILL)
+            if round_ == 1:
+                os.kill(next(pid for pid in worker_pids(server.pid) if pid != keeper), signal.SIGKILL)
+            eventually(lambda old=keeper: status(real, server)[0]["keeper"] not in (0, old), what="another keeper")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+    found = json.loads(real.curl(f"{server.url}/events/t?offset=-1").body)
+    assert len(found) == len(set(found)), "something was published twice"
+    assert not set(acknowledged) - set(found), "something acknowledged is lost"
+    for number in range(4):
+        mine = [int(value.partition(".")[2]) for value in found if value.startswith(f"{number}.")]
+        assert mine == sorted(mine)

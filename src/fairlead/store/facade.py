@@ -146,8 +146,8 @@ class LeasesFront:
         await self.caller.call("nack", lease.queue, lease.id, lease.fence, delay, reason, body)
 
     async def term(self, lease: Lease, reason: str) -> None:
-        """See `Leases`."""
-        await self.caller.call("term", lease.queue, lease.id, lease.fence, reason)
+        """See `Leases`. The event goes with it: the log may have it no more."""
+        await self.caller.call("term", lease.queue, lease.id, lease.fence, reason, lease.event)
 
     async def dead(self, queue: str, after: str = "", limit: int = 100) -> list[Dead]:
         """See `Leases`."""

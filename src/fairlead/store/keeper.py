@@ -82,6 +82,7 @@ class Keeper:
         self.sock = sock
         self.clients: dict[Line, Client] = {}
         self.declared: Declaration | None = None
+        self.stopping = False
         self.server: asyncio.AbstractServer | None = None
         self.empty = asyncio.Event()
         self.empty.set()
@@ -99,7 +100,8 @@ class Keeper:
         return self.declared
 
     async def stop(self) -> None:
-        """Let everybody go, then the engine."""
+        """Finish what was begun, and go. What comes from now on is not heard: it is sent again to the next keeper."""
+        self.stopping = True
         if self.server is not None:
             self.server.close()
         await self.engine.close()
@@ -124,6 +126,8 @@ class Keeper:
         """One message of a worker. The first must be `hello`, of somebody who is allowed."""
         client = self.clients[line]
         word, *rest = message
+        if self.stopping:
+            return
         if not client.caller and (word != "hello" or not allowed(line)):
             line.close()
             return

@@ -205,7 +205,7 @@ class MemoryLeases:
             item.body = bytes(body)
         self.stirred.add(name)
 
-    def term(self, name: str, item_id: str, fence: int, reason: str) -> None:
+    def term(self, name: str, item_id: str, fence: int, reason: str, event: Event | None = None) -> None:
         """See `Leases.term`."""
         item = self.held(name, item_id, fence)
         if item is None:

@@ -167,9 +167,10 @@ class SqlLeases(SqlLog):
         if record is not None:
             return chunk.events(record)[0]
         try:
-            return self.one(self.topic(topic).id, offset.seq)
+            there = self.topic(topic)
         except NoTopic:
             return None
+        return self.one(there.id, offset.seq) if there.epoch == offset.epoch else None
 
     def held(self, name: str, item: str, fence: int) -> int | None:
         """The queue's number, if this fence is the item's holder's."""
@@ -201,7 +202,7 @@ class SqlLeases(SqlLog):
         self.db.execute(sql, (DELAYED if delay > 0 else READY, at, at, body, queue, item))
         self.stirred.add(name)
 
-    def term(self, name: str, item: str, fence: int, reason: str) -> None:
+    def term(self, name: str, item: str, fence: int, reason: str, event: Event | None = None) -> None:
         """See `Leases.term`."""
         queue = self.held(name, item, fence)
         if queue is None:
@@ -210,8 +211,8 @@ class SqlLeases(SqlLog):
         priority, attempt, epoch, seq, record, body = self.db.execute(sql, (queue, item)).fetchone()
         if seq is not None and record is None:
             row = self.queue_row(name)
-            event = self.event(row[1], Offset(epoch, seq), None) if row is not None else None
-            event = event or Event(seq, b"")
+            kept = self.event(row[1], Offset(epoch, seq), None) if row is not None else None
+            event = kept or event or Event(seq, b"")
             body = event.data if body is None else body
             record = chunk.record(event.seq, event.at, NewEvent(event.data, event.type, event.key, event.headers))
         self.db.execute("DELETE FROM items WHERE queue = ? AND id = ?", (queue, item))
