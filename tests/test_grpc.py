@@ -566,6 +566,18 @@ def ended(client):
         return False
 
 
+def test_a_call_that_outlasts_a_drain_is_unavailable(plain):
+    clear(plain)
+    calls = plain.stub.ReadTodosStream(pb.Nothing(), metadata=(("count", "0"),))
+    assert plain.notes.began.wait(20)
+    for tcp in list(plain.web.listeners[0].tcps):
+        plain.web.loop.call_soon_threadsafe(tcp.conn.farewell)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(calls)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE and "shutting down" in caught.value.details()
+    assert plain.notes.cancelled.wait(20)
+
+
 def test_floods_of_resets_cost_the_connection(plain):
     """Rapid reset: HTTP/2's own limit, also here; other connections go on."""
     with Client(plain.port) as client:

@@ -25,6 +25,8 @@ cdef class Call(Flow):
     cdef stop_task(self)
     cpdef room(self)
     cpdef overdue(self)
+    cpdef farewell(self)
+    cdef cut(self, int code, str text)
     cpdef call(self)
     cdef object single(self)
     cdef reply(self, object value)

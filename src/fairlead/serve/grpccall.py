@@ -163,8 +163,16 @@ class Call(Flow):
 
     def overdue(self):
         """The deadline has come."""
+        self.cut(4, "the deadline of the call has passed")
+
+    def farewell(self):
+        """A drain's grace is over: its client may come again, to another."""
+        self.cut(14, "the server is shutting down")
+
+    def cut(self, code, text):
+        """End the call, whatever its servicer does."""
         if not self.complete and not self.gone:
-            self.finish(4, "the deadline of the call has passed")
+            self.finish(code, text)
             self.gone = True
             self.stop_task()
             if not self.running:
