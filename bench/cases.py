@@ -60,6 +60,23 @@ CASES = (
         ceilings={"granian": 1.0, "uvicorn": 1.0},
     ),
     Case(
+        "django-asgi",
+        "Django over ASGI, one async view",
+        "asgi",
+        ASGI,
+        "view_django:asgi",
+        ceilings={"granian": 1.0, "uvicorn": 1.0},
+    ),
+    Case(
+        "django-wsgi",
+        "Django over WSGI, one plain view",
+        "wsgi",
+        WSGI,
+        "view_django:wsgi",
+        "/plain",
+        ceilings={"granian": 1.0, "gunicorn": 1.0},
+    ),
+    Case(
         "asgi-tls",
         "ASGI, 12-byte answer, plain and TLS 1.3, keep-alive",
         "asgi",

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fairlead.core.limits import WebSocketLimits
 from fairlead.run import units as u
 from fairlead.run.setting import REQUIRED, setting, short_form, table
 from fairlead.wire.grpcwords import NAMES as STATUSES
 
+if TYPE_CHECKING:
+    from dataclasses import dataclass as frozen
+else:
+    from fairlead.run.setting import frozen
+
 Many = tuple[str, ...]
 
 # ---- [[route]]: the answers -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class App:
     """A Python application. Short form: `app = "module:attribute"`."""
 
@@ -38,7 +42,7 @@ class App:
     short: ClassVar[Callable[[Any], Any]] = short_form("target", str)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class WebSocket:
     """The WebSockets of a route that answers by `app`. Precedents of the caps stand in ``core/limits``."""
 
@@ -62,7 +66,7 @@ class WebSocket:
         return out
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Grpc:
     """A gRPC server made with `fairlead.grpc.Server`. Short form: `grpc = "module:attribute"`."""
 
@@ -78,7 +82,7 @@ class Grpc:
     short: ClassVar[Callable[[Any], Any]] = short_form("target", str)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Rewrite:
     """Changes to header fields."""
 
@@ -87,7 +91,7 @@ class Rewrite:
     remove: Many = setting([], "Fields to remove.", u.several(u.FIELD))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Retry:
     """When a request may be sent to an upstream again."""
 
@@ -98,7 +102,7 @@ class Retry:
     service_config: str = setting("", "A gRPC service config (JSON) with retryPolicy and timeout by method; relative to the file.", u.PATH)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Proxy:
     """A reverse proxy. Short form: `proxy = "upstream"`. Exactly one of `upstream` and `split`."""
 
@@ -117,7 +121,7 @@ class Proxy:
     short: ClassVar[Callable[[Any], Any]] = short_form("upstream", str)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Files:
     """Files of a directory, with ranges and validators. Short form: `files = "dir"`."""
 
@@ -134,7 +138,7 @@ class Files:
     short: ClassVar[Callable[[Any], Any]] = short_form("dir", str)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Topic:
     """A topic: poll, long poll, SSE and WebSocket by negotiation; `POST` publishes. The path names it with `{topic}`."""
 
@@ -153,7 +157,7 @@ class Topic:
     origins: Many = setting(["self"], "Pages that may open a WebSocket: origins, `self` for the topic's own, `*` for any.", u.TEXTS)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Job:
     """Work done behind a request: `202` with a handle. Short form: `job = "module:function"`."""
 
@@ -169,7 +173,7 @@ class Job:
     short: ClassVar[Callable[[Any], Any]] = short_form("run", str)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Upload:
     """Resumable uploads (IETF resumable upload, tus 1.0). Short form: `upload = "dir"`."""
 
@@ -181,7 +185,7 @@ class Upload:
     short: ClassVar[Callable[[Any], Any]] = short_form("dir", str)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Signal:
     """WebRTC signalling: rooms, trickle ICE. The path names the room with `{room}`."""
 
@@ -189,7 +193,7 @@ class Signal:
     peers: int = setting(16, "Peers in one room.", u.count(2, 10000))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Redirect:
     """A redirect. Short form: `redirect = "https://{host}{path}"`."""
 
@@ -206,7 +210,7 @@ def _respond(value: Any) -> Any:
     return {"body": value} if isinstance(value, str) else None
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Respond:
     """A fixed answer. Short forms: `respond = 404`, `respond = "text"`."""
 
@@ -221,7 +225,7 @@ class Respond:
 # ---- [[route]]: the filters -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class JwtFilter:
     """`jwt`: a bearer token must be valid."""
 
@@ -233,7 +237,7 @@ class JwtFilter:
     optional: bool = setting(False, "Let requests without a token through.", u.FLAG)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class RateLimitFilter:
     """`ratelimit`: so many requests per time; above it 429. Short form: `{ ratelimit = "100/s per client" }`."""
 
@@ -243,7 +247,7 @@ class RateLimitFilter:
     short: ClassVar[Callable[[Any], Any]] = short_form("rate", str)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class IdempotencyFilter:
     """`idempotency`: a repeated `Idempotency-Key` gets the first answer again."""
 
@@ -253,7 +257,7 @@ class IdempotencyFilter:
     most: int = setting("1MiB", "Longest answer that is kept whole.", u.SIZE)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class CompressFilter:
     """`compress`: answers are compressed where the client takes it."""
 
@@ -264,7 +268,7 @@ class CompressFilter:
     credentials: bool = setting(False, "Compress answers that may hold a secret beside something the request chose (the BREACH attack).", u.FLAG)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class HeadersFilter:
     """`headers`: changes to header fields."""
 
@@ -272,7 +276,7 @@ class HeadersFilter:
     response: Rewrite = table(Rewrite, "Fields of the answer.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class BasicFilter:
     """`basic`: user and password (RFC 7617)."""
 
@@ -280,7 +284,7 @@ class BasicFilter:
     realm: str = setting("fairlead", "Realm shown to the user.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class NetworksFilter:
     """`networks`: who may come, by address; others get 403."""
 
@@ -288,7 +292,7 @@ class NetworksFilter:
     deny: tuple[Any, ...] = setting([], "Networks that may not; stronger than `allow`.", u.NETWORKS)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class CorsFilter:
     """`cors`: answers preflight requests and marks answers (Fetch standard)."""
 
@@ -300,7 +304,7 @@ class CorsFilter:
     expose: Many = setting([], "Header fields of the answer that pages may read.", u.several(u.FIELD))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class SessionFilter:
     """`session`: server-side sessions behind a cookie."""
 
@@ -309,7 +313,7 @@ class SessionFilter:
     keep: float = setting("24h", "How long an unused session lives.", u.DURATION)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class DecompressFilter:
     """`decompress`: request bodies reach the answer decoded, with limits against bombs."""
 
@@ -318,7 +322,7 @@ class DecompressFilter:
     ratio: int = setting(100, "Most expansion of a body that decodes to more than 1 MiB; 0 is any.", u.COUNT)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class SecurityFilter:
     """`security`: the fields that make browsers careful. What the answer says itself stays; empty leaves a field out."""
 
@@ -332,7 +336,7 @@ class SecurityFilter:
     resource: str = setting("", "`Cross-Origin-Resource-Policy`.", u.FIELD_VALUE)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class BodyFilter:
     """`body`: the size of a request's body; above it 413. Short form: `{ body = "10MiB" }`."""
 
@@ -341,7 +345,7 @@ class BodyFilter:
     short: ClassVar[Callable[[Any], Any]] = short_form("max", str, int)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class ConcurrencyFilter:
     """`concurrency`: requests at once on this route, in all workers together. Short form: `{ concurrency = 100 }`."""
 
@@ -361,7 +365,7 @@ def _pattern(value: Any) -> str:
     return text
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class RewriteFilter:
     """`rewrite`: another path for the answer that follows; the query stays."""
 
@@ -369,7 +373,7 @@ class RewriteFilter:
     to: str = setting(REQUIRED, "What stands in place of what matched: `\\1` and `\\g<name>` are its groups.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class MaintenanceFilter:
     """`maintenance`: 503 for everybody but those allowed. Short form: `{ maintenance = "flag file" }`."""
 
@@ -383,7 +387,7 @@ class MaintenanceFilter:
     short: ClassVar[Callable[[Any], Any]] = short_form("flag", str)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class AccelFilter:
     """`accel`: the application names a file (`X-Accel-Redirect`, `X-Sendfile`), and the server sends it. Short form: the directory."""
 
@@ -414,7 +418,7 @@ FILTERS: dict[str, type] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Filter:
     """One filter of a route: a name alone (`"compress"`) or with options (`{ ratelimit = "100/s per client" }`)."""
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fairlead.core.limits import Limits as CoreLimits
 from fairlead.run import units as u
@@ -33,13 +33,18 @@ from fairlead.run.answers import (
 )
 from fairlead.run.setting import REQUIRED, Origin, setting, short_form, table, tables
 
+if TYPE_CHECKING:
+    from dataclasses import dataclass as frozen
+else:
+    from fairlead.run.setting import frozen
+
 Many = tuple[str, ...]
 
 
 # ---- [server], [admin], [store], [log], [journey], [cache] ----------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class ServerLimits:
     """Admission, counted over all workers together: what is in flight, what may wait, and how long."""
 
@@ -52,7 +57,7 @@ class ServerLimits:
     memory: int | None = setting("none", "Memory of all workers together (proportional set size); above it, or near the end of the control group's own limit, new requests are answered 503.", u.SOME_SIZE)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Server:
     """Execution: how many workers, and which of the five patterns hands them their connections."""
 
@@ -113,7 +118,7 @@ def cores() -> int:
 ADMIN_BIND = u.Kind('address | "auto" | "off"', lambda v: v if v in ("auto", "off") else u.read_address(v), lambda v: u.quote(str(v)))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Admin:
     """The admin socket for `fairlead status` and friends, and the page for a browser."""
 
@@ -127,7 +132,7 @@ class Admin:
 STORE_URL = u.matching("a store URL", r"(memory:|(sqlite|postgresql|redis|rediss|nats|amqp|amqps|kafka)://\S*|env:\w+|file:.+)?", 'write "memory:", "sqlite:////var/lib/fairlead/fairlead.db", "postgresql://...", "redis://..." or "nats://..."')
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Store:
     """What lasts: topics, jobs, idempotency keys, sessions. Without a URL everything stays in memory until a topic or job exists."""
 
@@ -138,7 +143,7 @@ class Store:
     ack: str = setting("", "What must have happened when a publish is acknowledged; an engine that promises less is refused at start. Empty is the engine's own, for SQLite `node+fsync`.", u.choice("", "memory", "node", "node+fsync", "quorum", "quorum+fsync"))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Log:
     """The access log and the server's own log."""
 
@@ -153,7 +158,7 @@ class Log:
     request_id: str = setting("x-request-id", "Header that carries the request id; believed only from `forwarded` peers; empty is off.", u.matching("a header name", r"[!#$%&'*+.^_`|~0-9A-Za-z-]*", "header names have no spaces and no colon"))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Journey:
     """How the time of each request is shown. It is always measured."""
 
@@ -163,7 +168,7 @@ class Journey:
     keep: int = setting(256, "Journeys kept per worker for the page and `fairlead why`.", u.count(0, 65536))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Cache:
     """The HTTP cache (RFC 9111) that `proxy.cache = true` uses."""
 
@@ -174,7 +179,7 @@ class Cache:
     lock: float = setting("5s", "How long requests for the same missing answer wait for the first.", u.DURATION)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Metrics:
     """Numbers for others. `/metrics` of the admin address is Prometheus' text in any case."""
 
@@ -188,7 +193,7 @@ class Metrics:
 SOME_BUFFER = u.maybe(u.SIZE, "")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Socket:
     """Options of TCP sockets, on listeners and upstreams."""
 
@@ -202,7 +207,7 @@ class Socket:
     keepalive: float | None = setting("60s", "TCP keep-alive: idle time before the first probe.", u.SOME_DURATION)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Certificate:
     """One certificate; the names in it choose it by SNI."""
 
@@ -211,7 +216,7 @@ class Certificate:
     password: u.Secret | None = setting("none", "Password of the key.", u.maybe(u.SECRET))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Tls:
     """TLS on a listener. Short form: `tls = "dev"`."""
 
@@ -233,7 +238,7 @@ class Tls:
     short: ClassVar[Callable[[Any], Any]] = short_form("mode", str)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class UpstreamTls:
     """TLS to an upstream. Short form: `tls = true`."""
 
@@ -251,7 +256,7 @@ class UpstreamTls:
 # ---- [[listener]] ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Limits:
     """Deadlines and caps of one listener's connections: every phase has one. Precedents stand in ``core/limits``."""
 
@@ -301,7 +306,7 @@ def nanoseconds(seconds: float | None) -> int:
 PORTS = u.matching("a port range", r"\d{1,5}-\d{1,5}", 'write "49152-65535"')
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Turn:
     """Options of `kind = "turn"`: STUN and TURN (RFC 8489, 8656)."""
 
@@ -315,7 +320,7 @@ class Turn:
     peers: tuple[Any, ...] = setting([], "Networks that may be relayed to; empty is everything but loopback, private and link-local.", u.NETWORKS)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Forward:
     """Options of `kind = "forward"`: a proxy for clients that ask for one."""
 
@@ -329,7 +334,7 @@ class Forward:
     intercept: bool = setting(False, "Open TLS with our own CA, so that it can be seen and cached.", u.FLAG)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Socks5:
     """Options of `kind = "socks5"` (RFC 1928)."""
 
@@ -341,7 +346,7 @@ class Socks5:
     udp: bool = setting(False, "Allow UDP ASSOCIATE.", u.FLAG)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Listener:
     """A place where clients arrive."""
 
@@ -369,7 +374,7 @@ ANSWERS = ("app", "wsgi", "grpc", "proxy", "files", "topic", "job", "upload", "s
 HOST = u.matching("a host", r"(\*\.)?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]|\*", 'write "shop.example", or "*.example" for its subdomains, without a port')
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Route:
     """Which requests get which answer. The first route in file order that matches answers; exactly one answer per route."""
 
@@ -413,7 +418,7 @@ class Route:
         return self.listener
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Target:
     """One server of an upstream. Short form: its address."""
 
@@ -424,7 +429,7 @@ class Target:
     short: ClassVar[Callable[[Any], Any]] = short_form("address", str, int)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Health:
     """Active health checks."""
 
@@ -439,7 +444,7 @@ class Health:
     service: str = setting("", "The service that is asked about with `grpc`; empty is the server as a whole.", u.matching("a service", r"([A-Za-z0-9_.]{1,120})?", 'write "package.Service"'))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Eject:
     """Passive health: a server that fails real requests rests for a while."""
 
@@ -448,7 +453,7 @@ class Eject:
     most: float = setting("50%", "Most servers at rest at once.", u.PERCENT)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Pool:
     """Connections kept to each server, per worker."""
 
@@ -457,7 +462,7 @@ class Pool:
     idle: float = setting("60s", "How long an unused connection is kept.", u.DURATION)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class UpstreamLimits:
     """Admission to one upstream, and what its answers may cost us."""
 
@@ -468,7 +473,7 @@ class UpstreamLimits:
     headers: int = setting(200, "Header fields of an answer.", u.count(1, 10000))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Timeouts:
     """Deadlines of one request to an upstream."""
 
@@ -478,7 +483,7 @@ class Timeouts:
     total: float | None = setting("none", "The whole exchange, retries included.", u.SOME_DURATION)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Sticky:
     """A client stays with the server it first got. Short form: the cookie's name."""
 
@@ -505,7 +510,7 @@ def _balance(value: Any) -> str:
 BALANCE = u.Kind(" | ".join(f'"{name}"' for name in BALANCES), _balance, u.quote, choices=BALANCES)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Upstream:
     """A group of servers behind us that can stand in for each other."""
 
@@ -527,7 +532,7 @@ class Upstream:
 # ---- the whole ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Config:
     """A whole configuration. ``source`` is the file it came from; ``sources`` says where each written value came from."""
 

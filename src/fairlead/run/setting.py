@@ -7,12 +7,13 @@ answers ``None``.
 
 from __future__ import annotations
 
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any
+from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
+from typing import Any, TypeVar
 
 from fairlead.run import units as u
 
 Many = tuple[str, ...]
+Made = TypeVar("Made")
 REQUIRED = object()
 
 
@@ -81,3 +82,50 @@ class Origin:
 def short_form(key: str, *kinds: type) -> Any:
     """A ``short`` that takes one bare value of these kinds as this key."""
     return staticmethod(lambda value: {key: value} if type(value) in kinds else None)
+
+
+def frozen(cls: type[Made]) -> type[Made]:
+    """What ``dataclass(frozen=True, kw_only=True)`` makes, without its compiler.
+
+    That writes and compiles six functions for each class, 0.7 ms of every start for each of some sixty; these read the fields.
+    """
+    made = dataclass(init=False, repr=False, eq=False, kw_only=True)(cls)
+    rows = [(f.name, f.default, f.default_factory) for f in fields(made)]  # type: ignore[arg-type]
+    compared = tuple(f.name for f in fields(made) if f.compare)  # type: ignore[arg-type]
+    told = tuple(f.name for f in fields(made) if f.repr)  # type: ignore[arg-type]
+
+    def init(self: Any, **given: Any) -> None:
+        own = self.__dict__
+        for name, default, factory in rows:
+            if name in given:
+                own[name] = given.pop(name)
+            elif default is not MISSING:
+                own[name] = default
+            elif factory is not MISSING:
+                own[name] = factory()
+            else:
+                raise TypeError(f"{cls.__qualname__} needs {name}")
+        if given:
+            raise TypeError(f"{cls.__qualname__} has no {', '.join(given)}")
+
+    def values(self: Any) -> tuple[Any, ...]:
+        return tuple([getattr(self, name) for name in compared])
+
+    def equal(self: Any, other: object) -> bool:
+        return values(self) == values(other) if other.__class__ is self.__class__ else NotImplemented
+
+    def refuse(self: Any, name: str, value: Any = None) -> None:
+        raise FrozenInstanceError(f"cannot change {name!r}")
+
+    def shown(self: Any) -> str:
+        return f"{cls.__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in told)})"
+
+    methods = {
+        "__init__": init, "__eq__": equal, "__hash__": lambda self: hash(values(self)), "__repr__": shown,
+        "__setattr__": refuse, "__delattr__": refuse,
+    }  # fmt: skip
+    for name, method in methods.items():
+        if name not in cls.__dict__ or name == "__hash__":
+            setattr(made, name, method)
+    made.__dataclass_params__.frozen = True  # type: ignore[attr-defined]
+    return made
