@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from fairlead.core.handler import Handler
 from fairlead.serve.feed import Feed, FeedLimits
 from fairlead.serve.topics import TopicOptions, TopicRoute
 from fairlead.store.contract import NewEvent, Offset, TopicConfig
@@ -16,7 +17,7 @@ JSON = (b"content-type", b"application/json")
 STREAM = (b"accept", b"text/event-stream")
 
 
-class Server:
+class Server(Handler):
     """A topic route at /t/{topic}, and clients of it."""
 
     def __init__(self, store, limits=None, **options):
