@@ -36,11 +36,10 @@ from urllib.parse import parse_qsl
 from fairlead.core.errors import FairleadError, Refused
 from fairlead.core.exchange import Exchange
 from fairlead.core.limits import WebSocketLimits
-from fairlead.net.poll import Poller
+from fairlead.net.poll import Poller, Watcher
 from fairlead.serve import topicforms as forms
 from fairlead.serve.feed import Form, Leg, Out
 from fairlead.serve.topics import MADE_BY_READING, NAME, TopicRoute
-from fairlead.serve.websocket import Timer
 from fairlead.store.contract import Gap, NewEvent, NoTopic
 from fairlead.wire.ws import Ear, WebSocket
 from fairlead.wire.wshand import answer, check, good_origin, subprotocols
@@ -69,6 +68,24 @@ class Sockets:
             raise Refused("this page may not open a WebSocket here", status=403, hint="its Origin is not on the list")
         response = answer(request, [], PROTOCOL if PROTOCOL in subprotocols(request) else None, b"")
         TopicSocket(self, exchange, response, topic)
+
+
+class Timer(Watcher):
+    """One socket's place on the wheel."""
+
+    def __init__(self, socket: TopicSocket, wheel: Any) -> None:
+        super().__init__()
+        self.socket: TopicSocket | None = socket
+        self.wheel = wheel
+
+    def due(self, now: int) -> None:
+        if self.socket is not None:
+            self.socket.tick(now)
+
+    def stop(self) -> None:
+        """Forget the socket."""
+        self.wheel.remove(self)
+        self.socket = None
 
 
 class TopicSocket(Ear, Out):
