@@ -1,4 +1,4 @@
-"""Chromium's own EventSource and WebSocket on a topic kept by SQLite: every process that serves is killed, and each has it all, once."""
+"""Chromium's own EventSource and WebSocket on a topic kept by SQLite: all that serves is killed, and each has it all, once."""
 
 import os
 import signal
