@@ -400,3 +400,20 @@ def test_a_stream_goes_on_when_the_topic_is_made_anew():
         assert "event: gap" in said
 
     play(story)
+
+
+def test_each_stream_has_the_heartbeat_of_its_route():
+    async def story(server):
+        await server.publish(1)
+        often = server.ask("GET", "/t/a?offset=now", b"", STREAM)
+        await says(often, "retry")
+        server.route.options = TopicOptions(heartbeat=3.0)
+        rarely = server.ask("GET", "/t/a?offset=now", b"", STREAM)
+        await says(rarely, "retry")
+        for _ in range(7):
+            server.feed.ticking.cancel()
+            server.feed.tick()
+        beats = [peer.answer.count(b":\n\n") for peer in (often, rarely)]
+        assert beats == [6, 1]  # the first turn of each finds that it had events
+
+    play(story, heartbeat=1.0)

@@ -68,6 +68,7 @@ class Realtime:
             create=given.create,
             message=given.message,
             wait=given.wait,
+            heartbeat=given.heartbeat,
         )
         if given.webhooks:
             self.hook(given.webhook_networks)

@@ -227,7 +227,8 @@ class Feed:
         self.limits = limits or FeedLimits()
         self.rings: dict[str, Ring] = {}
         self.opening: dict[str, asyncio.Task[Ring]] = {}
-        self.wheel: list[set[Out]] = [set() for _ in range(max(1, round(heartbeat)))]
+        self.heartbeat = heartbeat
+        self.wheels: dict[int, list[set[Out]]] = {}  # by seconds between two beats: who has its turn in which of them
         self.turn = 0
         self.ticking: asyncio.TimerHandle | None = None
         self.outs = self.legs = self.delivered = self.slow = self.gaps = 0
@@ -303,25 +304,29 @@ class Feed:
     def attend(self, out: Out) -> None:
         """This one gets heartbeats."""
         self.outs += 1
-        self.wheel[self.turn - 1].add(out)  # its turn comes last
-        out.bucket = (self.turn - 1) % len(self.wheel)
+        wheel = self.wheels.get(out.every)
+        if wheel is None:
+            wheel = self.wheels[out.every] = [set() for _ in range(out.every)]
+        out.bucket = (self.turn - 1) % out.every  # its turn comes last
+        wheel[out.bucket].add(out)
         if self.ticking is None:
             self.ticking = asyncio.get_running_loop().call_later(1.0, self.tick)
 
     def dismiss(self, out: Out) -> None:
         """And no more."""
         self.outs -= 1
-        self.wheel[out.bucket].discard(out)
+        self.wheels[out.every][out.bucket].discard(out)
 
     def tick(self) -> None:
         """One second has passed."""
         self.ticking = None
-        for out in tuple(self.wheel[self.turn]):
-            if out.said:
-                out.said = False  # it had events meanwhile
-            elif not out.blocked:
-                out.beat()
-        self.turn = (self.turn + 1) % len(self.wheel)
+        for every, wheel in tuple(self.wheels.items()):
+            for out in tuple(wheel[self.turn % every]):
+                if out.said:
+                    out.said = False  # it had events meanwhile
+                elif not out.blocked:
+                    out.beat()
+        self.turn += 1
         self.looked += 1
         if self.looked >= LOOK:
             self.looked = 0
@@ -345,8 +350,9 @@ class Feed:
 class Out:
     """A stream or socket that events leave by. Subclasses write."""
 
-    def __init__(self, feed: Feed, form: Form, slow: str = "cursor") -> None:
+    def __init__(self, feed: Feed, form: Form, slow: str = "cursor", heartbeat: float | None = None) -> None:
         self.feed, self.form, self.slow = feed, form, slow
+        self.every = max(1, round(feed.heartbeat if heartbeat is None else heartbeat))
         self.legs: list[Leg] = []
         self.blocked = self.over = self.said = self.named = False
         self.bucket = 0

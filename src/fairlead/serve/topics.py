@@ -102,6 +102,7 @@ class TopicOptions:
     create: str = "subscribe"
     message: int = 1 << 20  # of one POST
     wait: float = 25.0
+    heartbeat: float = 15.0  # in whole seconds
     batch: int = 1 << 20  # bytes of one read
     stream: float = STREAM_MOST
     start: str = "now"  # where an EventSource without an id begins
@@ -203,6 +204,8 @@ class TopicRoute(Handler):
         """Make it."""
         given = fields_of(call.request)
         source = source_of(given, topic, call.request.path)  # type: ignore[attr-defined]
+        if source is not None and self.options.name:
+            raise Refused("this route has one topic, and forks none", status=400)
         lives: dict[str, Any] = dict(lifetime(given))
         content_type = given.get("content-type", DEFAULT_TYPE)
         if source is not None:
@@ -482,7 +485,7 @@ class TopicRoute(Handler):
         form: Form = forms.EventForm(kind) if plain else forms.StreamForm(kind, query.get("cursor", ""))
         call.check()
         exchange.head(Response(200, fields + SECURITY, -1), False)
-        out = Stream(self.feed, form, self.options.slow, exchange, self.options.stream)
+        out = Stream(self.feed, form, self.options, exchange)
         if plain:
             out.say(sse.priming(str(after or head.first), RETRY))
         elif isinstance(form, forms.StreamForm) and after == ring.last and not ring.closed:
@@ -549,11 +552,11 @@ class Poll(Answer):
 class Stream(Answer, Out):
     """An event stream: hears the exchange, is told by legs."""
 
-    def __init__(self, feed: Feed, form: Form, slow: str, exchange: Any, longest: float) -> None:
-        Out.__init__(self, feed, form, slow)
+    def __init__(self, feed: Feed, form: Form, options: TopicOptions, exchange: Any) -> None:
+        Out.__init__(self, feed, form, options.slow, options.heartbeat)
         self.exchange = exchange
         exchange.answer = self
-        self.timer = asyncio.get_running_loop().call_later(longest, self.farewell)
+        self.timer = asyncio.get_running_loop().call_later(options.stream, self.farewell)
 
     def write(self, data: bytes) -> bool:
         return bool(self.exchange.data(data, False))
