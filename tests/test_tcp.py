@@ -14,7 +14,7 @@ from fairlead.core.handler import Handler, Observer, Service
 from fairlead.core.limits import SECOND, Limits
 from fairlead.core.message import Request, Response
 from fairlead.net.listen import Listener
-from fairlead.net.poll import HOLD, Poller
+from fairlead.net.poll import HOLD, IN, Poller
 
 
 class Lines(Codec):
@@ -361,7 +361,8 @@ async def test_a_body_nobody_takes_stops_the_reading():
         _, writer = await bench.connect()
         writer.write(b"put 9000000\n" + b"x" * 1_000_000)
         await until(lambda: held.answers and held.answers[0].held >= 65536)
-        await asyncio.sleep(0.05)
+        tcp = next(iter(bench.listener.tcps))
+        await until(lambda: not tcp.mask & IN)
         assert held.answers[0].held < 400_000
         before = held.answers[0].held
         held.answers[0].exchange.room()

@@ -178,6 +178,17 @@ def test_changed_code_is_served_after_reload_on_change(real):
     eventually(lambda: real.curl(server.url + "/").text.startswith("two"), what="the new code")
 
 
+def test_reload_on_change_shows_a_syntax_error_and_waits_it_out(real):
+    server = started(real, "--reload")
+    (server.home / "shop.py").write_text(APP + "\ndef broken(:\n")
+    line = APP.count("\n") + 2
+    eventually(lambda: "SyntaxError" in server.text(), what="the error")
+    assert f"(shop.py, line {line})" in server.text() and "the old code goes on" in server.text()
+    assert real.curl(server.url + "/").text.startswith("one")  # what ran goes on
+    (server.home / "shop.py").write_text(APP.replace("one ", "three "))
+    eventually(lambda: real.curl(server.url + "/").text.startswith("three"), what="the corrected code")
+
+
 # ---- what is missing or wrong
 
 
