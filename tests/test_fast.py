@@ -369,6 +369,12 @@ def test_frames_are_the_same_and_are_read_as_they_were_written(head, parts, fiel
 
 
 @pytest.mark.skipif(_fast is None, reason="not compiled")
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=8, max_size=8), st.integers(0, 64))
+def test_numbers_are_the_same_bytes(eight, size):
+    assert _fast.numbers(*eight, size) == _plain.numbers(*eight, size)
+
+
+@pytest.mark.skipif(_fast is None, reason="not compiled")
 @given(st.binary(max_size=60), st.integers(-2, 10), st.integers(-2, 70))
 def test_blocks_that_are_none_are_refused_alike(data, start, end):
     assert _fast.hop_block(data, start, end) == _plain.hop_block(data, start, end)

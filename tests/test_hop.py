@@ -91,7 +91,8 @@ def test_a_request_arrives_as_it_was_said(link):
     assert got.headers == [(b"x-a", b"1"), (b"x-a", b"")]
     assert (got.scheme, got.authority, got.version, got.length) == ("http", b"host", "1.1", 3)
     assert seen[:2] == [7, b"id-1"]
-    assert link.worker.memory.read_ends(seen[2]) == (("127.0.0.1", 5), ("127.0.0.1", 80), None)
+    ends = link.worker.memory.read_ends(seen[2])
+    assert (ends.peer, ends.local, ends.client) == (("127.0.0.1", 5), ("127.0.0.1", 80), None)
 
 
 def test_a_whole_answer_is_one_frame(link):

@@ -26,7 +26,7 @@ cdef class Connection(Channel):
     cdef public object peer, local, tls, target
     cdef public str scheme
     cdef public bint client, in_feed, draining, closed, linger, waiting, told
-    cdef public Exchange current
+    cdef public Exchange current, recent
     cdef public dict exchanges, scene
     cdef public object scene_of
     cdef public list held, ending

@@ -73,6 +73,7 @@ class Connection(Channel):
         self.scheme = service.scheme
         self.current = None
         self.exchanges = None
+        self.recent = None  # of many: the one that was found last
         self.target = None
         self.scene = self.scene_of = None
         self.in_feed = self.draining = self.closed = self.linger = False
@@ -260,7 +261,7 @@ class Connection(Channel):
         if self.codec.multiplexed:
             if self.exchanges is None:
                 self.exchanges = {}
-            self.exchanges[stream] = ex
+            self.exchanges[stream] = self.recent = ex
         else:
             self.current = ex
         service = self.service
@@ -545,7 +546,7 @@ class Connection(Channel):
         if self.codec.multiplexed:
             if self.exchanges is None:
                 self.exchanges = {}
-            self.exchanges[stream] = ex
+            self.exchanges[stream] = self.recent = ex
         else:
             self.current = ex
         self.requests += 1
@@ -578,7 +579,10 @@ class Connection(Channel):
     def find(self, stream):
         """The open exchange of a stream, or None."""
         if self.exchanges is not None:
-            return self.exchanges.get(stream)
+            ex = self.recent
+            if ex is None or ex.stream != stream or ex.over:
+                ex = self.recent = self.exchanges.get(stream)
+            return ex
         ex = self.current
         if ex is not None and ex.stream == stream:
             return ex
@@ -648,6 +652,7 @@ class Connection(Channel):
         ex.over = True
         if self.exchanges is not None:
             self.exchanges.pop(ex.stream, None)
+            self.recent = None
         else:
             self.current = None
             self.mark = 0  # journey; all else was forgotten when the head was stamped
@@ -700,6 +705,7 @@ class Connection(Channel):
         ex.over = True
         if self.exchanges is not None:
             self.exchanges.pop(ex.stream, None)
+            self.recent = None
         else:
             self.current = None
             self.forget_reads()

@@ -7,8 +7,8 @@ Rules
    taken from the codec and nothing is encrypted: what waits, waits as plain text where flow control sees it.
 3. Reading stops while the codec does not want it. A peer that resets is noticed all the same (ERR, HUP).
 4. A plain `recv` when the loop came round less than a millisecond ago: what we read cannot have waited longer than that
-   (at-most). Otherwise, and on a first read, `recvmsg` with the kernel's stamp of the newest segment. From a server of
-   ours always a plain `recv`: nobody asks when its bytes arrived.
+   (at-most). Otherwise, and on a first read, `recvmsg` with the kernel's stamp of the newest segment. From an upstream,
+   and on a link between our own processes (`unasked`), always a plain `recv`: nobody asks when its bytes arrived.
 5. Closing: what was said is sent, then close_notify, then close; but when the peer may still be sending (an error
    answer, an unread body) we close our side only, and read on for `limits.linger`, or a reset could overtake the answer.
 Codec, Connection and engine are used from this loop's thread only.
@@ -65,6 +65,7 @@ class Tcp(Watcher):
         self.blocked = self.eof = self.closing = self.closed = self.lingering = self.settling = False
         self.secured = self.owed = self.resuming = False
         self.shut = False
+        self.unasked = client
         self.drop_after = 0
         self.until = 0
         self.slot = 0
@@ -137,7 +138,7 @@ class Tcp(Watcher):
         arrived = stamp = 0
         quality = UNKNOWN
         try:
-            if self.conn.client:  # nobody asks when an upstream's bytes arrived
+            if self.unasked:
                 data = _fast.recv(self.fd, self.read_size)
             elif self.reads and woken - poller.last_woken < SHORT_TURN:
                 data = _fast.recv(self.fd, self.read_size)

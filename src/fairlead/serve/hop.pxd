@@ -47,7 +47,7 @@ cdef class Dispatcher:
     @cython.locals(link=Link)
     cpdef place(self, Crossing crossing, long long now)
     cpdef again(self, Crossing crossing)
-    @cython.locals(crossing=Crossing, link=Link)
+    @cython.locals(crossing=Crossing, link=Link, passed=list, now=cython.longlong)
     cpdef refill(self)
     @cython.locals(link=Link)
     cpdef bint free(self) except -1

@@ -48,7 +48,7 @@ class Link(Owner):
         self.dispatcher = dispatcher
         self.place = place
         self.apps = frozenset(apps)
-        self.unsure = deque[Any]()
+        self.unsure: Any = deque()  # not `deque[Any]()`: that costs a raised AttributeError
         self.outstanding = self.busy = 0
         self.stuck = False
         tcp = Tcp(dispatcher.poller, fd, service, "", "", True)
@@ -105,7 +105,7 @@ class Dispatcher:
         self.per_worker = 0
         self.health = frozenset(health)
         self.links = []
-        self.queue = deque[Any]()
+        self.queue: Any = deque()
         self.turn = 0
         self.watching = self.timing = False
         self.refused = self.late = self.taken = self.repeated = self.deaths = self.sent = self.deepest = 0
@@ -193,20 +193,23 @@ class Dispatcher:
         if not self.queue or not self.free():
             return
         now = self.poller.now()
-        passed = deque[Any]()
-        while self.queue:
-            crossing = self.queue.popleft()
+        queue = self.queue
+        passed: Any = None
+        while queue:
+            crossing = queue.popleft()
             if not crossing.queued:
                 continue
             link = self.choose(crossing)
-            if link is None:
-                passed.append(crossing)
-                if not self.free():
-                    break
-            else:
+            if link is not None:
                 crossing.go(link, now)
-        passed.extend(self.queue)
-        self.queue = passed
+                continue
+            if passed is None:
+                passed = []
+            passed.append(crossing)
+            if not self.free():
+                break
+        if passed is not None:
+            queue.extendleft(reversed(passed))
 
     def free(self):
         """Does any worker take a request?"""

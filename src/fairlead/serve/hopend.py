@@ -44,10 +44,11 @@ class Entry(Handler):
         if handler is None:
             raise Refused("this worker does not run that application", status=503, retry="always", after=1)
         ends = codec.memory.read_ends(letter.ends)
-        conn.peer = ends[0]
-        conn.local = ends[1]
-        conn.scene_of = None
-        exchange.client = ends[2]
+        conn.peer = ends.peer
+        conn.local = ends.local
+        conn.scene = ends.scene
+        conn.scene_of = ends.scene_of
+        exchange.client = ends.client
         exchange.tag = letter.tag
         letter.stamp(exchange.journey)
         request = exchange.request
@@ -56,6 +57,8 @@ class Entry(Handler):
                 exchange.reset(Refused("taken back"), "both")
                 return
         handler.open(exchange)
+        ends.scene = conn.scene
+        ends.scene_of = conn.scene_of
 
 
 class Watch(Observer):
@@ -122,6 +125,7 @@ class Links:
     def open(self, fd, claims=None):
         """Serve a link."""
         tcp = Tcp(self.poller, fd, self.service, "", "")
+        tcp.unasked = True
         codec = Codec(tcp.conn, self.service.limits, False, claims)
         codec.on_start = Pace(self.poller, codec, tcp).started
         self.tcps.add(tcp)

@@ -71,6 +71,7 @@ cpdef bytes head_of(bytes data, list marks, bytes numbers, long long drop, list 
 cpdef bint name_is(bytes data, Py_ssize_t start, Py_ssize_t size, bytes names, int slot)
 cpdef Py_ssize_t value_stop(bytes data, Py_ssize_t at, Py_ssize_t end)
 cpdef bytes hop_frame(int kind, int flags, int aux, unsigned int extra, long long stream, list parts, list fields, bytes body)
+cpdef bytes numbers(long long a, long long b, long long c, long long d, long long e, long long f, long long g, long long h, Py_ssize_t size)
 cpdef tuple hop_block(bytes data, Py_ssize_t start, Py_ssize_t end)
 
 cdef class Words:

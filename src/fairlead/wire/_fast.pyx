@@ -931,6 +931,29 @@ cpdef bytes hop_frame(int kind, int flags, int aux, unsigned int extra, long lon
     return made
 
 
+cdef inline void put64(char* at, unsigned long long value) noexcept nogil:
+    put32(at, value)
+    put32(at + 4, value >> 32)
+
+
+cpdef bytes numbers(
+    long long a, long long b, long long c, long long d, long long e, long long f, long long g, long long h, Py_ssize_t size
+):
+    """The first `size` bytes (0 to 64) of eight signed 64-bit numbers, little-endian."""
+    cdef char made[64]
+    if size < 0 or size > 64:
+        raise ValueError("eight numbers are 64 bytes")
+    put64(made, a)
+    put64(made + 8, b)
+    put64(made + 16, c)
+    put64(made + 24, d)
+    put64(made + 32, e)
+    put64(made + 40, f)
+    put64(made + 48, g)
+    put64(made + 56, h)
+    return PyBytes_FromStringAndSize(made, size)
+
+
 cpdef tuple hop_block(bytes data, Py_ssize_t start, Py_ssize_t end):
     """(parts, fields) of the block at data[start:end], as `hop_frame` wrote them; None when it is not one, to the byte."""
     cdef const unsigned char* v = <const unsigned char*>PyBytes_AS_STRING(data)

@@ -373,6 +373,12 @@ def hop_frame(kind, flags, aux, extra, stream, parts, fields, body):
     return FRAME.pack(size, kind & 255, flags & 255, aux & 65535, stream, len(block), extra) + block + body
 
 
+def numbers(a, b, c, d, e, f, g, h, size):
+    if not 0 <= size <= 64:
+        raise ValueError("eight numbers are 64 bytes")
+    return struct.pack("<8q", a, b, c, d, e, f, g, h)[:size]
+
+
 def hop_block(data, start, end):
     if start < 0 or end > len(data) or end - start < 4:
         return None

@@ -82,11 +82,11 @@ class Hop(Hearing):
         if not self.reusable or self.finished or len(self.streams) >= STREAMS:
             return 0
         self.last += 1
-        self.streams[self.last] = Stream(self.last, DOWN)
+        self.streams[self.last] = self.recent = Stream(self.last, DOWN)
         return self.last
 
     def head(self, stream, message, end):
-        s = self.streams.get(stream)
+        s = self.found(stream)
         if s is None:
             return
         if self.heading is not None:
@@ -131,7 +131,7 @@ class Hop(Hearing):
         self.put(_fast.hop_frame(ANSWER, flags, message.status, 0, s.number, parts, message.headers, body))
 
     def data(self, stream, chunk, end):
-        s = self.streams.get(stream)
+        s = self.found(stream)
         if s is None or s.said_end or s.out_end:
             return True
         count = len(chunk)
@@ -211,7 +211,7 @@ class Hop(Hearing):
             self.sink.room(s.number)
 
     def end(self, stream, trailers):
-        s = self.streams.get(stream)
+        s = self.found(stream)
         if s is None or s.said_end or s.out_end:
             return
         s.finished = self.now
@@ -239,7 +239,7 @@ class Hop(Hearing):
             self.over(s)
 
     def inform(self, stream, status, headers):
-        s = self.streams.get(stream)
+        s = self.found(stream)
         if s is None or self.client:
             return
         if status == 100:
@@ -248,7 +248,7 @@ class Hop(Hearing):
             self.put(_fast.hop_frame(INFORM, 0, status, 0, stream, [], headers, b""))
 
     def consumed(self, stream, count):
-        s = self.streams.get(stream)
+        s = self.found(stream)
         if s is None:
             return
         if s.expect:
@@ -266,7 +266,7 @@ class Hop(Hearing):
             s.owed = 0
 
     def reset(self, stream, why, side):
-        s = self.streams.get(stream)
+        s = self.found(stream)
         if s is None:
             return
         if self.heading is s:
@@ -311,7 +311,7 @@ class Hop(Hearing):
 
     def start(self, stream):
         """Worker: the handler begins now. False when the front took the request back, or the client left."""
-        s = self.streams.get(stream)
+        s = self.found(stream)
         if s is None:
             return False
         if s.begun:

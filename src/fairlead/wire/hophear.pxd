@@ -29,7 +29,7 @@ cdef class Hearing(Codec):
     cdef bytes buffer
     cdef long long rest, rest_stream, room_left, charged, owed
     cdef bint rest_end
-    cdef Stream heading
+    cdef Stream heading, recent
     cdef public long long last, begun, told_begun, answers
     cdef public int window, told_window
     cdef bint due, turning
@@ -66,6 +66,8 @@ cdef class Hearing(Codec):
     cdef hear_reset(self, Stream s, int flags, int status, list parts)
     cpdef eof(self, long long now, long long stream=*)
     cpdef bytes detach(self)
+    @cython.locals(s=Stream)
+    cdef Stream found(self, long long number)
     cdef put(self, bytes frame)
     cdef bint opens_tunnel(self, Stream s, int status) except -1
     cdef credit_link(self, long long count)

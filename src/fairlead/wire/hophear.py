@@ -60,6 +60,7 @@ class Hearing(Codec):
         self.waits = None
         self.conn = sink if isinstance(sink, Connection) else None
         self.streams = {}
+        self.recent = None  # the stream that was looked up last
         self.frames = []
         self.size = 0
         self.buffer = b""
@@ -163,14 +164,14 @@ class Hearing(Codec):
         s.heard_end = flags & F_END != 0 and self.rest == 0
         s.expect = request.expect = flags & F_EXPECT != 0
         s.asks = 2 if request.method == "CONNECT" else 1 if request.upgrade else 0
-        self.streams[number] = s
+        self.streams[number] = self.recent = s
         self.rest_end = flags & F_END != 0
         self.arriving = letter
         self.sink.head(number, request, s.heard_end)
         self.arriving = None
 
     def hear_answer(self, number, flags, status, parts, fields):
-        s = self.streams.get(number)
+        s = self.found(number)
         if s is None:
             return
         if s.heard_head:
@@ -197,7 +198,7 @@ class Hearing(Codec):
                 marked(ex.journey, parts, at)
 
     def hear_data(self, number, flags, parts):
-        s = self.streams.get(number)
+        s = self.found(number)
         self.rest_end = flags & F_END != 0
         if s is not None:
             if s.heard_end or not s.heard_head:
@@ -217,7 +218,7 @@ class Hearing(Codec):
         self.charged += count
         if self.charged > LINK:
             raise broke("more was sent than the link may hold", "hop-window")
-        s = self.streams.get(number)
+        s = self.found(number)
         if s is None:
             self.credit_link(count)
             return
@@ -249,7 +250,7 @@ class Hearing(Codec):
                 if s.waiting:
                     self.go_on(s)
             return
-        s = self.streams.get(number)
+        s = self.found(number)
         if s is None:
             return
         s.room += count
@@ -278,7 +279,7 @@ class Hearing(Codec):
             return
         if kind not in (INFORM, END, RESET) or (kind == INFORM and not self.client):
             raise broke(f"a frame of kind {kind} here", "hop-kind")
-        s = self.streams.get(number)
+        s = self.found(number)
         if s is None:
             return
         if kind == RESET:
@@ -325,6 +326,13 @@ class Hearing(Codec):
 
     # ---- what both halves share
 
+    def found(self, number):
+        """The open stream of a number, or None."""
+        s = self.recent
+        if s is None or s.number != number:
+            s = self.recent = self.streams.get(number)
+        return s
+
     def put(self, frame):
         self.size += len(frame)
         self.frames.append(frame)
@@ -351,6 +359,7 @@ class Hearing(Codec):
         """Both sides are done with a stream: what nobody credited is credited now."""
         if self.streams.pop(s.number, None) is None:
             return
+        self.recent = None
         s.out = None
         s.waiting = False
         if s.charged:

@@ -1,6 +1,12 @@
 cimport cython
 from fairlead.core.journey cimport Journey
 from fairlead.core.message cimport Request
+from fairlead.wire cimport _fast
+
+@cython.freelist(64)
+cdef class Ends:
+    cdef public object peer, local, client, scene_of
+    cdef public dict scene
 
 cdef class Memory:
     cdef dict lines_out, lines_in, ends_out, ends_in
@@ -9,10 +15,11 @@ cdef class Memory:
     cpdef tuple read_line(self, bytes raw)
     @cython.locals(key=tuple)
     cpdef bytes ends(self, peer, local, client)
-    cpdef tuple read_ends(self, bytes raw)
+    cpdef Ends read_ends(self, bytes raw)
 
 cdef bytes write_end(end)
 cdef object read_end(bytes raw)
+cdef str text_of(bytes raw)
 
 @cython.freelist(64)
 cdef class Letter:
@@ -29,13 +36,8 @@ cdef class Letter:
 cpdef long long get32(bytes data, const unsigned char* v, Py_ssize_t at) except? -1
 @cython.locals(value=cython.ulonglong, i=cython.int)
 cpdef long long get64(bytes data, const unsigned char* v, Py_ssize_t at) except? -1
-@cython.locals(i=cython.int)
-cdef put64(unsigned char* v, Py_ssize_t at, long long value)
-@cython.locals(made=bytearray)
 cpdef bytes request_marks(long long app, Request request, Journey journey)
-cdef write_request(unsigned char* v, long long app, Request request, Journey journey)
-@cython.locals(made=bytearray)
+@cython.locals(started=cython.longlong, answered=cython.longlong)
 cpdef bytes answer_marks(Journey journey, long long length, bint headed, long long finished)
-cdef write_answer(unsigned char* v, Py_ssize_t at, Journey journey, long long length, long long finished)
 @cython.locals(marks=bytes, started=cython.longlong, answered=cython.longlong, finished=cython.longlong, i=cython.int)
 cpdef marked(Journey journey, list parts, Py_ssize_t at)

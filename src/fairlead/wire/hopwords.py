@@ -2,8 +2,9 @@
 
 A request is 11 parts: numbers (64 bytes: app, length, arrived, woken, read, parsed, routed, quality), "method scheme version",
 the ends (peer, local and the effective client), authority, target, path, raw path, query, request id, upgrade, protocol. Its
-fields are the header list. An answer's numbers are length, then the marks started, answered, finished; the last frame's are
-the marks alone. Numbers are 64 bits, little-endian; times are CLOCK_MONOTONIC ns.
+fields are the header list. The path is empty where it is the raw path, as text. An answer's numbers are length, then the marks
+started, answered, finished; the last frame's are the marks alone. Numbers are 64 bits, little-endian; times are CLOCK_MONOTONIC
+ns.
 
 What repeats (a method, a connection's two ends) is made once and remembered, in a Memory of each link's end; it is bounded.
 """
@@ -12,7 +13,24 @@ from __future__ import annotations
 
 from fairlead.core.errors import WireError
 
+try:
+    from fairlead.wire import _fast
+except ImportError:  # no compiler at install
+    from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
+
 REMEMBERED = 4096
+
+
+class Ends:
+    """The ends of one connection of a front, and (in the worker) what the scopes of its requests have in common: see
+    `core.connection`. `peer`, `local` and `client` are (host, port), a path, or None.
+    """
+
+    def __init__(self, peer, local, client):
+        self.peer = peer
+        self.local = local
+        self.client = client
+        self.scene = self.scene_of = None
 
 
 class Memory:
@@ -57,7 +75,7 @@ class Memory:
         return found
 
     def read_ends(self, raw):
-        """(peer, local, client)."""
+        """The Ends."""
         found = self.ends_in.get(raw)
         if found is None:
             if len(self.ends_in) >= REMEMBERED:
@@ -65,7 +83,7 @@ class Memory:
             pieces = raw.split(b"\0")
             if len(pieces) != 3:
                 raise WireError("hop: a request without its ends", status=0, rule="hop-head", side="us")
-            found = self.ends_in[raw] = tuple([read_end(piece) for piece in pieces])
+            found = self.ends_in[raw] = Ends(read_end(pieces[0]), read_end(pieces[1]), read_end(pieces[2]))
         return found
 
 
@@ -102,11 +120,11 @@ class Letter:
 
     def parts(self, request, marks, memory):
         """The parts of the frame."""
-        path = request.path
-        raw = request.raw_path
+        path = request.decoded
         return [
             marks, memory.line(request), self.ends, request.authority, request.target,
-            path.encode("utf-8", "surrogatepass"), raw, request.query, self.tag, request.upgrade, request.protocol,
+            path.encode("utf-8", "surrogatepass") if path else b"", request.raw_path, request.query, self.tag,
+            request.upgrade, request.protocol,
         ]  # fmt: skip
 
     def read(self, request, parts, fields, memory):
@@ -116,10 +134,8 @@ class Letter:
         marks = parts[0]
         line = memory.read_line(parts[1])
         request.begin(line[0], line[1], parts[3], parts[4], fields, line[2], get64(marks, marks, 8))
-        try:
-            request.path = parts[5].decode("utf-8", "surrogatepass")
-        except UnicodeDecodeError:
-            raise WireError("hop: a path that is no text", status=0, rule="hop-head", side="us") from None
+        if parts[5]:
+            request.decoded = text_of(parts[5])
         request.raw_path = parts[6]
         request.query = parts[7]
         request.upgrade = parts[9]
@@ -140,6 +156,14 @@ class Letter:
         journey.arrived_quality = get64(marks, marks, 56) & 7
 
 
+def text_of(raw):
+    """A decoded path."""
+    try:
+        return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        raise WireError("hop: a path that is no text", status=0, rule="hop-head", side="us") from None
+
+
 def get32(data, v, at):
     """32 bits at byte `at`."""
     value = 0
@@ -156,46 +180,25 @@ def get64(data, v, at):
     return value - (1 << 64) if value >> 63 else value
 
 
-def put64(v, at, value):
-    """Write 64 bits of a signed number."""
-    for i in range(8):
-        v[at + i] = (value >> (8 * i)) & 255
-
-
 def request_marks(app, request, journey):
     """The numbers of a request."""
-    made = bytearray(64)
-    write_request(made, app, request, journey)
-    return bytes(made)
-
-
-def write_request(v, app, request, journey):
-    put64(v, 0, app)
-    put64(v, 8, request.length)
-    if journey is not None:
-        put64(v, 16, journey.arrived)
-        put64(v, 24, journey.woken)
-        put64(v, 32, journey.read)
-        put64(v, 40, journey.parsed)
-        put64(v, 48, journey.routed)
-        put64(v, 56, journey.arrived_quality)
+    if journey is None:
+        return _fast.numbers(app, request.length, 0, 0, 0, 0, 0, 0, 64)
+    return _fast.numbers(
+        app, request.length, journey.arrived, journey.woken, journey.read, journey.parsed, journey.routed,
+        journey.arrived_quality, 64,
+    )  # fmt: skip
 
 
 def answer_marks(journey, length, headed, finished):
     """The numbers of an answer's head (32 bytes), or of its last frame (24)."""
-    at = 8 if headed else 0
-    made = bytearray(24 + at)
-    write_answer(made, at, journey, length, finished)
-    return bytes(made)
-
-
-def write_answer(v, at, journey, length, finished):
-    if at:
-        put64(v, 0, length)
+    started = answered = 0
     if journey is not None:
-        put64(v, at, journey.started)
-        put64(v, at + 8, journey.answered)
-    put64(v, at + 16, finished)
+        started = journey.started
+        answered = journey.answered
+    if headed:
+        return _fast.numbers(length, started, answered, finished, 0, 0, 0, 0, 32)
+    return _fast.numbers(started, answered, finished, 0, 0, 0, 0, 0, 24)
 
 
 def marked(journey, parts, at):
