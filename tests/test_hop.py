@@ -1,6 +1,8 @@
 """The hop codec: transcripts of a front and a worker on one link, in both roles, whole and byte by byte."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fairlead.core.errors import AppError, NetError, WireError
 from fairlead.core.limits import Limits
@@ -343,3 +345,93 @@ def test_of_worker_and_front_one_gets_the_request():
     assert link.front.take_back(taken) and not link.worker.start(taken)
     assert link.worker.start(begun) and not link.front.take_back(begun)
     assert not link.front.take_back(taken) and link.worker.start(begun) and not link.front.take_back(begun)
+
+
+# ---- many streams at once
+
+
+class Many(Link):
+    """Both ends keep what they heard of each stream; `credit` says what a reader does with body bytes."""
+
+    def __init__(self, split: str) -> None:
+        super().__init__(split, credit=False)
+        self.said: dict[tuple[str, int], bytes] = {}
+        self.owed: dict[tuple[str, int], int] = {}
+        self.full: set[tuple[str, int]] = set()
+        self.over: set[int] = set()
+
+    def say(self, side: str, stream: int, count: int) -> None:
+        """Some body bytes, unless the writer was told to wait."""
+        if (side, stream) in self.full or stream in self.over:
+            return
+        chunk = bytes([stream % 251]) * count
+        self.said[side, stream] = self.said.get((side, stream), b"") + chunk
+        if not getattr(self, side).data(stream, chunk, False):
+            self.full.add((side, stream))
+
+    def hear(self) -> dict[tuple[str, int], bytes]:
+        """Everything arrives; what each side heard by now, by who said it."""
+        self.pump()
+        heard: dict[tuple[str, int], bytes] = {}
+        for side, sink in (("front", self.worker_sink), ("worker", self.front_sink)):
+            for word in sink.words:
+                if word[0] == "body":
+                    heard[side, word[1]] = heard.get((side, word[1]), b"") + word[2]
+        for side, sink in (("front", self.front_sink), ("worker", self.worker_sink)):
+            self.full -= {(side, word[1]) for word in sink.words if word[0] == "room"}
+            sink.words = [word for word in sink.words if word[0] != "room"]
+        return heard
+
+    def credit(self, heard: dict[tuple[str, int], bytes], side: str, stream: int) -> None:
+        """The reader of a stream takes what came."""
+        done = self.owed.get((side, stream), 0)
+        more = len(heard.get((side, stream), b"")) - done
+        if more:
+            self.owed[side, stream] = done + more
+            (self.worker if side == "front" else self.front).consumed(stream, more)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(("open", "front", "worker", "take front", "take worker", "end", "reset")),
+        st.integers(0, 7), st.sampled_from((1, 100, 5000, 40_000)),
+    ),
+    max_size=60,
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS, st.sampled_from(("whole", "uneven")))
+def test_bytes_of_many_streams_come_in_order_to_the_right_one_and_never_beyond_a_window(steps, split):
+    link = Many(split)
+    live: list[int] = []
+    for what, which, count in steps:
+        stream = live[which % len(live)] if live else 0
+        if what == "open":
+            live.append(link.ask("POST", length=-1, end=False))
+            link.pump()
+            link.worker.head(live[-1], Response(200, []), False)
+        elif not live:
+            continue
+        elif what in ("front", "worker"):
+            link.say(what, stream, count)
+        elif what.startswith("take"):
+            link.credit(link.hear(), what[5:], stream)
+        elif what == "reset":
+            link.front.reset(stream, NetError("left", step="receive", status=499), "both")
+            live.remove(stream)
+        else:
+            link.front.end(stream, None)
+            link.worker.end(stream, None)
+            link.over.add(stream)
+    for key, heard in link.hear().items():
+        assert link.said[key].startswith(heard)
+        assert len(heard) - link.owed.get(key, 0) <= (DOWN if key[0] == "front" else UP)
+    for _ in range(40):  # readers take all that comes: then all that was said arrives
+        heard = link.hear()
+        for side in ("front", "worker"):
+            for stream in live:
+                link.credit(heard, side, stream)
+    for stream in live:
+        for side in ("front", "worker"):
+            assert link.hear().get((side, stream), b"") == link.said.get((side, stream), b"")

@@ -3,7 +3,8 @@
 Rules
 1. Each worker draws its own share, 90 to 110 %, of each limit, so that workers which began together do not end together.
 2. It only asks: the master puts a successor beside it and drains it when that one serves.
-3. A limit of memory that a fresh worker is above already would replace workers for ever: it is said once and ignored.
+3. In `dispatch` requests and age wear out workers only: a front runs no application, and holds the clients' connections.
+4. A limit of memory that a fresh worker is above already would replace workers for ever: it is said once and ignored.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Wear:
         return ""
 
     def heavy(self, most: int, memory: int) -> str:
-        """The same for memory: a limit is never below what a fresh worker takes (rule 3)."""
+        """The same for memory: a limit is never below what a fresh worker takes (rule 4)."""
         if self.fresh >= most:
             if not self.told:
                 self.told = True

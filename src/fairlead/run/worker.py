@@ -112,10 +112,14 @@ class Worker:
 
     def grow_old(self, wear: Wear) -> None:
         """Ask for a successor when this worker is worn out."""
-        why = wear.why(self.config.server, self.loop.time(), self.builder.answered())
+        why = wear.why(self.lifetime(), self.loop.time(), self.builder.answered())
         if why:
             self.channel.say("worn", why=why)
         self.loop.call_later(10.0 if why else 1.0, self.grow_old, wear)
+
+    def lifetime(self) -> c.Server:
+        """The limits after which this role is replaced."""
+        return self.config.server
 
     def failed(self, error: BaseException) -> None:
         """Tell the master why we cannot start."""

@@ -119,6 +119,10 @@ class Front(Worker):
             self.link(values, fd)
         self.early_links.clear()
 
+    def lifetime(self) -> c.Server:
+        """A front runs no application, and a successor would cost its clients their connections: only memory wears it out."""
+        return replace(self.config.server, max_requests=0, max_age=0.0)
+
     def settle_limits(self, limits: c.ServerLimits) -> None:
         """[server] limits of the queue: this front's share of them."""
         assert self.dispatcher is not None
