@@ -5,6 +5,7 @@
     python bench/run.py --case 'asgi-*' --peers fairlead,granian --rounds 9
     python bench/run.py --case patterns          Fairlead's execution patterns against each other
     python bench/run.py --case 'h2-*,websocket-*' HTTP/2 and WebSocket
+    python bench/run.py --case hop               what the hop of `dispatch` costs
     python bench/run.py --list
 
 A peer that cannot start, or answers wrongly, is reported and skipped; the others go on.
@@ -44,6 +45,11 @@ def main() -> int:
         given = {"--rounds": options.rounds, "--seconds": options.seconds, "--json": options.json}
         words = [str(word) for pair in given.items() if pair[1] for word in pair]
         return patterns.main([*words, *(["--write"] if options.write else [])])
+    if options.case == "hop":
+        import hop
+
+        given = {"--rounds": options.rounds, "--seconds": options.seconds, "--json": options.json}
+        return hop.main([str(word) for pair in given.items() if pair[1] for word in pair])
     if options.list:
         print("\n".join(f"{name:16} {case.__doc__}" for name, case in more().items()))
         print("\n".join(f"{case.name:16} {case.title} [{', '.join(case.peers)}]" for case in CASES))
