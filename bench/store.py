@@ -1,10 +1,13 @@
 """What a durable publish costs: events per second under group commit, and the latency of a single one beside the disk's own sync.
 
-    python bench/store.py [--dir FOLDER] [--seconds 2] [--size 256] [--flight 128] [URL ...]
+    python bench/store.py [--dir FOLDER] [--seconds 2] [--size 256] [--flight 128] [--servers] [URL ...]
 
 Prints, for memory, the embedded engine in this process, the same through a keeper process, and engines at URLs: events acknowledged
 per second with so many appends in flight, to one topic and spread over 100; the median and 99th percentile of one append at a
-time; and what a bare write + fdatasync costs in the same folder, which no engine can beat.
+time; and what a bare write + fdatasync costs in the same folder, which no engine can beat. For engines that several machines
+share also the way from one node to another: two connections to the store, one publishes 100 events a second, the other is
+subscribed; the time from the call of the append to the event in the other's hands. `--servers` starts a PostgreSQL and a Redis
+(each syncs every commit) for this.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ import json
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from fairlead.store.contract import Engine, NewEvent, TopicConfig
+from fairlead.store.contract import Engine, Event, NewEvent, Offset, TopicConfig
 from fairlead.store.open import make_engine, without_secrets
 from fairlead.store.remote import Remote
 from fairlead.store.suite.kept import KeeperProcess
@@ -95,6 +100,57 @@ async def measure(engine: Engine, seconds: float, size: int, flight: int) -> dic
     return found
 
 
+async def between(url: str, seconds: float, size: int, rate: float = 100.0) -> dict[str, float]:
+    """The way of an event from one node to another."""
+    here, there = make_engine(url), make_engine(url)
+    await here.open()
+    await there.open()
+    assert here.log is not None and there.log is not None
+    head, _ = await here.log.create("bench-between", TopicConfig())
+    place, news, took = head.last, asyncio.Event(), list[float]()
+    carried: list[Event] = []
+
+    def hint(topic: str, last: Offset | None, events: Sequence[Event]) -> None:
+        carried.extend(events)
+        news.set()
+
+    async def follow() -> None:
+        nonlocal place
+        while True:
+            await news.wait()
+            news.clear()
+            events, carried[:] = [event for event in carried if event.seq > place.seq], []
+            if not events or events[0].seq != place.seq + 1:
+                events = list((await there.log.read("bench-between", place)).events)  # type: ignore[union-attr]
+            for event in events:
+                took.append(time.perf_counter() - float(event.data[:20]))
+                place = Offset(place.epoch, event.seq)
+
+    there.log.watch(hint)
+    there.log.interest("bench-between", True)
+    follower = asyncio.ensure_future(follow())
+    await asyncio.sleep(0.5)
+    del took[:]
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        await here.log.append("bench-between", [NewEvent(f"{time.perf_counter():<20.6f}".encode().ljust(size))])
+        await asyncio.sleep(1.0 / rate)
+    await asyncio.sleep(0.5)
+    follower.cancel()
+    await here.close()
+    await there.close()
+    took.sort()
+    return {"to another node p50, us": statistics.median(took) * 1e6, "to another node p99, us": took[int(len(took) * 0.99)] * 1e6}
+
+
+def servers(stack: ExitStack, folder: Path) -> list[str]:
+    """A PostgreSQL and a Redis of our own."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "store"))
+    from servers import PostgresServer, RedisServer, running
+
+    return [stack.enter_context(running(kind(folder / kind.__name__))).url for kind in (PostgresServer, RedisServer)]
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -103,6 +159,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--flight", type=int, default=128)
+    parser.add_argument("--servers", action="store_true", help="start a PostgreSQL and a Redis and measure them")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -111,7 +168,10 @@ def main() -> None:
 
         uvloop.install()
     folder = tempfile.mkdtemp(prefix="fairlead-bench-", dir=args.dir)
+    stack = ExitStack()
     try:
+        if args.servers:
+            args.url += servers(stack, Path(folder))
         took = sync_cost(folder, args.size)
         results: dict[str, dict[str, float]] = {
             "disk": {"sync p50, us": statistics.median(took) * 1e6, "sync p99, us": took[-4] * 1e6}
@@ -122,7 +182,9 @@ def main() -> None:
             results["sqlite by a keeper"] = asyncio.run(measure(Remote(kept.address), args.seconds, args.size, args.flight))
         for url in args.url:
             results[without_secrets(url)] = asyncio.run(measure(make_engine(url), args.seconds, args.size, args.flight))
+            results[without_secrets(url)] |= asyncio.run(between(url, args.seconds, args.size))
     finally:
+        stack.close()
         shutil.rmtree(folder)
     if args.json:
         print(json.dumps(results, indent=1))

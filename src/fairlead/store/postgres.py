@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import re
@@ -40,6 +41,7 @@ POOL = 4  # connections for everything but appends and hints, which have one eac
 SWEEP = 0.5  # seconds between looks for what is too old or has become due
 POLL = 5.0  # seconds between looks for what a lost hint would have said
 JUMP = 1.0  # seconds by which the server's clock may differ from what passed before it is corrected
+CARRIED = 3000  # bytes of events that a NOTIFY carries for one topic
 PAYLOAD = 7800  # bytes of a NOTIFY: the server's limit is 8000
 BECAME = """
 SELECT name FROM queues q WHERE name = ANY ($1) AND (
@@ -217,8 +219,8 @@ class Postgres(PgState, Front):
                 self.known[topic] = last
         given = [(topic, last, partial(tuple, events)) for topic, (last, events) in news.items()]
         self.tell(given, [queue for topic in news for queue in self.fed.get(topic, ())])
-        for topic, (last, _) in news.items():
-            self.bells.add(("t", topic, last))
+        for topic, (last, events) in news.items():
+            self.bells.add(("t", topic, (last, events)))
 
     def stir(self, *queues: str) -> None:
         """These queues have something."""
@@ -254,18 +256,23 @@ class Postgres(PgState, Front):
 
     async def ring(self, bells: Sequence[Any]) -> list[None]:
         """Tell the other nodes what happened here, in as few NOTIFYs as it fits in. Who rings need not be told that it failed."""
-        topics = {name: list(last) for kind, name, last in bells if kind == "t"}
+        topics: dict[str, tuple[Offset, list[Event]]] = {}
+        for kind, name, what in bells:
+            if kind == "t":
+                before = topics[name][1] if name in topics else []
+                topics[name] = (what[0], [*before, *what[1]])
         queues = {name for kind, name, _ in bells if kind == "q"}
         fed: list[Any] = [("f",)] if any(kind == "f" for kind, _, _ in bells) else []
         payloads: list[str] = []
         room, said = PAYLOAD, list[Any]()
-        for one in [("t", name, *last) for name, last in topics.items()] + [("q", name) for name in queues] + fed:
+        news: list[Any] = [("t", name, *last, _small(events)) for name, (last, events) in topics.items()]
+        for one in [*news, *[("q", name) for name in queues], *fed]:
             size = len(json.dumps(one)) + 2
             if size > room and said:
                 payloads.append(json.dumps(said))
                 room, said = PAYLOAD, []
             room -= size
-            said.append(one if size < PAYLOAD else ("*",))
+            said.append(one if size < PAYLOAD else ("*",))  # too large a name: everybody looks
         payloads.append(json.dumps(said))
         sql = "SELECT pg_notify($1, p) FROM unnest($2::text[]) p"
         try:
@@ -281,7 +288,7 @@ class Postgres(PgState, Front):
         try:
             for kind, *what in json.loads(payload):
                 if kind == "t":
-                    self.ahead(what[0], Offset(what[1], what[2]))
+                    self.ahead(what[0], Offset(what[1], what[2]), what[3])
                 elif kind == "q":
                     self.tell((), [what[0]])
                 elif kind == "f":
@@ -291,11 +298,11 @@ class Postgres(PgState, Front):
         except (ValueError, TypeError, IndexError):
             self.poll_now.set()
 
-    def ahead(self, topic: str, last: Offset) -> None:
-        """A topic's newest offset as somebody else says it."""
+    def ahead(self, topic: str, last: Offset, events: Sequence[Any] = ()) -> None:
+        """A topic's newest offset as somebody else says it, and perhaps the events up to it."""
         if topic in self.minded["topic"] and self.known.get(topic, Offset(0, 0)) < last:
             self.known[topic] = last
-            self.tell([(topic, last, list)], ())
+            self.tell([(topic, last, partial(_large, events))], ())
         self.tell((), self.fed.get(topic, ()))
 
     # ---- what goes on by itself
@@ -366,6 +373,20 @@ class Postgres(PgState, Front):
                 await self.rows("UPDATE clock SET shift = shift - $1 WHERE shift = $2", jump, shift)
                 return None
         return raw, begun, shift
+
+
+def _small(events: Sequence[Event]) -> list[Any]:
+    """Events as a hint carries them, if they are small and follow each other; else none."""
+    room = CARRIED - sum(len(event.data) + len(event.type) + len(event.key) for event in events)
+    follow = all(event.seq == events[0].seq + n for n, event in enumerate(events))
+    if room < 0 or not follow:
+        return []
+    return [[e.seq, base64.b64encode(e.data).decode(), e.type, e.key, e.at, dict(e.headers)] for e in events]
+
+
+def _large(rows: Sequence[Any]) -> list[Event]:
+    """The inverse."""
+    return [Event(seq, base64.b64decode(data), kind, key, at, headers) for seq, data, kind, key, at, headers in rows]
 
 
 async def _itself(line: asyncpg.Connection) -> asyncpg.Connection:

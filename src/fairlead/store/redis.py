@@ -50,7 +50,7 @@ from .contract import (
 )
 from .facade import Front
 from .groups import ended
-from .redisline import FIRST, LONGEST, Line, away, trouble
+from .redisline import AWAY, FIRST, LONGEST, Line, away, trouble
 from .redislua import SCRIPTS
 from .rules import DEDUPE_WINDOW, changed, closed, fenced, moved, no_topic, other_config, stale_use, start
 from .sqlfile import above
@@ -104,7 +104,7 @@ class Redis(Front):
                 memory = await self.line.client.info("memory")
                 break
             except (RedisError, OSError) as error:
-                if isinstance(error, ResponseError) or loop.time() + pause > deadline:
+                if not isinstance(error, AWAY) or loop.time() + pause > deadline:
                     raise
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST)

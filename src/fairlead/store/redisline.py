@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    ClusterDownError,
     ConnectionError,
     MovedError,
     NoPermissionError,
@@ -41,7 +42,7 @@ HELD = 30.0  # seconds for which calls wait for a server that is away
 TIMEOUT = 30.0  # seconds for one answer
 FIRST, LONGEST = 0.05, 1.0  # seconds between attempts
 SHAS = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in SCRIPTS.items()}
-AWAY = (ConnectionError, TimeoutError, OSError, BusyLoadingError, ReadOnlyError, TryAgainError)
+AWAY = (ConnectionError, TimeoutError, OSError, BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError)
 Checked = Callable[[Any], Awaitable[None]]
 
 
