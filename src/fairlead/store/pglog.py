@@ -139,6 +139,8 @@ class PgLog(PgAsker):
                 return None
             if await line.fetchval("SELECT (fl_make($1, $2, $3)).id", topic, config_text(config), now) is None:
                 return None
+            if config.expires is not None and config.expires <= now:
+                return head_of(await line.fetchrow(f"SELECT {HEAD} FROM topics WHERE name = $1", topic))  # over already
             args = (key, 1, *_arrays([Call(topic, events, None, "", close, None, None)]), DEDUPE_WINDOW)
             await line.fetchval(f"SELECT fl_append({', '.join(f'${n}' for n in range(1, len(args) + 1))})", *args)
             await line.execute("DELETE FROM journal WHERE caller = $1", key)

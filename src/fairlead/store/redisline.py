@@ -71,9 +71,11 @@ class Line:
     async def connected(self, connection: Any) -> None:
         """A new connection: it knows the scripts, and its server is who we think."""
         await connection.on_connect()
-        for text in SCRIPTS.values():
-            await connection.send_command("SCRIPT", "LOAD", text)
-        for _ in SCRIPTS:
+        await connection.send_command("SCRIPT", "EXISTS", *SHAS.values())
+        missing = [name for name, known in zip(SHAS, await connection.read_response()) if not known]
+        for name in missing:
+            await connection.send_command("SCRIPT", "LOAD", SCRIPTS[name])
+        for _ in missing:
             await connection.read_response()
         await self.checked(connection)
 

@@ -51,12 +51,15 @@ async def higher_priority_goes_first(it: Bench) -> None:
 @check("leases")
 async def an_item_is_not_claimed_before_it_is_due(it: Bench) -> None:
     """Due times, and `next_due`."""
-    queue, now = it.name("q"), await it.engine.now()
-    await it.leases.put(
-        queue, [Item("later", b"", due=now + 2.0), Item("never", b"", due=now + 9999), Item("now", b"")]
-    )
-    same(ids(await it.leases.claim(queue, 9, 60.0)), ["now"])
-    due = await it.leases.next_due(queue)
+    while True:
+        queue, now = it.name("q"), await it.engine.now()
+        later = [Item("later", b"", due=now + 2.0), Item("never", b"", due=now + 9999)]
+        await it.leases.put(queue, [*later, Item("now", b"")])
+        got = await it.leases.claim(queue, 9, 60.0)
+        due = await it.leases.next_due(queue)
+        if await it.engine.now() < now + 2.0:  # else we were held up: that proves nothing
+            break
+    same(ids(got), ["now"])
     true(due is not None and abs(due - now - 2.0) < 0.01, f"next_due is {due}, right would be {now + 2.0}")
     got = await take(it.leases, queue, 9)
     same(ids(got), ["later"])
