@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,8 @@ def somebody() -> pwd.struct_passwd | None:
 
 class Server:
     """A program that answers when `ready` says so."""
+
+    own: Path | None = None  # a folder to be removed at the end
 
     def __init__(self, folder: Path, command: list[str], user: pwd.struct_passwd | None = None) -> None:
         self.folder, self.command, self.user = folder, command, user
@@ -116,18 +119,19 @@ class PostgresServer(Server):
 
     def __init__(self, folder: Path) -> None:
         user = somebody()
+        if user:  # pytest closes its folders to other users, again whenever a session starts
+            self.own = folder = Path(tempfile.mkdtemp(prefix="fairlead-pg-"))
         folder.mkdir(parents=True, exist_ok=True)
         data = folder / "data"
         initdb, postgres = program("initdb"), program("postgres")
         assert initdb and postgres
         if user:
-            for one in (folder, *list(folder.parents)):
-                if one.stat().st_uid == os.geteuid() and str(one).startswith("/tmp/"):
-                    one.chmod(one.stat().st_mode | 0o011)
             os.chown(folder, user.pw_uid, user.pw_gid)
         who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
         command = [initdb, "-D", str(data), "-U", "fairlead", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
-        subprocess.run(command, check=True, capture_output=True, cwd=folder, **who)
+        made = subprocess.run(command, capture_output=True, text=True, cwd=folder, **who)
+        if made.returncode:
+            raise RuntimeError(f"initdb failed:\n{made.stdout[-1000:]}{made.stderr[-1000:]}")
         self.port = free_port()
         options = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": 300,
                    "shared_buffers": "32MB", "fsync": "on", "log_min_messages": "warning"}  # fmt: skip
@@ -214,3 +218,5 @@ def running(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.kill()
+        if server.own is not None:
+            shutil.rmtree(server.own, ignore_errors=True)

@@ -163,10 +163,15 @@ class PgLeases(PgLog):
             raise fenced(queue, item)
         self.stir(queue)
 
-    async def term(self, queue: str, item: str, fence: int, reason: str) -> None:
-        """See `Leases.term`."""
+    async def term(self, queue: str, item: str, fence: int, reason: str, event: Event | None = None) -> None:
+        """See `Leases.term`. `event` is kept when the log has it no more."""
         reason = reason.replace("\0", "\N{REPLACEMENT CHARACTER}")
-        if not await self.value("SELECT fl_term($1, $2, $3, $4)", queue, item, fence, reason, safe=False):
+        kept: tuple[Any, ...] = (None,) * 5
+        if event is not None:
+            headers = json.dumps(dict(event.headers)) if event.headers else ""
+            kept = (event.at, bytes(event.data), event.type, event.key, headers)
+        sql = "SELECT fl_term($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+        if not await self.value(sql, queue, item, fence, reason, *kept, safe=False):
             raise fenced(queue, item)
 
     async def dead(self, queue: str, after: str, limit: int) -> list[Dead]:

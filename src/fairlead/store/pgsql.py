@@ -385,7 +385,8 @@ BEGIN
   FROM held h LEFT JOIN events e ON e.topic = which AND e.seq = h.seq AND NOT h.copied;
 END $$;
 
-CREATE OR REPLACE FUNCTION fl_term(name_ text, id_ text, fence_ bigint, reason_ text) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION fl_term(name_ text, id_ text, fence_ bigint, reason_ text, at_ float8, data_ bytea, type_ text,
+  key_ text, headers_ text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE i items; ev events; now_ float8 := fl_now();
 BEGIN
   SELECT * INTO i FROM items WHERE queue = (SELECT q.id FROM queues q WHERE q.name = name_) AND id = id_ AND fence = fence_
@@ -394,9 +395,10 @@ BEGIN
   IF i.seq IS NOT NULL AND NOT i.copied THEN
     SELECT e.* INTO ev FROM events e JOIN topics t ON t.id = e.topic JOIN queues q ON q.topic = t.name
     WHERE q.id = i.queue AND t.epoch = i.epoch AND e.seq = i.seq;
-    UPDATE items SET copied = true, event_at = coalesce(ev.at, now_), event_data = coalesce(ev.data, ''),
-      event_type = coalesce(ev.type, ''), event_key = coalesce(ev.key, ''), event_headers = coalesce(ev.headers, ''),
-      body = coalesce(i.body, ev.data, '') WHERE queue = i.queue AND id = i.id;
+    UPDATE items SET copied = true, event_at = coalesce(ev.at, at_, now_), event_data = coalesce(ev.data, data_, ''),
+      event_type = coalesce(ev.type, type_, ''), event_key = coalesce(ev.key, key_, ''),
+      event_headers = coalesce(ev.headers, headers_, ''), body = coalesce(i.body, ev.data, data_, '')
+    WHERE queue = i.queue AND id = i.id;
   END IF;
   UPDATE items SET state = 3, at = now_, fence = 0, reason = reason_, ord = nextval('numbers') WHERE queue = i.queue AND id = i.id;
   RETURN true;

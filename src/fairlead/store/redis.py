@@ -305,9 +305,13 @@ class Redis(Front):
         if await self.line.write("nack", queue, item, fence, delay, *given) != b"1":
             raise fenced(queue, item)
 
-    async def term(self, queue: str, item: str, fence: int, reason: str) -> None:
-        """See `Leases.term`."""
-        if await self.line.write("term", queue, item, fence, reason) != b"1":
+    async def term(self, queue: str, item: str, fence: int, reason: str, event: Event | None = None) -> None:
+        """See `Leases.term`. `event` is kept when the log has it no more."""
+        kept: list[Any] = []
+        if event is not None:
+            flat, _ = _flat([NewEvent(event.data, event.type, event.key, event.headers)])
+            kept = [repr(event.at), *flat]
+        if await self.line.write("term", queue, item, fence, reason, *kept) != b"1":
             raise fenced(queue, item)
 
     async def dead(self, queue: str, after: str, limit: int) -> list[Dead]:

@@ -191,7 +191,8 @@ if m.seq and not m.event then
   local name = queue_of(queue)
   local t = name and topic(name)
   local found = t and int(t.epoch) == m.epoch and redis.call('XRANGE', P .. 'e:' .. name, m.seq, m.seq) or {}
-  m.event = found[1] and event(found[1]) or {m.seq, '', '', '', flt(now), ''}
+  m.event = found[1] and event(found[1])
+    or {m.seq, ARGV[8] or '', ARGV[9] or '', ARGV[10] or '', ARGV[7] or flt(now), ARGV[11] or ''}
   redis.call('HSETNX', P .. 'qb:' .. queue, id, m.event[2])
 end
 redis.call('ZREM', P .. 'qr:' .. queue, m.ord .. id)
