@@ -18,7 +18,7 @@ import asyncpg
 from .contract import StoreError
 
 T = TypeVar("T")
-PATIENCE = 15.0  # seconds for which a server may be away
+PATIENCE = 30.0  # seconds for which a server may be away
 TIMEOUT = 30.0  # seconds for one statement; also set at the server
 FIRST, LONGEST = 0.05, 1.0  # seconds between attempts to connect
 AWAY = (
