@@ -20,7 +20,7 @@ from standardwebhooks import Webhook
 from test_process import worker_pids
 
 APP = """
-import asyncio, os, time, fairlead
+import asyncio, os, sqlite3, time, fairlead
 
 @fairlead.job(retries=3, backoff=0.0, lease=2.0)
 async def build(n: int = 1, kill: bool = False):
@@ -36,6 +36,17 @@ def blocking(n=1):
     time.sleep(0.05)
     return [n]
 
+async def order(commit):
+    # the application's own database, and what goes out with its transaction
+    db = sqlite3.connect("orders.db", isolation_level=None)
+    db.execute("CREATE TABLE IF NOT EXISTS orders (n)")
+    db.execute("BEGIN IMMEDIATE")
+    db.execute("INSERT INTO orders VALUES (1)")
+    await fairlead.topic("ordered").publish({"commit": commit}, conn=db)
+    await build.submit(100 if commit else 999, conn=db)
+    db.execute("COMMIT" if commit else "ROLLBACK")
+    db.close()
+
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         while True:
@@ -43,6 +54,11 @@ async def app(scope, receive, send):
             await send({"type": message["type"] + ".complete"})
             if message["type"] == "lifespan.shutdown":
                 return
+    if scope["path"].startswith("/order/"):
+        await order(scope["path"] == "/order/commit")
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+        return
     await asyncio.sleep(0.2)
     with open("charged", "a") as file:
         file.write("x")
@@ -58,6 +74,7 @@ pattern = "shared"
 bind = "127.0.0.1:@PORT@"
 [store]
 url = "sqlite:///@FOLDER@/store.db"
+outbox = ["sqlite:///@FOLDER@/orders.db"]
 [[route]]
 path = "/t/{topic}"
 [route.topic]
@@ -236,6 +253,14 @@ def test_one_execution_however_often_it_is_asked_for(server: Process) -> None:
     assert again.status_code == 201 and again.headers["idempotent-replayed"] == "true"
     assert post(server, "/pay", {"sum": 8}, idempotency_key='"order-7"').status_code == 422
     assert len((server.home / "charged").read_text()) == 1
+
+
+def test_what_goes_out_with_the_applications_transaction(server: Process) -> None:
+    for how in ("commit", "rollback"):
+        assert get(server, f"/order/{how}").status_code == 204
+    eventually(lambda: get(server, "/t/ordered").json() == [{"commit": True}], what="the committed event", seconds=20)
+    eventually(lambda: {"n": 100} in get(server, "/t/built").json(), what="the committed job", seconds=20)
+    assert {"n": 999} not in get(server, "/t/built").json()
 
 
 def test_nothing_acknowledged_is_lost_when_workers_and_the_keeper_are_killed(server: Process) -> None:

@@ -227,6 +227,7 @@ class Builder:
         self.release(self.state.commit())
         if self.realtime is not None:
             self.realtime.start()
+            self.realtime.relay([storing.read(url, "outbox") for url in config.store.outbox])
         self.code = self.code or code_times()
 
     async def route(self, settings: c.Route) -> Route:

@@ -141,6 +141,7 @@ class Store:
     leases: str = setting("", "Another engine for leases alone.", STORE_URL)
     state: str = setting("", "Another engine for state alone, such as `postgresql://...`.", STORE_URL)
     ack: str = setting("", "What must have happened when a publish is acknowledged; an engine that promises less is refused at start. Empty is the engine's own, for SQLite `node+fsync`.", u.choice("", "memory", "node", "node+fsync", "quorum", "quorum+fsync"))
+    outbox: Many = setting([], "Databases of applications whose outbox is moved to the store: `sqlite:///...`, `postgresql://...`; `env:NAME` and `file:PATH` are read.", u.TEXTS)
 
 
 @frozen

@@ -6,7 +6,9 @@ Made when a plan first needs it, and kept over reloads: followers stay, jobs go 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ipaddress
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -31,6 +33,7 @@ from fairlead.serve.topics import TopicOptions, TopicRoute
 from fairlead.serve.topicws import Sockets
 from fairlead.store.contract import Store
 from fairlead.store.hub import Hub
+from fairlead.store.relay import Relay, source_of
 
 SLOTS = 4  # attempts at once of a kind that no route names
 
@@ -51,6 +54,7 @@ class Realtime:
         self.slots: dict[str, int] = {}
         self.inside = TopicRoute(self.feed, TopicOptions(start="-1"), loop=loop)  # topics without a URL of their own
         self.begun = False
+        self.relays: dict[str, Relay] = {}
         attach(self.jobs)
         topicapi.attach(self.feed)
 
@@ -149,9 +153,19 @@ class Realtime:
         if self.cron.task is None:
             self.cron.start()
 
+    def relay(self, urls: Sequence[str]) -> None:
+        """Move what applications left in the outboxes of these databases."""
+        for url in urls:
+            if url not in self.relays:
+                name = hashlib.sha256(url.encode()).hexdigest()[:16]
+                self.relays[url] = Relay(source_of(url), self.store, name)
+                self.relays[url].start()
+
     async def stop(self, grace: float) -> None:
         """The worker drains: hand back what does not end in time."""
         await self.cron.stop()
+        for one in self.relays.values():
+            await one.stop()
         if self.begun:
             await self.work.stop(grace)
         if self.deliveries is not None and self.deliveries.task is not None:

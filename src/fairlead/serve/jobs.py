@@ -389,11 +389,31 @@ class JobKind:
         extra = {"delay": delay, "unique": unique, "name": name}
         return JobKind(self.function, self.name, replace(self.options, **options), extra)
 
-    async def submit(self, *args: Any, **named: Any) -> Handle:
-        """Have it run; returns when that is stored."""
+    async def submit(self, *args: Any, conn: Any = None, **named: Any) -> Handle:
+        """Have it run; returns when that is stored.
+
+        With `conn`, a connection of your own inside a transaction: it runs when, and only if, that is committed.
+        """
         jobs = self.jobs()
+        if conn is not None:
+            return await self.submit_with(conn, jobs, args, named)
         row = await jobs.submit(self.name, args, named, options=self.options, **self.extra)
         return Handle(jobs, row.kind, row.id)
+
+    async def submit_with(self, conn: Any, jobs: Jobs, args: Any, named: dict[str, Any]) -> Handle:
+        """An entry of the outbox: the row, then the item."""
+        from fairlead.store import outbox
+
+        given = as_json([list(args), named], ARGUMENTS, f"the arguments of {self.name}")
+        now = await jobs.store.now()
+        delay = self.extra.get("delay", 0.0)
+        row = Row(
+            id=self.extra.get("name") or os.urandom(10).hex(), kind=self.name, args=given, created=now,
+            due=now + delay if delay else 0.0, priority=self.options.priority, keep=self.options.keep,
+        )  # fmt: skip
+        first = outbox.Set(key_of(self.name, row.id), row.stored(), due=max(now, row.due) + ORPHAN)
+        await outbox.write(conn, [first, outbox.Put(queue_of(self.name), [row.item])])
+        return Handle(jobs, self.name, row.id)
 
     def jobs(self) -> Jobs:
         """Those of this process. AppError outside of a server."""

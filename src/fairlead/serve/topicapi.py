@@ -57,15 +57,22 @@ class Topic:
             )
         return here
 
-    async def publish(self, value: Any, *, type: str = "", key: str = "", dedupe: str = "") -> str:
+    async def publish(self, value: Any, *, type: str = "", key: str = "", dedupe: str = "", conn: Any = None) -> str:
         """Append one event: bytes as they are, text too where the topic is not JSON, anything else as JSON. Its offset, once it is
-        kept as the store promises."""
+        kept as the store promises.
+
+        With `conn`, a connection of your own inside a transaction (sqlite3, aiosqlite, asyncpg, psycopg 3): it is published when,
+        and only if, that is committed; what is given then is the id of the outbox's entry. `store.outbox` names the database.
+        """
         if isinstance(value, str) and not self.is_json:
             value = value.encode()
         data = value if isinstance(value, bytes) else as_json(value)
-        done = await self.feed.store.log.append(
-            self.name, [NewEvent(data, type, key)], dedupe=dedupe, create=self.config
-        )
+        event = NewEvent(data, type, key)
+        if conn is not None:
+            from fairlead.store import outbox
+
+            return await outbox.write(conn, [outbox.Append(self.name, [event], self.config)], id=dedupe or None)
+        done = await self.feed.store.log.append(self.name, [event], dedupe=dedupe, create=self.config)
         return str(done.last)
 
     @property
