@@ -213,8 +213,8 @@ def _children(pid: int) -> list[int]:
 @contextmanager
 def running(server: Server) -> Iterator[Server]:
     """Started, and stopped whatever happens."""
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.kill()
