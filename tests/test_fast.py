@@ -330,8 +330,8 @@ def test_a_head_is_written_from_the_positions_of_its_fields(leaf):
     numbers = bytearray(1024)
     numbers[7] = 3
 
-    def write(drop, tail=b"", length=-1, marks=marks):
-        pieces = [b"G ", b"/", b" V\r\n", b"b: 1\r\n", b"via: ", tail, b"m: 2\r\n"]
+    def write(drop, tail=b"", length=-1, marks=marks, body=b""):
+        pieces = [b"G ", b"/", b" V\r\n", b"b: 1\r\n", b"via: ", tail, b"m: 2\r\n", body]
         return leaf.head_of(data, marks, bytes(numbers), drop, pieces, length)
 
     assert write(0, b"t", 10) == (
@@ -341,6 +341,7 @@ def test_a_head_is_written_from_the_positions_of_its_fields(leaf):
     assert b"longer-name" in write(1 << 3)
     assert write(0, b"a\r\nb: c") is None
     assert write(0, b"t", 0, []) == b"G / V\r\nb: 1\r\nvia: t\r\ncontent-length: 0\r\nm: 2\r\n\r\n"
+    assert write(0, b"t", 3, [], b"abc") == b"G / V\r\nb: 1\r\nvia: t\r\ncontent-length: 3\r\nm: 2\r\n\r\nabc"
     assert b"content-length: 9223372036854775807\r\n" in write(0, b"t", (1 << 63) - 1)
 
 
@@ -348,7 +349,7 @@ def test_names_of_any_length_become_lower_case(leaf):
     for size in range(1, 40):
         name = (b"@AZ[`az{-09" * 4)[:size]
         data = name + b": v"
-        said = leaf.head_of(data, [0, size, size + 2, size + 3, 65535], bytes(1024), 0, [b"", b"", b"", b"", b"", b"", b""], -1)
+        said = leaf.head_of(data, [0, size, size + 2, size + 3, 65535], bytes(1024), 0, [b""] * 8, -1)
         assert said == name.lower() + b": v\r\n\r\n"
 
 

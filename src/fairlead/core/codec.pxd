@@ -1,6 +1,7 @@
 cdef class Sink:
     cpdef head(self, long long stream, object message, bint end)
     cpdef inform(self, long long stream, int status, list headers)
+    cpdef reply(self, long long stream, object message, bytes body)
     cpdef data(self, long long stream, bytes chunk, bint end)
     cpdef end(self, long long stream, list trailers)
     cpdef reset(self, long long stream, object why, str side)
@@ -12,7 +13,7 @@ cdef class Sink:
 cdef class Codec:
     cdef public Sink sink
     cdef public object limits
-    cdef public bint client, wants_read, more, finished, reusable, multiplexed, tunnel, fin, halves
+    cdef public bint client, wants_read, more, finished, reusable, multiplexed, tunnel, fin, halves, silent
     cdef public long long now, abandoned
     cdef public dict waits
     cpdef feed(self, bytes data, long long now, long long stream=*, bint fin=*)
@@ -24,6 +25,7 @@ cdef class Codec:
     cpdef long long unsent(self, long long stream) except -1
     cpdef bytes detach(self)
     cpdef head(self, long long stream, object message, bint end)
+    cpdef bint whole(self, long long stream, object message, bytes body) except -1
     cpdef long long open_stream(self)
     cpdef bint start(self, long long stream) except -1
     cpdef inform(self, long long stream, int status, list headers)

@@ -33,6 +33,11 @@ class Sink:
     def inform(self, stream, status, headers):
         """An interim (1xx) response head, client role."""
 
+    def reply(self, stream, message, body):
+        """A final head (client role) with the whole of its body, told as one: the stream is at its end, and nothing is charged."""
+        self.head(stream, message, False)
+        self.data(stream, body, True)
+
     def data(self, stream, chunk, end):
         """Body bytes (bytes, never empty unless `end`)."""
 
@@ -64,6 +69,7 @@ class Codec:
     finished    True: nothing more will be said or heard: close once `take()` is empty and sent
     reusable    client role: True when another request may be said now (idle, alive)
     multiplexed True: many streams at once (writes are then batched per loop turn)
+    silent      True: `take()` would give nothing. False: it may give something (a codec need not keep this up)
     tunnel      True after 101 or a 2xx to CONNECT (h1): `data` is raw both ways
     fin         a tunnel of one stream (h1): nothing more comes from us, and the peer may go on: shut the write side
     halves      whoever sets it wants that for the tunnel's `end`; else an `end` is the end of the connection
@@ -81,7 +87,7 @@ class Codec:
         self.reusable = False
         self.multiplexed = False
         self.tunnel = False
-        self.fin = self.halves = False
+        self.fin = self.halves = self.silent = False
         self.abandoned = 0
         self.waits = None
         self.now = 0
@@ -120,6 +126,11 @@ class Codec:
 
     def head(self, stream, message, end):
         """Say a final head: a Response (server role) or a Request (client role: `stream` from `open_stream`)."""
+
+    def whole(self, stream, message, body):
+        """Say a final head and, if it can leave with it in one piece, all of the body: True. False: only the head was said."""
+        self.head(stream, message, False)
+        return False
 
     def open_stream(self):
         """Client role: the number for a new exchange, 0 when none may be opened now."""

@@ -58,6 +58,8 @@ cdef class Connection(Channel):
 
     @cython.locals(ex=Exchange, j=Journey, now=cython.longlong, service=Service, entered=cython.int)
     cpdef head(self, long long stream, object message, bint end)
+    @cython.locals(ex=Exchange, answer=Answer)
+    cpdef reply(self, long long stream, object message, bytes body)
     @cython.locals(ex=Exchange, answer=Answer, count=Py_ssize_t, j=Journey, took=cython.bint)
     cpdef data(self, long long stream, bytes chunk, bint end)
     @cython.locals(ex=Exchange, j=Journey, now=cython.longlong)
@@ -69,6 +71,8 @@ cdef class Connection(Channel):
 
     @cython.locals(now=cython.longlong, codec=Codec, j=Journey)
     cpdef say_head(self, Exchange ex, object message, bint end)
+    @cython.locals(now=cython.longlong, codec=Codec, j=Journey, whole=cython.bint)
+    cpdef say_whole(self, Exchange ex, object message, bytes body)
     @cython.locals(room=cython.bint, codec=Codec)
     cpdef bint say_data(self, Exchange ex, bytes chunk, bint end) except -1
     @cython.locals(stage=Stage, room=cython.bint)

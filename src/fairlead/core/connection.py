@@ -300,6 +300,26 @@ class Connection(Channel):
             except Exception as error:
                 self.raised(ex, error)
 
+    def reply(self, stream, message, body):
+        ex = self.find(stream)
+        if ex is None:
+            return
+        ex.journey.leg_head = self.codec.now  # journey
+        ex.response = message
+        ex.heard_end = True
+        answer = ex.answer
+        if answer is not None:
+            try:
+                if not answer.reply(message, body):
+                    answer.head(message, False)
+                    answer = ex.answer  # it may be another by now
+                    if answer is not None and not ex.over:
+                        answer.data(body, True)
+            except Exception as error:
+                self.raised(ex, error)
+        if ex.said_end and not ex.over:
+            self.leg_over(ex)
+
     def data(self, stream, chunk, end):
         ex = self.find(stream)
         count = len(chunk)
@@ -410,6 +430,34 @@ class Connection(Channel):
             ex.tunnel = True
         if end:
             self.ended(ex)
+
+    def say_whole(self, ex, message, body):
+        if ex.over or ex.said_head:
+            return
+        codec = self.codec
+        if ex.hooks is not None or ex.stage is not None or ex.role or codec.multiplexed:
+            self.say_head(ex, message, False)
+            self.say_data(ex, body, True)
+            return
+        now = self.clock.now()
+        codec.now = now
+        j = ex.journey
+        ex.response = message
+        if j.answered == 0:
+            j.answered = now  # journey
+        if self.service.server_timing:
+            message.headers.append((b"server-timing", j.server_timing()))
+        self.said_now = now
+        whole = codec.whole(ex.stream, message, body)
+        ex.said_head = True  # as in say_head, not before
+        if whole:
+            self.unsent += len(body)
+            j.bytes_out += len(body)
+            self.ended(ex)
+            return
+        if codec.tunnel:
+            ex.tunnel = True
+        self.say_data(ex, body, True)
 
     def say_inform(self, ex, status, headers):
         if ex.over or ex.said_head:

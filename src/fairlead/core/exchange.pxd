@@ -8,6 +8,7 @@ cdef bint COMPILED
 cdef class Answer:
     cpdef head(self, object message, bint end)
     cpdef inform(self, int status, list headers)
+    cpdef bint reply(self, object message, bytes body) except -1
     cpdef bint data(self, bytes chunk, bint end) except -1
     cpdef end(self, list trailers)
     cpdef reset(self, object why, str side)
@@ -24,6 +25,7 @@ cdef class Stage:
 
 cdef class Channel(Sink):
     cpdef say_head(self, Exchange exchange, object message, bint end)
+    cpdef say_whole(self, Exchange exchange, object message, bytes body)
     cpdef say_inform(self, Exchange exchange, int status, list headers)
     cpdef bint say_data(self, Exchange exchange, bytes chunk, bint end) except -1
     cpdef say_end(self, Exchange exchange, list trailers)

@@ -37,6 +37,10 @@ class Answer:
     def inform(self, status, headers):
         """An interim response."""
 
+    def reply(self, message, body):
+        """The final head and the whole body (not empty) as one: True when taken. False: it is told as `head` and `data`."""
+        return False
+
     def data(self, chunk, end):
         """Body bytes; True when taken for good, False when credited later."""
         return True
@@ -85,6 +89,11 @@ class Channel(Sink):
 
     def say_head(self, exchange, message, end):
         """Send a final head."""
+
+    def say_whole(self, exchange, message, body):
+        """Send a final head and the whole body, which is not empty."""
+        self.say_head(exchange, message, False)
+        self.say_data(exchange, body, True)
 
     def say_inform(self, exchange, status, headers):
         """Send an interim head."""
@@ -210,15 +219,21 @@ class Exchange(Answer):
     def whole(self, response, body):
         """Say a complete answer in one go; `body` may be b""."""
         conn = self.conn
-        if self.hooks is not None and body:
+        if not body:
+            conn.say_head(self, response, True)
+        elif self.hooks is not None:
             self.entire = body
             conn.say_head(self, response, False)
             body = self.entire
             self.entire = None
+            if body:
+                conn.say_data(self, body, True)
         else:
-            conn.say_head(self, response, not body)
-        if body:
-            conn.say_data(self, body, True)
+            conn.say_whole(self, response, body)
+
+    def reply(self, message, body):
+        self.whole(message, body)
+        return True
 
     def worked(self):
         """The work that `working` announced has ended."""

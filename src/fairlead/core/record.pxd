@@ -41,7 +41,7 @@ cdef class Recorder(Observer):
     cdef public Py_ssize_t last_found, fresh
     cdef Py_ssize_t ring_at, ring_size, histograms_at, route_cells_at, route_totals_at
     cdef Py_ssize_t slot_requests, slot_class, slot_in, slot_out, slot_unstamped, slot_clamped, slot_process, slot_total
-    cdef Py_ssize_t slot_tls, slot_first, slot_retries
+    cdef Py_ssize_t slot_tls, slot_first, slot_retries, slot_looked, slot_window, slot_sndbuf, slot_again
 
     @cython.locals(j=Journey, known=Known, response=Response, status=cython.int, end=bytes, peer=bytes, found=Py_ssize_t, keep=Py_ssize_t)
     cpdef done(self, Exchange exchange)
@@ -60,6 +60,7 @@ cdef class Recorder(Observer):
     cpdef Py_ssize_t write_custom(self, Py_ssize_t at, list custom) except -1
     @cython.locals(i=Py_ssize_t)
     cdef write_net(self, Py_ssize_t at, tuple net)
+    @cython.locals(cells="long long*")
     cpdef add_net(self, tuple net)
     cdef bytes known_bytes(self, str text)
     @cython.locals(start=cython.longlong, before=cython.longlong, head=cython.longlong, route=bytes, found=Py_ssize_t, request=Request, method=bytes, version=bytes, log=Lines)

@@ -108,6 +108,9 @@ class Recorder(Observer):
         self.slot_tls = slot("tls_requests")
         self.slot_first = slot("first_requests")
         self.slot_retries = slot("retries")
+        self.slot_looked, self.slot_window, self.slot_sndbuf, self.slot_again = [
+            slot(name) for name in ("looked", "window_us", "sndbuf_us", "retransmits")
+        ]
 
     def set_routes(self, routes):
         """The routes of the present plan. A known name keeps its cells; what finds no room counts as "(other)"."""
@@ -537,8 +540,11 @@ class Recorder(Observer):
 
     def add_net(self, net):
         """Add what the kernel told to the totals."""
-        for name, count in zip(("looked", "window_us", "sndbuf_us", "retransmits"), (1, net[0], net[1], net[4])):
-            self.add_total(name, count)
+        cells = self.cells
+        cells[self.slot_looked] += 1
+        cells[self.slot_window] += net[0]
+        cells[self.slot_sndbuf] += net[1]
+        cells[self.slot_again] += net[4]
 
     def forget_slow(self, now):
         """What was slow long ago gives its place to anything."""

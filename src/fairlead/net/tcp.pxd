@@ -31,6 +31,8 @@ cdef class Tcp(Watcher):
     cdef bint hold(self) except -1
     @cython.locals(poller=Poller, start=cython.longlong, woken=cython.longlong, arrived=cython.longlong, stamp=cython.longlong, now=cython.longlong, quality=int, data=bytes, count=Py_ssize_t)
     cdef readable(self)
+    @cython.locals(codec=Codec, conn=Connection)
+    cdef bint quiet(self) except -1
     cdef noticed(self, unsigned int events)
     cdef ended(self, long long now)
     @cython.locals(now=cython.longlong)

@@ -113,7 +113,7 @@ class Tcp(Watcher):
                 self.noticed(events)
         if events & OUT and not self.closed:
             self.writable()
-        if not self.closed and not self.held_at and not self.hold():
+        if not self.closed and not self.held_at and not self.quiet() and not self.hold():
             self.settle()
 
     def hold(self):
@@ -129,6 +129,28 @@ class Tcp(Watcher):
         if self.held_at and not self.closed:
             self.settle()
         self.held_at = 0
+
+    def quiet(self):
+        """When nothing was said and nothing changed but the deadline: see to that; True. So most reads end at once."""
+        codec = self.codec
+        conn = self.conn
+        if (
+            codec is None
+            or not codec.silent
+            or codec.more
+            or codec.finished
+            or codec.fin
+            or not codec.wants_read
+            or not self.mask & IN
+            or self.owed
+            or self.blocked
+            or self.lingering
+            or conn.waiting
+            or conn.said_now
+        ):
+            return False
+        self.arm()
+        return True
 
     def readable(self):
         """One read, decrypted and fed."""
@@ -358,8 +380,8 @@ class Tcp(Watcher):
                 self.owed = False
                 self.conn.flushed(now, 0, now)
             return
-        begin = self.poller.now()
         encrypted = 0
+        begin = 0 if self.conn.client else self.poller.now()  # nobody asks how long a leg took to send
         if self.engine is None:
             self.out = chunks
             self.start_at = 0
@@ -369,7 +391,10 @@ class Tcp(Watcher):
             encrypted = self.encrypt_out()
         if not self.blocked and not self.closed:
             self.owed = False
-            self.conn.flushed(begin, encrypted, self.poller.now())
+            if self.conn.client and not self.conn.blocked_since:
+                self.conn.said_now = 0
+            else:
+                self.conn.flushed(begin, encrypted, self.poller.now())
 
     def encrypt_out(self):
         """Encrypt and send `plain`, batch by batch while the kernel takes it. The time the first batch was encrypted."""

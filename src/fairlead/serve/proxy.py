@@ -257,19 +257,13 @@ class Pair(Answer):
         left = self.left
         response = message
         j = left.journey
-        self.heard = self.answered = True
         leg.deadline = j.leg_head + self.idle if self.idle else 0
-        target = self.target
-        target.fails = 0
-        if self.upstream.learns:
-            target.learn(j.leg_head - j.leg_sent, j.leg_head)
+        self.learn(j)
         if self.translated and wscross.answered(self, message):
             return
         upgraded = response.status == 101
         upgrade = response.get(b"upgrade") if upgraded else None
-        self.proxy.returning(response)
-        if self.upstream.sticky:
-            self.upstream.stick(left, target, response)
+        self.returned(response)
         if upgraded:
             self.cross(response, upgrade)
             return
@@ -278,6 +272,32 @@ class Pair(Answer):
         left.head(message, end)
         if end:
             self.finished()
+
+    def reply(self, message, body):
+        if self.translated:
+            return False
+        left = self.left
+        j = left.journey
+        self.learn(j)
+        self.returned(message)
+        j.leg_end = j.leg_head
+        left.whole(message, body)
+        self.finished()
+        return True
+
+    def learn(self, j):
+        """The upstream answers."""
+        self.heard = self.answered = True
+        target = self.target
+        target.fails = 0
+        if self.upstream.learns:
+            target.learn(j.leg_head - j.leg_sent, j.leg_head)
+
+    def returned(self, response):
+        """Make the upstream's head ours."""
+        self.proxy.returning(response)
+        if self.upstream.sticky:
+            self.upstream.stick(self.left, self.target, response)
 
     def cross(self, message, upgrade):
         """101: both become byte tunnels."""

@@ -756,8 +756,8 @@ cdef inline void lowered(char* target, Py_ssize_t size) noexcept nogil:
 
 
 cdef bytes head_joined(bytes data, const unsigned short* marks, int count, bytes numbers, long long drop, bytes a, bytes b, bytes c,
-                       bytes before, bytes after, bytes tail, long long length, bytes more):
-    """A head: a b c, `before`, fields by their marks, `after` (completed by `tail`), Content-Length, `more`, an empty line.
+                       bytes before, bytes after, bytes tail, long long length, bytes more, bytes body):
+    """A head: a b c, `before`, fields by their marks, `after` (completed by `tail`), Content-Length, `more`, an empty line; `body`.
 
     `marks` holds five positions per field: name, colon, value, its end, and the slot of a known name or 65535; fields whose slot's
     number in `numbers` is a bit of `drop` are left out. Names are written in lower case. None when `tail` is no field value.
@@ -771,10 +771,10 @@ cdef bytes head_joined(bytes data, const unsigned short* marks, int count, bytes
     cdef const unsigned short* mark
     cdef bytes made
     cdef char* target
-    if a is None or b is None or c is None or before is None or after is None or tail is None or more is None:
+    if a is None or b is None or c is None or before is None or after is None or tail is None or more is None or body is None:
         raise TypeError("bytes, not None")
     size = PyBytes_GET_SIZE(a) + PyBytes_GET_SIZE(b) + PyBytes_GET_SIZE(c) + PyBytes_GET_SIZE(before)
-    size += PyBytes_GET_SIZE(after) + PyBytes_GET_SIZE(more) + 2
+    size += PyBytes_GET_SIZE(after) + PyBytes_GET_SIZE(more) + 2 + PyBytes_GET_SIZE(body)
     if PyBytes_GET_SIZE(tail):
         size += PyBytes_GET_SIZE(tail) + 2
         if value_end(<const unsigned char*>PyBytes_AS_STRING(tail), 0, PyBytes_GET_SIZE(tail)) != PyBytes_GET_SIZE(tail):
@@ -830,20 +830,20 @@ cdef bytes head_joined(bytes data, const unsigned short* marks, int count, bytes
     target = put(target, more)
     target[0] = 13
     target[1] = 10
-    target += 2
+    put(target + 2, body)
     return made
 
 
 cpdef bytes head_of(bytes data, list marks, bytes numbers, long long drop, list pieces, long long length):
-    """`head_joined` for tests: `marks` in a list, `pieces` for a b c before after tail more."""
+    """`head_joined` for tests: `marks` in a list, `pieces` for a b c before after tail more body."""
     cdef unsigned short positions[220]
     cdef int i
     if len(marks) > 220 or PyBytes_GET_SIZE(numbers) < 1024:
         raise ValueError("too many marks, or no table")
     for i in range(len(marks)):
         positions[i] = marks[i]
-    a, b, c, before, after, tail, more = pieces
-    return head_joined(data, positions, len(marks) // 5, numbers, drop, a, b, c, before, after, tail, length, more)
+    a, b, c, before, after, tail, more, body = pieces
+    return head_joined(data, positions, len(marks) // 5, numbers, drop, a, b, c, before, after, tail, length, more, body)
 
 
 cdef inline void put32(char* at, unsigned long long value) noexcept nogil:

@@ -272,7 +272,7 @@ def named(data, start, size, names, slot):
 name_is = named
 
 
-def head_joined(data, marks, count, numbers, drop, a, b, c, before, after, tail, length, more):
+def head_joined(data, marks, count, numbers, drop, a, b, c, before, after, tail, length, more, body):
     if value_end(tail, 0, len(tail)) != len(tail):
         return None
     made = [a, b, c, before]
@@ -285,13 +285,13 @@ def head_joined(data, marks, count, numbers, drop, a, b, c, before, after, tail,
         made += (tail, b"\r\n")
     if length >= 0:
         made.append(b"content-length: %d\r\n" % length)
-    made += (more, b"\r\n")
+    made += (more, b"\r\n", body)
     return b"".join(made)
 
 
 def head_of(data, marks, numbers, drop, pieces, length):
-    a, b, c, before, after, tail, more = pieces
-    return head_joined(data, marks, len(marks) // 5, numbers, drop, a, b, c, before, after, tail, length, more)
+    a, b, c, before, after, tail, more, body = pieces
+    return head_joined(data, marks, len(marks) // 5, numbers, drop, a, b, c, before, after, tail, length, more, body)
 
 
 def only(data, allowed):

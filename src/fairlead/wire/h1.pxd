@@ -20,14 +20,16 @@ cdef class H1(Hearing):
     cpdef drained(self, long long now)
     cdef write(self, bytes chunk)
     cpdef head(self, long long stream, object message, bint end)
+    cpdef bint whole(self, long long stream, object message, bytes body) except -1
     @cython.locals(status=cython.int, parts=list, tunnel=cython.bint, bodyless=cython.bint, keep=cython.bint,
-                   length=cython.longlong, saying=cython.int, given=Given)
-    cdef say_response(self, Response message, bint end)
+                   length=cython.longlong, saying=cython.int, given=Given, entire=cython.bint)
+    cdef bint say_response(self, Response message, bint end, bytes body) except -1
+    cdef only_upgrade(self, int status)
     @cython.locals(method=bytes)
     cdef bytes other_method(self, str name)
     cdef bint plain(self, int status) except -1
-    @cython.locals(keep=cython.bint, length=cython.longlong, known=cython.longlong, more=bytes, saying=cython.int, made=bytes)
-    cdef answer_block(self, Response message, Block block, bint end)
+    @cython.locals(keep=cython.bint, length=cython.longlong, known=cython.longlong, more=bytes, saying=cython.int, made=bytes, entire=cython.bint)
+    cdef bint answer_block(self, Response message, Block block, bint end, bytes body) except -1
     cdef put_own(self, list parts, Given given, bint keep, bint switching)
     cdef open_tunnel(self)
     cpdef long long open_stream(self)

@@ -66,6 +66,7 @@ class H1(Hearing):
         if not out:
             return None
         self.out = []
+        self.silent = True
         if self.out_size < _SMALL and len(out) > 1:
             out = [_fast.joined(out)]
         self.out_size = 0
@@ -81,6 +82,7 @@ class H1(Hearing):
 
     def write(self, chunk):
         """Put bytes into what `take` gives."""
+        self.silent = False
         self.out.append(chunk)
         self.out_size += len(chunk)
 
@@ -91,18 +93,24 @@ class H1(Hearing):
             if self.saying == _WAIT:
                 self.say_request(message, end)
         elif self.saying == _WAIT:
-            self.say_response(message, end)
+            self.say_response(message, end, b"")
 
-    def say_response(self, message, end):
-        """A final response head. Nothing is written, and no state changed, when it may not be said."""
+    def whole(self, stream, message, body):
+        if self.client or stream != self.stream or self.finished or self.saying != _WAIT or len(body) > _SMALL:
+            self.head(stream, message, False)
+            return False
+        return self.say_response(message, False, body)
+
+    def say_response(self, message, end, body):
+        """A final response head. Nothing is written, and no state changed, when it may not be said.
+
+        `body`: all of the body, or b"". True when it was said as well: its length is what the head promises.
+        """
         status = message.status
-        if status < 101 or 101 < status < 200 or status > 999 or (status == 101 and not self.upgrading):
-            raise AppError(
-                f"{status} is not a final status" if status != 101 else "101 answers only a request to upgrade"
-            )
+        if status < 200 or status > 999:
+            self.only_upgrade(status)
         if message.kept is None and message.drop and isinstance(message.block, Block) and self.plain(status):
-            self.answer_block(message, message.block, end)
-            return
+            return self.answer_block(message, message.block, end, body)
         parts = [status_line(status, message.reason)]
         tunnel = status == 101 or (self.bare and 200 <= status < 300 and self.method == "CONNECT")
         given = self.given
@@ -140,14 +148,26 @@ class H1(Hearing):
             keep = False
         self.put_own(parts, given, keep, status == 101)
         parts.append(b"\r\n")
+        entire = body != b"" and saying == _SAY_LENGTH and length == len(body)
+        if entire:
+            parts.append(body)
+            length = 0
         self.write(_fast.joined(parts))
         self.keep = keep
         self.said_left = length if length > 0 else 0
         self.saying = saying
         if tunnel:
             self.open_tunnel()
-        elif end:
+        elif end or entire:
             self.said()
+        return entire
+
+    def only_upgrade(self, status):
+        """Of what is no final status, 101 may be said, to who asked for it."""
+        if status != 101:
+            raise AppError(f"{status} is not a final status")
+        if not self.upgrading:
+            raise AppError("101 answers only a request to upgrade")
 
     def other_method(self, name):
         """The bytes of a method that is not GET, its space included; HEAD and CONNECT are noted."""
@@ -164,7 +184,7 @@ class H1(Hearing):
         """Whether an answer with this status is framed by its length alone."""
         return status >= 200 and status != 204 and status != 304 and not self.bare
 
-    def answer_block(self, message, block, end):
+    def answer_block(self, message, block, end, body):
         """A final response whose fields are a block: the same bytes as `say_response` writes, in one go."""
         keep = self.keep and not self.closing and not self.expecting
         if self.max_requests and self.stream >= self.max_requests:
@@ -194,17 +214,20 @@ class H1(Hearing):
         elif self.minor == 0:
             more = more + b"connection: keep-alive\r\n"
         line = status_line(message.status, message.reason)
+        entire = body != b"" and length == len(body)
         made = block.said(
-            line, b"", b"", message.before, message.drop | _FRAMING, message.after, message.tail, length, more
-        )
+            line, b"", b"", message.before, message.drop | _FRAMING, message.after, message.tail, length, more,
+            body if entire else b"",
+        )  # fmt: skip
         if made is None:
             raise AppError("a field that was added has a byte that would break the head")
         self.write(made)
         self.keep = keep
-        self.said_left = length if length > 0 else 0
+        self.said_left = length if length > 0 and not entire else 0
         self.saying = saying
-        if end:
+        if end or entire:
             self.said()
+        return entire
 
     def put_own(self, parts, given, keep, switching):
         """The fields of an answer that are ours to say: date, server, and what becomes of the connection."""
@@ -309,7 +332,7 @@ class H1(Hearing):
             shown = -1
         made = block.said(
             method, message.target, b" HTTP/1.1\r\n", message.before, message.drop | _FRAMING, message.after, message.tail,
-            shown, more,
+            shown, more, b"",
         )  # fmt: skip
         if made is None:
             raise AppError("a field that was added has a byte that would break the head")
@@ -345,6 +368,7 @@ class H1(Hearing):
                 self.write(chunk)
         elif saying == _SAY_CHUNKED:
             if size:
+                self.silent = False
                 self.out += [_fast.hexadecimal(size), b"\r\n", chunk, b"\r\n"]
                 self.out_size += size + 20
         elif saying in (_SAY_UNTIL_CLOSE, _SAY_TUNNEL):

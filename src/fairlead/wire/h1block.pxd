@@ -12,7 +12,7 @@ cdef class Block(Fields):
     @cython.locals(data=bytes, marks="unsigned short*", size=Py_ssize_t, i=int, at=int)
     cpdef bytes get(self, bytes name)
     @cython.locals(marks="unsigned short*")
-    cdef bytes said(self, bytes a, bytes b, bytes c, bytes before, long long drop, bytes after, bytes tail, long long length, bytes more)
+    cdef bytes said(self, bytes a, bytes b, bytes c, bytes before, long long drop, bytes after, bytes tail, long long length, bytes more, bytes body)
 
 @cython.locals(found=list, line=bytes)
 cpdef list lines(bytes text)

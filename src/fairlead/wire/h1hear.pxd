@@ -8,7 +8,7 @@ from fairlead.wire.h1say cimport Given
 
 cdef int _HEAD, _LENGTH, _CHUNKED, _TRAILER, _UNTIL_CLOSE, _HEARD, _TUNNEL
 cdef int _IDLE, _WAIT, _SAID, _SAY_TUNNEL
-cdef int _INTERIM, _FINAL, _KEEP
+cdef int _INTERIM, _FINAL, _KEEP, _SHORT
 cdef long long _SECOND
 
 cdef class Hearing(Codec):
@@ -41,8 +41,8 @@ cdef class Hearing(Codec):
     cdef Py_ssize_t hear_head(self, bytes data, Py_ssize_t at, Py_ssize_t end) except -1
     @cython.locals(head=Head, message=Request, length=cython.longlong)
     cdef hear_request(self)
-    @cython.locals(head=Head, message=Response, status=cython.int, stream=cython.longlong)
-    cdef Py_ssize_t hear_response(self, Py_ssize_t at, Py_ssize_t end) except -1
+    @cython.locals(head=Head, message=Response, status=cython.int, stream=cython.longlong, length=cython.longlong, body=bytes)
+    cdef Py_ssize_t hear_response(self, bytes data, Py_ssize_t at, Py_ssize_t end) except -1
     cdef hear_interim(self, int status, list headers)
     cdef body_starts(self)
     @cython.locals(take=cython.longlong, chunk=bytes, stream=cython.longlong, last=cython.bint)

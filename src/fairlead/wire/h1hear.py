@@ -42,6 +42,7 @@ _SAY_TUNNEL = 7
 _INTERIM = 1
 _FINAL = 2
 
+_SHORT = 16384  # bytes of body that are told together with their head
 _KEEP = 4096  # a rest of a read is copied out when it drags more than this along
 _SECOND = 1_000_000_000
 
@@ -56,6 +57,7 @@ class Hearing(Codec):
         self.wants_read = True
         self.more = self.finished = self.multiplexed = self.tunnel = False
         self.reusable = client
+        self.silent = True
         self.now = 0
         self.common = common
         self.scheme = scheme
@@ -196,7 +198,7 @@ class Hearing(Codec):
             return at
         self.told = _FINAL
         if self.client:
-            return self.hear_response(at, end)
+            return self.hear_response(data, at, end)
         self.hear_request()
         return at
 
@@ -224,8 +226,8 @@ class Hearing(Codec):
             self.body_starts()
         self.sink.head(self.stream, message, length == 0)
 
-    def hear_response(self, at, end):
-        """A whole response head, interim or final."""
+    def hear_response(self, data, at, end):
+        """A whole response head, interim or final; its body with it when that is short and here already."""
         head = self.parser
         message = head.response(self.bare and self.method == "HEAD")
         status = head.status
@@ -244,11 +246,17 @@ class Hearing(Codec):
             return at
         if head.close or (head.minor == 0 and not head.keep):
             self.keep = False
-        self.left = message.length
-        if message.length == 0:
+        length = message.length
+        if length == 0:
             at = self.heard(at, end)
             self.sink.head(stream, message, True)
             return at
+        if 0 < length <= end - at and length <= _SHORT and (not self.window or length <= self.window):
+            body = _fast.piece(data, at, at + length)
+            at = self.heard(at + length, end)
+            self.sink.reply(stream, message, body)
+            return at
+        self.left = length
         self.hearing = _LENGTH if message.length > 0 else _CHUNKED if head.chunked else _UNTIL_CLOSE
         if self.hearing == _UNTIL_CLOSE:
             self.keep = False
