@@ -60,7 +60,7 @@ cdef class Tcp(Watcher):
     cdef advance(self, Py_ssize_t sent)
     cdef block(self)
     cdef watch_for(self, unsigned int wanted)
-    @cython.locals(at=cython.longlong, due=cython.longlong)
+    @cython.locals(at=cython.longlong, due=cython.longlong, codec=Codec, conn=Connection)
     cdef arm(self)
     cdef overdue(self)
     cdef finish(self)

@@ -488,8 +488,15 @@ class Tcp(Watcher):
     def arm(self):
         """See that the wheel looks at us no later than the next deadline."""
         at = self.until
-        if self.codec is not None and not self.lingering:
-            due = self.conn.deadline()
+        codec = self.codec
+        if codec is not None and not self.lingering:
+            conn = self.conn
+            if conn.exchanges is not None:
+                due = conn.deadline()
+            else:  # the same without a call
+                due = codec.deadline()
+                if conn.current is not None and conn.current.deadline and (due == 0 or conn.current.deadline < due):
+                    due = conn.current.deadline
             if due and (at == 0 or due < at):
                 at = due
         if at and (self.slot == 0 or self.slot > at // 100_000_000 + 1):

@@ -1,8 +1,24 @@
 cdef extern from *:
     """
     #include <string.h>
-    /* where the first byte stands that may not be in a field value (a control byte but HTAB): eight bytes at a time */
+    #ifdef __SSE2__
+    #include <emmintrin.h>
+    #endif
+    /* where the first byte stands that may not be in a field value (a control byte but HTAB): many bytes at a time */
     static inline Py_ssize_t fl_value_end(const unsigned char* v, Py_ssize_t at, Py_ssize_t end) {
+    #ifdef __SSE2__
+        while (end - at >= 16) {
+            __m128i some = _mm_loadu_si128((const __m128i*)(v + at));
+            __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(some, _mm_set1_epi8(31)), some);
+            unsigned int bad = _mm_movemask_epi8(_mm_or_si128(control, _mm_cmpeq_epi8(some, _mm_set1_epi8(127))));
+            while (bad) {
+                int first = __builtin_ctz(bad);
+                if (v[at + first] != 9) return at + first;
+                bad &= bad - 1;
+            }
+            at += 16;
+        }
+    #endif
         while (end - at >= 8) {
             unsigned long long word, del, found;
             memcpy(&word, v + at, 8);

@@ -68,8 +68,9 @@ class Block(Fields):
         return None
 
     def said(self, a, b, c, before, drop, after, tail, length, more, body):
-        """A whole head as bytes, its empty line and `body` included: the first line (a, b, c), the lines `before`, the fields that are not in
-        `drop`, `after` + `tail`, Content-Length unless `length` is negative, the lines `more`. None when `tail` is no field value.
+        """A whole head as bytes, its empty line and `body` included: the first line (a, b, c), the lines `before`, the fields that
+        are not in `drop`, `after` + `tail`, Content-Length unless `length` is negative, the lines `more`. None when `tail` is no
+        field value.
         """
         return _fast.head_joined(
             self.data, self.marks, self.count, _NUMBERS, drop, a, b, c, before, after, tail, length, more, body
