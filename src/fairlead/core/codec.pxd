@@ -1,7 +1,7 @@
 cdef class Sink:
     cpdef head(self, long long stream, object message, bint end)
     cpdef inform(self, long long stream, int status, list headers)
-    cpdef reply(self, long long stream, object message, bytes body)
+    cpdef at_once(self, long long stream, object message, bytes body)
     cpdef data(self, long long stream, bytes chunk, bint end)
     cpdef end(self, long long stream, list trailers)
     cpdef reset(self, long long stream, object why, str side)

@@ -33,7 +33,7 @@ class Sink:
     def inform(self, stream, status, headers):
         """An interim (1xx) response head, client role."""
 
-    def reply(self, stream, message, body):
+    def at_once(self, stream, message, body):
         """A final head (client role) with the whole of its body, told as one: the stream is at its end, and nothing is charged."""
         self.head(stream, message, False)
         self.data(stream, body, True)

@@ -59,7 +59,7 @@ cdef class Connection(Channel):
     @cython.locals(ex=Exchange, j=Journey, now=cython.longlong, service=Service, entered=cython.int)
     cpdef head(self, long long stream, object message, bint end)
     @cython.locals(ex=Exchange, answer=Answer)
-    cpdef reply(self, long long stream, object message, bytes body)
+    cpdef at_once(self, long long stream, object message, bytes body)
     @cython.locals(ex=Exchange, answer=Answer, count=Py_ssize_t, j=Journey, took=cython.bint)
     cpdef data(self, long long stream, bytes chunk, bint end)
     @cython.locals(ex=Exchange, j=Journey, now=cython.longlong)

@@ -300,7 +300,7 @@ class Connection(Channel):
             except Exception as error:
                 self.raised(ex, error)
 
-    def reply(self, stream, message, body):
+    def at_once(self, stream, message, body):
         ex = self.find(stream)
         if ex is None:
             return
@@ -310,7 +310,7 @@ class Connection(Channel):
         answer = ex.answer
         if answer is not None:
             try:
-                if not answer.reply(message, body):
+                if not answer.at_once(message, body):
                     answer.head(message, False)
                     answer = ex.answer  # it may be another by now
                     if answer is not None and not ex.over:

@@ -8,7 +8,7 @@ cdef bint COMPILED
 cdef class Answer:
     cpdef head(self, object message, bint end)
     cpdef inform(self, int status, list headers)
-    cpdef bint reply(self, object message, bytes body) except -1
+    cpdef bint at_once(self, object message, bytes body) except -1
     cpdef bint data(self, bytes chunk, bint end) except -1
     cpdef end(self, list trailers)
     cpdef reset(self, object why, str side)

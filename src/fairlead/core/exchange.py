@@ -37,7 +37,7 @@ class Answer:
     def inform(self, status, headers):
         """An interim response."""
 
-    def reply(self, message, body):
+    def at_once(self, message, body):
         """The final head and the whole body (not empty) as one: True when taken. False: it is told as `head` and `data`."""
         return False
 
@@ -231,7 +231,7 @@ class Exchange(Answer):
         else:
             conn.say_whole(self, response, body)
 
-    def reply(self, message, body):
+    def at_once(self, message, body):
         self.whole(message, body)
         return True
 

@@ -31,7 +31,7 @@ cdef class Tcp(Watcher):
     cdef bint hold(self) except -1
     @cython.locals(poller=Poller, start=cython.longlong, woken=cython.longlong, arrived=cython.longlong, stamp=cython.longlong, now=cython.longlong, quality=int, data=bytes, count=Py_ssize_t)
     cdef readable(self)
-    @cython.locals(codec=Codec, conn=Connection)
+    @cython.locals(codec=Codec)
     cdef bint quiet(self) except -1
     cdef noticed(self, unsigned int events)
     cdef ended(self, long long now)

@@ -133,21 +133,9 @@ class Tcp(Watcher):
     def quiet(self):
         """When nothing was said and nothing changed but the deadline: see to that; True. So most reads end at once."""
         codec = self.codec
-        conn = self.conn
-        if (
-            codec is None
-            or not codec.silent
-            or codec.more
-            or codec.finished
-            or codec.fin
-            or not codec.wants_read
-            or not self.mask & IN
-            or self.owed
-            or self.blocked
-            or self.lingering
-            or conn.waiting
-            or conn.said_now
-        ):
+        if codec is None or not codec.silent or codec.more or codec.finished or codec.fin or not codec.wants_read:
+            return False
+        if not self.mask & IN or self.owed or self.blocked or self.lingering or self.conn.waiting or self.conn.said_now:
             return False
         self.arm()
         return True

@@ -54,7 +54,7 @@ cdef class Pair(Answer):
     @cython.locals(left=Exchange, leg=Exchange, j=Journey, response=Response)
     cpdef head(self, object message, bint end)
     @cython.locals(left=Exchange, j=Journey)
-    cpdef bint reply(self, object message, bytes body) except -1
+    cpdef bint at_once(self, object message, bytes body) except -1
     @cython.locals(target=Target)
     cdef learn(self, Journey j)
     cdef returned(self, Response response)

@@ -273,7 +273,7 @@ class Pair(Answer):
         if end:
             self.finished()
 
-    def reply(self, message, body):
+    def at_once(self, message, body):
         if self.translated:
             return False
         left = self.left

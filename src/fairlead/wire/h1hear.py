@@ -254,7 +254,7 @@ class Hearing(Codec):
         if 0 < length <= end - at and length <= _SHORT and (not self.window or length <= self.window):
             body = _fast.piece(data, at, at + length)
             at = self.heard(at + length, end)
-            self.sink.reply(stream, message, body)
+            self.sink.at_once(stream, message, body)
             return at
         self.left = length
         self.hearing = _LENGTH if message.length > 0 else _CHUNKED if head.chunked else _UNTIL_CLOSE
