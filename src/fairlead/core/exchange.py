@@ -14,7 +14,9 @@ Rules
 3. `role` is SERVER for what a client asked of us, CLIENT for a leg to an upstream. `heard_end` and `said_end` say which
    directions are over; words after the end, or after `over`, are ignored, so late tasks do no harm.
 4. After 101 or a 2xx to CONNECT the exchange is a byte tunnel: `data` is raw both ways (`tunnel` is True).
-5. A filter may put a body stage on either side: `intake` hears the peer's body in place of the answer, `stage` is given
+5. A short answer that an upstream's read brought whole is heard as one word, `at_once`, which charges nothing; who does not
+   take it hears `head` and `data`. `whole` says a complete answer, in one piece where the codec can.
+6. A filter may put a body stage on either side: `intake` hears the peer's body in place of the answer, `stage` is given
    what we say in place of the codec. Each passes on what it makes of it; where there is none, nothing is paid.
 """
 
