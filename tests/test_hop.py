@@ -322,6 +322,15 @@ def test_body_beyond_the_window_ends_the_link():
         link.worker.feed(frame(DATA, stream=1, body=b"x" * (DOWN + 1)), link.now)
 
 
+def test_body_bytes_with_an_empty_block_are_body_bytes():
+    link = Link()
+    link.ask()
+    link.down()
+    link.front.feed(frame(ANSWER, aux=200, parts=[b"\0" * 32, b"", b"", b""], fields=[]), SECOND)
+    link.front.feed(frame(DATA, parts=[], fields=[], body=b"x"), SECOND)
+    assert link.front_sink.words[-1] == ("body", 1, b"x")
+
+
 def test_frames_of_a_stream_that_is_over_are_ignored():
     link = Link()
     link.ask()

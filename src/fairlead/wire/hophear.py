@@ -203,7 +203,7 @@ class Hearing(Codec):
         if s is not None:
             if s.heard_end or not s.heard_head:
                 raise broke("body bytes where none may be", "hop-data")
-            if parts is not None and self.client and len(parts[0]) >= 24:
+            if parts and self.client and len(parts[0]) >= 24:
                 self.hear_marks(number, parts, 0)
         if self.rest == 0 and self.rest_end and s is not None:
             s.heard_end = True
