@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NEEDED_BY = ("topic", "job")  # answers that need a store
 FILTERS = ("idempotency",)  # and filters
+SERVICES = "fairlead.services:server"  # and the gRPC server that is ours
 KEPT = ("memory:", "sqlite:")  # engines that one process must own
 
 
@@ -41,6 +42,8 @@ def wanted(config: c.Config) -> bool:
     if any(path.startswith("store.") for path in config.sources):
         return True
     filters = [one.name for route in config.routes for one in route.filters]
+    if any(route.grpc is not None and route.grpc.target == SERVICES for route in config.routes):
+        return True
     return any(route.answer in NEEDED_BY for route in config.routes) or any(name in FILTERS for name in filters)
 
 

@@ -142,27 +142,33 @@ class Groups:
 
     async def claim(self, topic: str, group: str, said: dict[str, Any]) -> dict[str, Any]:
         """Some items; with `wait` until there are some."""
+        kind = forms.kind_of((await self.store.log.head(topic)).config.content_type)
+        found, gap = await self.leased(topic, group, said)
+        skipped = {"gap": {"earliest": str(gap.earliest), "next": str(gap.latest)}} if gap is not None else {}
+        return {"items": [shown(lease, kind) for lease in found], **skipped}
+
+    async def leased(self, topic: str, group: str, said: dict[str, Any]) -> tuple[list[Lease], Gap | None]:
+        """The same as leases, and what the group lost."""
         queue = queue_of(topic, group)
         n, ttl = int(number(said, "n", 1, MOST)), number(said, "ttl", self.ttl, LONGEST)
         wait = number(said, "wait", 0.0, WAIT)
         await self.store.leases.feed(queue, topic, await self.place(topic, said.get("after")))
-        kind = forms.kind_of((await self.store.log.head(topic)).config.content_type)
         loop = asyncio.get_running_loop()
         ends, there = loop.time() + wait, asyncio.Event()
         stop = self.hub.queue(queue, there.set) if wait else None
-        skipped: dict[str, Any] = {}
+        lost: Gap | None = None
         try:
             while True:
                 there.clear()
                 try:
                     found = await self.store.leases.claim(queue, max(n, 1), ttl, str(said.get("owner", ""))[:128])
                 except Gap as gap:
-                    skipped = {"gap": {"earliest": str(gap.earliest), "next": str(gap.latest)}}
+                    lost = gap
                     continue
                 good = [lease for lease in found if not await self.spent(lease)]
                 left = ends - loop.time()
                 if good or left <= 0:
-                    return {"items": [shown(lease, kind) for lease in good], **skipped}
+                    return good, lost
                 if found:
                     continue
                 due = await self.store.leases.next_due(queue)
