@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 import fairlead
 from fairlead.core.errors import WireError
-from fairlead.serve import grpcjobs, grpctopics
+from fairlead.serve import grpcjobs, grpctopics, topicapi
 from fairlead.serve.jobwork import current_job
 from fairlead.wire.protobuf import TEXT, UINT, Shape
 from grpcstubs import generated
@@ -212,6 +212,20 @@ def test_more_than_a_stream_has_room_for_arrives_in_order(served):
         stub.Append(pb.AppendRequest(topic="large", events=events, create="text/plain", close=number == 9), timeout=SECONDS)
     batches = stub.Subscribe(iter([pb.SubscribeRequest(topic="large", after="-1")]), timeout=SECONDS)
     assert [int(event.data.split()[0]) for batch in batches for event in batch.events] == list(range(200))
+
+
+def test_a_stream_whose_client_is_gone_follows_no_more(served):
+    pb, stub, _, _ = served
+    stub.Append(pb.AppendRequest(topic="left", events=[pb.NewEvent(data=b"x")], create="text/plain"), timeout=SECONDS)
+    before = topicapi.here.outs
+    batches = stub.Subscribe(iter([pb.SubscribeRequest(topic="left", after="-1")]), timeout=SECONDS)
+    assert next(batches).up_to_date and topicapi.here.outs == before + 1
+    batches.cancel()
+    asked = 0
+    while topicapi.here.outs > before and asked < 5000:  # each answer is a few turns of the server's loop
+        stub.Read(pb.ReadRequest(topic="left"), timeout=SECONDS)
+        asked += 1
+    assert topicapi.here.outs == before and not topicapi.here.rings["left"].live
 
 
 def test_a_stream_about_no_topic_ends_with_not_found(served):

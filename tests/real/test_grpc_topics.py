@@ -56,6 +56,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, 
     modules = generated(tmp_path_factory.mktemp("stubs"))
     with Real() as peers:
         server = peers.fairlead(config=CONFIG, files={"app.py": APP})
+        server.says("Ctrl-C")  # the workers are up
         yield server, *modules
 
 
