@@ -5,6 +5,8 @@ from fairlead.core.message cimport Common
 from fairlead.net.timers cimport Timed, Wheel
 from fairlead.wire cimport _fast
 
+cdef long long _HOLD, _SECOND
+
 cdef class Watcher(Timed):
     cpdef ready(self, unsigned int events)
     cpdef release(self)

@@ -29,8 +29,8 @@ except ImportError:  # no compiler at install
     from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
 IN, OUT, ERR, HUP, RDHUP = 0x001, 0x004, 0x008, 0x010, 0x2000
-SECOND = 1_000_000_000
-HOLD = 250_000  # ns: an answer waits this long for others at most, and only while the mean step is shorter
+SECOND = _SECOND = 1_000_000_000
+HOLD = _HOLD = 250_000  # ns: an answer waits this long for others at most, and only while the mean step is shorter
 log = logging.getLogger("fairlead.error")
 
 
@@ -122,7 +122,7 @@ class Poller(Clock):
         by_fd = self.by_fd
         count = self.epoll.wait(0)
         several = count > 1
-        self.holding = several and self.step < HOLD
+        self.holding = several and self.step < _HOLD
         self.stepped = now
         for i in range(count):
             watcher = by_fd[self.epoll.fds[i]]
@@ -137,7 +137,7 @@ class Poller(Clock):
         if self.held:
             self.release()
         self.in_turn = False
-        if now - self.dated > SECOND:
+        if now - self.dated > _SECOND:
             self.dated = now
             self.common.refresh()
         if self.later:
@@ -156,8 +156,8 @@ class Poller(Clock):
         now = self.now()
         self.step += (now - self.stepped - self.step) // 8
         self.stepped = now
-        self.holding = self.step < HOLD
-        if self.held and (not self.holding or now - self.first_held >= HOLD):
+        self.holding = self.step < _HOLD
+        if self.held and (not self.holding or now - self.first_held >= _HOLD):
             holding = self.holding
             self.holding = False
             self.release()
@@ -194,7 +194,7 @@ class Poller(Clock):
         if late > self.longest:
             self.longest = late
         self.woken = now
-        if now - self.dated > SECOND:
+        if now - self.dated > _SECOND:
             self.dated = now
             self.common.refresh()
         try:
