@@ -7,6 +7,7 @@ import pytest
 
 from fairlead.core.aio import Async
 from fairlead.core.errors import Refused
+from fairlead.core.handler import Handler
 from fairlead.serve.idempotent import Idempotent, key_of, settle
 from fairlead.serve.respond import Respond
 from fairlead.store.open import open_store
@@ -15,7 +16,7 @@ from recorder import Peer
 KEY = (b"idempotency-key", b'"one"')
 
 
-class Named:
+class Named(Handler):
     def __init__(self, inner, principal):
         self.inner, self.principal = inner, principal
 

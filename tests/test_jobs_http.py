@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from fairlead.core.handler import Handler
 from fairlead.serve.jobhttp import JobRoute
 from fairlead.serve.jobs import JobKind, JobOptions, Jobs
 from fairlead.serve.jobwork import Work, current_job
@@ -25,7 +26,7 @@ async def slow():
     await asyncio.sleep(60)
 
 
-class Named:
+class Named(Handler):
     """Who asks, as a filter before would have found out."""
 
     def __init__(self, inner, principal):

@@ -23,7 +23,7 @@ from fairlead.core.codec import Codec
 from fairlead.core.connection import Carrier, Connection
 from fairlead.core.errors import AppError, FairleadError, NetError
 from fairlead.core.exchange import Exchange
-from fairlead.core.handler import Handler, Service
+from fairlead.core.handler import Handler, Observer, Service
 from fairlead.core.journey import Journey
 from fairlead.core.message import Request, Response
 
@@ -160,9 +160,8 @@ class Inner:
         if outer is not None:
             conn.tls = outer.tls
         conn.codec = codec = Words(conn, self.service.limits, hear)
-        exchange = Exchange.__new__(Exchange)
         journey = like.journey if like is not None else Journey()
-        exchange.begin(conn, 1, 0, request, journey)
+        exchange = Exchange(conn, 1, 0, request, journey)
         exchange.heard_end = not body
         if like is not None:
             exchange.route, exchange.params, exchange.client = like.route, like.params, like.client
@@ -177,7 +176,7 @@ class Inner:
         return asked
 
 
-class Quiet:
+class Quiet(Observer):
     """An observer that counts nothing, but hands on what broke."""
 
     def __init__(self, observer: Any) -> None:
