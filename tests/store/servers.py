@@ -6,6 +6,7 @@ stopped with it.
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
+
+
+def low_port() -> int:
+    """One that a cluster can use: it takes a second port, 10,000 above; and both below those that the kernel gives to clients."""
+    while True:
+        port = random.randint(12000, 22000)
+        with suppress(OSError), socket.socket() as sock, socket.socket() as bus:
+            sock.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + 10000))
+            return port
 
 
 def somebody() -> pwd.struct_passwd | None:
@@ -176,7 +187,7 @@ class RedisServer(Server):
         folder.mkdir(parents=True, exist_ok=True)
         found = program(brand)
         assert found
-        self.port = free_port()
+        self.port = low_port()
         options = {"appendonly": "yes", "appendfsync": "always", "save": "", **options}
         chosen = [part for k, v in options.items() for part in (f"--{k}", v)]
         command = [found, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--daemonize", "no", *chosen]
