@@ -340,6 +340,20 @@ function draw(frame) {
   drawHeat(frame);
   drawTables(frame);
 }
+async function drawGrpc() {
+  if (!document.hidden) {
+    const answer = await fetch("/api/grpc").catch(() => null);
+    const said = answer && answer.ok ? await answer.json() : { servers: {} };
+    const servers = Object.entries(said.servers);
+    $("grpc-card").hidden = !servers.length;
+    const calls = servers.reduce((sum, [, one]) => sum + one.calls, 0);
+    $("grpc-text").textContent = `${count(calls)} calls open${said.silent ? `, ${said.silent} workers silent` : ""}`;
+    table($("grpc"), ["server", "method", "calls", "good", "failed", "messages in", "messages out"], servers.flatMap(([name, one]) =>
+      Object.entries(one.methods).filter(([, m]) => m.started).map(([path, m]) => [named(name), named(path), count(m.started), count(m.succeeded),
+        m.failed ? make("td", "bad-text", count(m.failed)) : "0", count(m.messages_in), count(m.messages_out)])));
+  }
+  setTimeout(drawGrpc, 3000);
+}
 function listen() {
   const source = new EventSource("/api/stream");
   source.onmessage = (event) => { if (!document.hidden || !view.frame) draw(JSON.parse(event.data)); };
@@ -380,3 +394,4 @@ if (wanted.get("why")) {
   }, 50);
 }
 listen();
+drawGrpc();
