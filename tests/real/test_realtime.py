@@ -171,13 +171,13 @@ async def said(socket: object, key: str, value: object) -> dict:
 
 def test_an_item_of_a_socket_that_closes_is_somebody_elses(server: Process) -> None:
     async def story() -> None:
-        url = server.url.replace("http", "ws").rstrip("/") + "/t/work?sub=0"
-        post(server, "/t/work", [1])
+        url = server.url.replace("http", "ws").rstrip("/") + "/t/tasks?sub=0"
+        post(server, "/t/tasks", [1])
         async with websockets.connect(url) as socket:
-            await socket.send(json.dumps({"id": 1, "claim": {"topic": "work", "group": "g", "after": "-1"}}))
+            await socket.send(json.dumps({"id": 1, "claim": {"topic": "tasks", "group": "g", "after": "-1"}}))
             assert len((await said(socket, "id", 1))["items"]) == 1
-            assert post(server, "/t/work/groups/g:claim", {}).json()["items"] == []
-        got = await asyncio.to_thread(post, server, "/t/work/groups/g:claim", {"wait": 10})
+            assert post(server, "/t/tasks/groups/g:claim", {}).json()["items"] == []
+        got = await asyncio.to_thread(post, server, "/t/tasks/groups/g:claim", {"wait": 10})
         (item,) = got.json()["items"]
         assert item["attempt"] == 2
 
