@@ -156,6 +156,8 @@ class FrameForm(Form):
         self.key = ("frame", kind, topic)
 
     def encode(self, piece: Piece) -> bytes:
+        if not piece.events and not piece.closed:
+            return b""  # nothing to tell
         epoch = piece.next.epoch
         said: dict[str, Any] = {"topic": self.topic, "next": str(piece.next)}
         said["events"] = [described(event, self.kind, epoch) for event in piece.events]
