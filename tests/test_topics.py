@@ -355,6 +355,20 @@ def test_what_is_refused(method, target, body, headers, status):
     play(story, message=65536)
 
 
+def test_followers_are_bounded():
+    async def story(server):
+        await server.publish(0)
+        streams = [server.ask("GET", "/t/a?offset=-1", b"", STREAM) for _ in range(2)]
+        for stream in streams:
+            await says(stream, "data:0")
+        one_more = await server.done("GET", "/t/a?offset=-1", b"", STREAM)
+        assert one_more.status == 503 and b"more than 2 followers" in one_more.answer
+        streams[0].leave()
+        assert (await server.done("GET", "/t/a?offset=-1", b"", STREAM)).status == 200
+
+    play(story, FeedLimits(legs=2))
+
+
 def test_text_and_bytes_have_their_own_forms():
     async def story(server):
         await server.done("PUT", "/t/text", b"", (b"content-type", b"text/plain"))

@@ -243,7 +243,9 @@ class Feed:
         return task
 
     async def ring(self, topic: str) -> Ring:
-        """The ring of a topic, made by the first who asks, for all who ask meanwhile. NoTopic."""
+        """The ring of a topic, made by the first who asks, for all who ask meanwhile. NoTopic, StoreError when it is too many."""
+        if self.legs >= self.limits.legs:
+            raise StoreError(f"more than {self.limits.legs} followers at once", status=503)
         ring = self.rings.get(topic)
         if ring is not None:
             return ring
