@@ -263,5 +263,6 @@ def test_nghttpx_in_front_of_us_speaks_h2_to_us(real: Real, plain: Process) -> N
 
 def test_the_journey_of_an_h2_request_is_logged(real: Real, plain: Process) -> None:
     answer = real.curl(f"{plain.url}/slow", "--http2-prior-knowledge")
-    assert re.search(r"process;dur=3\d\d", answer.header("server-timing") or "")
+    timing = re.search(r"process;dur=([\d.]+)", answer.header("server-timing") or "")
+    assert timing and float(timing[1]) > 270, "the app slept for 300 ms (a loop's clock may be a little ahead)"
     assert json.dumps(answer.text) == '"slow"'
