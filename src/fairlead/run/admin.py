@@ -17,13 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairlead.core.errors import NetError
+from fairlead.core.errors import NetError, Refused
 from fairlead.core.handler import Handler, Service
 from fairlead.core.limits import SECOND, Limits
 from fairlead.core.message import Common
 from fairlead.net.listen import Listener
 from fairlead.net.poll import Poller
-from fairlead.run import accepting, grpcstats, sockets, systemd
+from fairlead.run import accepting, grpcstats, jobstats, sockets, systemd
 from fairlead.run import config as c
 from fairlead.run.observe import Observation, page_files
 from fairlead.run.prometheus import exposition
@@ -164,12 +164,30 @@ class Admin:
         """What the gRPC servers of all workers did."""
         return await grpcstats.all_of([role for role in self.master.roles if role.state == SERVING])
 
+    async def jobs(self) -> dict[str, Any]:
+        """Queues, what runs, what was tried in vain, dead letters, schedules."""
+        return await jobstats.show(self.master)
+
+    async def change_job(self, path: str, query: dict[str, list[str]]) -> dict[str, Any]:
+        """Redrive or cancel."""
+        kind, name = (query.get(word, [""])[0] for word in ("kind", "id"))
+        what = path.rpartition("/")[2]
+        if not kind or (what == "cancel" and not name):
+            raise Refused("say which: ?kind=module:function&id=…", status=400)
+        return await jobstats.ask(self.master, do=what, kind=kind, id=name)
+
+    async def keepers(self) -> dict[str, str]:
+        """Where the embedded stores are kept."""
+        return self.master.keepers.addresses()
+
     def handler(self, token: str | None, hosts: tuple[str, ...] | None) -> Handler:
         """The admin's API and page."""
+        keepers = {"/api/keepers": self.keepers} if hosts is None else {}  # whoever may read our socket may have the store
         made = admin.Admin(
             self.observation,
             control=self.master,
-            more={"/api/grpc": self.grpc},
+            more={"/api/grpc": self.grpc, "/api/jobs": self.jobs, **keepers},
+            changes={"/api/jobs/redrive": self.change_job, "/api/jobs/cancel": self.change_job},
             exposition=exposition,
             page=pages(),
             token=token,
@@ -224,5 +242,7 @@ def default_path(bound: list[tuple[str, Address]]) -> Path:
     folder = folders()[0]
     with suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
+    if not bound:
+        return folder / f"fairlead-jobs-{os.getpid()}.sock"
     address = bound[0][1]
     return folder / f"fairlead-{Path(address.path).stem if address.is_unix else address.port}.sock"

@@ -258,6 +258,20 @@ class IdempotencyFilter:
 
 
 @frozen
+class RespondAsyncFilter:
+    """`respond-async`: a request with `Prefer: respond-async` becomes a job: 202 now, its answer later."""
+
+    at: str = setting("/_requests", "Path below which those jobs are looked at.", u.matching("a path", r"/\S*[^/*\s]", 'write a path such as "/_requests"'))
+    keep: float | None = setting("24h", "How long an answer is kept.", u.SOME_DURATION)
+    timeout: float | None = setting("10m", "Longest attempt.", u.SOME_DURATION)
+    retries: int = setting(2, "Attempts after one that broke off or whose process died, where the method is idempotent.", u.COUNT)
+    safe: bool = setting(False, "The handler may run again whatever the method.", u.FLAG)
+    body: int = setting("1MiB", "Size of a request that is kept; above it 413.", u.SIZE)
+    answer: int = setting("1MiB", "Size of an answer that is kept; above it the job fails.", u.SIZE)
+    workers: int = setting(16, "Such requests at once, per worker.", u.count(1, 10000))
+
+
+@frozen
 class CompressFilter:
     """`compress`: answers are compressed where the client takes it."""
 
@@ -402,6 +416,7 @@ FILTERS: dict[str, type] = {
     "jwt": JwtFilter,
     "ratelimit": RateLimitFilter,
     "idempotency": IdempotencyFilter,
+    "respond-async": RespondAsyncFilter,
     "compress": CompressFilter,
     "decompress": DecompressFilter,
     "headers": HeadersFilter,

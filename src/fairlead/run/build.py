@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fairlead")
 
+WRAPPING = ("idempotency", "respond-async")  # filters that stand around the handler itself
 BELOW = ("topic", "job")  # answers whose routes also answer what stands behind their own path
 
 
@@ -175,6 +176,8 @@ class Builder:
         self.gate: Any = None
         self.rates: Any = None  # what the rate limits of all workers count in
         self.realtime: Realtime | None = None
+        self.works = storing.Works()  # what of jobs runs here
+        self.beside: list[Route] = []  # routes that others bring with them: where requests that became jobs are looked at
         self.store: Store | None = None  # topics, queues and keys, once a plan needs them
         self.given: Any = None  # an application object, for a server inside another program
         self.hop: Callable[[c.Route], Handler | None] | None = None  # dispatch: who answers in place of an app
@@ -191,14 +194,15 @@ class Builder:
         self.upstreams = {}
         try:
             self.workers = values["workers"]
-            if self.store is None and storing.wanted(plan.config):
+            if self.store is None and storing.wanted(values["config"]):
                 self.store = await storing.open_places(plan.config, values.get("store"))
                 from fairlead.run.realtime import Realtime
 
-                self.realtime = Realtime(self.store, self.loop)
+                self.realtime = Realtime(self.store, self.loop, self.works, values["config"].jobs)
+            self.beside = []
             routes = [await self.route(one) for one in plan.config.routes]
             self.config = plan.config
-            built = Built(self, plan, Router(Table(routes)), routes)
+            built = Built(self, plan, Router(Table([*self.beside, *routes])), [*routes, *self.beside])
         except BaseException:
             self.release(self.state.abort())
             raise
@@ -247,19 +251,32 @@ class Builder:
         if made is None:
             made = makers[settings.answer](settings)
         handler: Handler = await made if asyncio.iscoroutine(made) else made
-        keyed = next((one.options for one in settings.filters if one.name == "idempotency"), None)
-        if keyed is not None:
+        options = {one.name: one.options for one in settings.filters if one.name in WRAPPING}
+        plain = tuple([self.filter(one, settings) for one in settings.filters if one.name not in WRAPPING])
+        rerun = None
+        if (later := options.get("respond-async")) is not None:
+            assert self.realtime is not None
+            service = self.link_service(None)
+            service.observer = self.recorder
+            handler, status, rerun = self.realtime.later(handler, later, settings, service)
+            self.beside.append(
+                Route(status, path=f"{status.base}/*", host=settings.host, listeners=settings.listeners, filters=plain)
+            )
+        if (keyed := options.get("idempotency")) is not None:
             assert self.realtime is not None
             handler = self.realtime.idempotent(handler, keyed, settings)
-        return Route(
+        route = Route(
             handler,
             path=below(settings.path) if settings.answer in BELOW else settings.path,
             host=settings.host,
             methods=methods_of(settings),
             headers=settings.headers,
             listeners=settings.listeners,
-            filters=tuple([self.filter(one, settings) for one in settings.filters if one.name != "idempotency"]),
+            filters=plain,
         )
+        if rerun is not None:
+            rerun.route = route
+        return route
 
     def filter(self, one: Filter, route: c.Route) -> Any:
         """One filter of a route. What counts or fetches outlives the plan; the others read their secrets and files anew."""

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-COMMANDS = ("run", "check", "explain", "demo", "cert", "status", "reload", "drain", "why", "watch", "verify")
+COMMANDS = ("run", "check", "explain", "demo", "cert", "status", "reload", "drain", "why", "watch", "verify", "job")
 MODULES = {  # which module registers a command
     "run": "serving",
     "check": "explain",
@@ -30,6 +30,7 @@ MODULES = {  # which module registers a command
     "why": "client",
     "watch": "watchport",
     "verify": "verify",
+    "job": "jobcli",
 }
 EXAMPLES = """examples:
   fairlead run app:app                       serve an application on http://127.0.0.1:8000

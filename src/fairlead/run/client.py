@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 
 from fairlead.core.errors import FairleadError, NetError
 
+JOBS = 10_000  # as in run/plan
 PATIENCE = 600.0  # seconds: a drain may take as long as its grace
 Run = Callable[[argparse.Namespace], int]
 
@@ -161,7 +162,7 @@ def accept_path(path: dict[str, Any]) -> list[str]:
 
 def titled(one: dict[str, Any]) -> str:
     """What a role is called, and which thread it is where workers are threads."""
-    index = one["index"]
+    index = one["index"] - (JOBS if one.get("kind") == "jobs" else 0)
     name = f"{one.get('kind', 'worker')} {index if index >= 0 else -1 - index}"
     return f"{name} thread {one['thread']}" if one.get("thread", one["pid"]) != one["pid"] else name
 

@@ -145,6 +145,18 @@ class Store:
 
 
 @frozen
+class Jobs:
+    """Who works on jobs. Without processes of their own the workers do, beside their requests; with pattern `dispatch` never a front."""
+
+    workers: int = setting(0, "Processes of their own for jobs; 0 has the workers run them. A file with some and without a listener runs nothing else.", u.count(0, 1024))
+    modules: Many = setting([], "Modules to import for their `@fairlead.job` functions, beside those of the routes' applications.", u.TEXTS)
+    dir: str = setting(".", "Directory added to the import path for `modules`; relative to the file.", u.PATH)
+    slots: int = setting(4, "Attempts at once, per process, of each kind that no route names.", u.count(1, 10000))
+    threads: int = setting(40, "Threads for blocking jobs, per process.", u.count(1, 10000))
+    max_memory: int | None = setting("none", "Replace a jobs process whose resident memory grows above this; what it runs is handed back.", u.SOME_SIZE)
+
+
+@frozen
 class Log:
     """The access log and the server's own log."""
 
@@ -540,6 +552,7 @@ class Config:
     server: Server = table(Server, "Execution.")
     admin: Admin = table(Admin, "The admin socket and page.")
     store: Store = table(Store, "What lasts.")
+    jobs: Jobs = table(Jobs, "Who works on jobs.")
     listeners: tuple[Listener, ...] = tables(Listener, "Where clients arrive.", "listener")
     routes: tuple[Route, ...] = tables(Route, "Which answer a request gets: the first match in file order.", "route")
     upstreams: tuple[Upstream, ...] = tables(Upstream, "Groups of servers behind us.", "upstream")

@@ -22,7 +22,7 @@ from typing import Any
 from fairlead.net import inbox
 from fairlead.run import config as c
 from fairlead.run import sockets, systemd
-from fairlead.run.plan import Plan
+from fairlead.run.plan import JOBS, Plan
 from fairlead.run.units import Address
 
 log = logging.getLogger("fairlead")
@@ -165,7 +165,7 @@ class Holder:
         """
         names: list[tuple[str, str]] = []
         fds: list[int] = []
-        for listener in plan.listeners:
+        for listener in plan.listeners if index < JOBS else ():
             for address in listener.bind:
                 socks = self.held[address].socks
                 shared = plan.pattern.share(socks, index, plan.workers)

@@ -20,12 +20,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fairlead.core.errors import FairleadError
 from fairlead.run import config as c
 from fairlead.run import storing
 from fairlead.run.channel import Channel
+from fairlead.run.jobalone import follow
 from fairlead.run.staff import identity
 from fairlead.store.contract import Declaration
 from fairlead.store.open import without_secrets
@@ -165,6 +167,8 @@ class Keepers:
         self.places: dict[
             c.Store, storing.Places
         ] = {}  # by [store], for a plan that is tried and not taken changes nothing
+        self.borrow: Callable[[str], str] | None = None  # who else may keep an engine (run/jobalone): its address, or ""
+        self.borrowed: dict[str, str] = {}
         self.declared: dict[str, Declaration] = {}  # by engine, without secrets: as a worker was told when it opened it
 
     async def serve(self, config: c.Config) -> None:
@@ -173,7 +177,11 @@ class Keepers:
             return
         urls = storing.urls(config)
         for url in storing.kept(urls):
-            if url not in self.kept:
+            if self.borrow is not None and url not in self.kept and url not in self.borrowed:
+                if found := await asyncio.to_thread(self.borrow, url):
+                    self.borrowed[url] = found
+                    self.master.spawn(follow(self))
+            if url not in self.kept and url not in self.borrowed:
                 address, sock = self.master.given.keepers.pop(url, ("", None))
                 kept = self.kept[url] = Kept(url, config, address, sock)
                 error = await kept.start()
@@ -182,7 +190,7 @@ class Keepers:
                     kept.close()
                     del self.kept[url]
                     raise FairleadError(f"the store cannot be opened: {error}")
-        self.places[config.store] = storing.Places(urls, {url: kept.address for url, kept in self.kept.items()})
+        self.places[config.store] = storing.Places(urls, {url: kept.address for url, kept in self.kept.items()} | self.borrowed)
 
     def of(self, config: c.Config) -> storing.Places | None:
         """What a role is told that serves this configuration."""
@@ -191,6 +199,10 @@ class Keepers:
     def heard(self, declared: dict[str, Declaration]) -> None:
         """A worker has opened the store, and says what it promises."""
         self.declared.update(declared)
+
+    def addresses(self) -> dict[str, str]:
+        """Where the keepers are, by file: for `fairlead job workers` of the same user."""
+        return {storing.named(url): kept.address for url, kept in self.kept.items()}
 
     def reopen(self) -> None:
         """SIGUSR1."""

@@ -226,7 +226,7 @@ class Master:
         role = staff.new_role(self, index, plan)
         role.on_word = self.heard
         role.became.add_done_callback(lambda _: staff.cover(self))
-        role.hops, role.apps = plan.pattern.hops, plan.numbers
+        role.hops, role.apps = plan.pattern.hops and index < plans.JOBS, plan.numbers
         names, fds = self.holder.share(plan, index)
         values = {
             "config": plan.config,

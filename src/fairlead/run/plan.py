@@ -26,6 +26,8 @@ NEXT = {
     "signal": "signalling is",
 }
 UNUSED: dict[str, str] = {}  # settings that are read and not served: what to do instead
+JOBS = 10_000  # the first place of the processes that work on jobs
+ALONE = ("topic", "job", "grpc", "upload", "signal")  # answers that `respond-async` cannot stand before
 SWAP, WORKERS, SAME = "swap", "workers", "same"
 
 
@@ -39,9 +41,9 @@ class Plan:
 
     @property
     def places(self) -> tuple[int, ...]:
-        """Where something runs: the workers 0, 1, …, and -1, -2, … for what stands before them."""
-        fronts = self.pattern.fronts(self.config.server)
-        return (*range(self.workers), *range(-1, -1 - fronts, -1))
+        """Where something runs: the workers 0, 1, …, -1, -2, … for what stands before them, from `JOBS` on who works on jobs."""
+        fronts = self.pattern.fronts(self.config.server) if self.workers else 0
+        return (*range(self.workers), *range(-1, -1 - fronts, -1), *range(JOBS, JOBS + self.config.jobs.workers))
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -74,7 +76,7 @@ def make(config: c.Config) -> Plan:
     if problems:
         raise ConfigError(problems=problems)
     pattern = patterns.find(config.server.chosen_pattern, config.server.fronts)
-    return Plan(config, pattern, config.server.worker_count)
+    return Plan(config, pattern, config.server.worker_count if config.listeners else 0)
 
 
 def refusals(config: c.Config) -> Iterator[Problem]:
@@ -83,7 +85,7 @@ def refusals(config: c.Config) -> Iterator[Problem]:
     def problem(path: str, message: str, hint: str = "") -> Problem:
         return place(config, path, message, hint)
 
-    if not config.listeners:
+    if not config.listeners and not config.jobs.workers:
         yield problem("listener", "there is none", 'write [[listener]] with bind = "127.0.0.1:8000"')
     for section, what in (("cache", "the HTTP cache"),):
         written = next((path for path in config.sources if path.startswith(section + ".")), None)
@@ -142,6 +144,9 @@ def route_refusals(path: str, route: c.Route, problem: Say) -> Iterator[Problem]
     for index, one in enumerate(route.filters):
         if one.name in filtering.LATER:
             yield problem(f"{path}.filters[{index}]", f'the filter "{one.name}" is not in this version', "leave it out")
+        if one.name == "respond-async" and route.answer in ALONE:
+            hint = "it stands before app, wsgi, proxy, files, redirect and respond"
+            yield problem(f"{path}.filters[{index}]", f"respond-async cannot stand before {route.answer}", hint)
     if route.proxy is not None:
         yield from proxy_refusals(f"{path}.proxy", route.proxy, problem)
 
@@ -197,6 +202,7 @@ def shapes(old: Plan, new: Plan) -> Iterator[tuple[str, Any, Any]]:
     yield "app", old.apps, new.apps
     yield "log", old.config.log, new.config.log
     yield "store", old.config.store, new.config.store
+    yield "jobs", old.config.jobs, new.config.jobs
 
 
 def fixed(old: Plan, new: Plan) -> Iterator[tuple[str, Any, Any]]:

@@ -9,23 +9,26 @@ import asyncio
 import hashlib
 import ipaddress
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from fairlead.core.aio import Call
 from fairlead.core.errors import AppError, ConfigError, Refused
-from fairlead.core.handler import Handler
+from fairlead.core.handler import Handler, Service
 from fairlead.net.guard import Guard
 from fairlead.run import answers as a
 from fairlead.run import config as c
+from fairlead.run.storing import Works
 from fairlead.serve import topicapi, topichooks
 from fairlead.serve.cron import Cron
 from fairlead.serve.feed import Feed
 from fairlead.serve.hooks import Hooks
 from fairlead.serve.idempotent import Idempotent
 from fairlead.serve.jobhttp import JobRoute
-from fairlead.serve.jobs import REGISTRY, JobKind, JobOptions, Jobs, Row, attach, topic_of
+from fairlead.serve.jobs import REGISTRY, REQUEST, JobKind, JobOptions, Jobs, Row, attach, topic_of
 from fairlead.serve.jobwork import Work
+from fairlead.serve.later import Later, RequestJobs, Rerun
 from fairlead.serve.loader import found_at
 from fairlead.serve.push import Deliveries
 from fairlead.serve.topicgroups import Groups
@@ -35,19 +38,21 @@ from fairlead.store.contract import Store
 from fairlead.store.hub import Hub
 from fairlead.store.relay import Relay, source_of
 
-SLOTS = 4  # attempts at once of a kind that no route names
-
 
 class Realtime:
     """One worker's."""
 
-    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, store: Store, loop: asyncio.AbstractEventLoop, works: Works | None = None, given: c.Jobs | None = None
+    ) -> None:
         self.store, self.loop = store, loop
+        self.works, self.given = works or Works(), given or c.Jobs()
         self.hub = Hub(store)
         self.feed = Feed(store, self.hub)
         self.jobs = Jobs(store, self.hub)
         self.groups = Groups(store, self.hub)
-        self.work = Work(self.jobs, {})
+        self.work = Work(self.jobs, {}, self.given.threads)
+        self.requests: dict[str, int] = {}
         self.cron = Cron(self.jobs)
         self.networks: set[Any] = set()
         self.deliveries: Deliveries | None = None
@@ -103,25 +108,34 @@ class Realtime:
         self.deliveries.hooks.guard = Guard(self.networks)
 
     def job(self, settings: c.Route) -> Handler:
-        """The handler of a `job` route."""
+        """The handler of a `job` route. Its kind is called as the route says; the code is imported only where it runs."""
         given: Any = settings.job
-        found = found_at(given.run, given.dir)
-        if not isinstance(found, JobKind):
-            if not callable(found):
-                raise AppError(f'"{given.run}" is not callable: it is a {type(found).__name__}')
-            options = JobOptions(
-                retries=given.retries,
-                timeout=given.timeout,
-                backoff=given.backoff,
-                max_backoff=given.max_backoff,
-                keep=given.keep,
-            )
-            found = JobKind(found, given.run, options)
-        self.jobs.add(found)
-        self.slots[found.name] = given.workers
+        name = given.run
+        if self.works.code:
+            kind = kind_at(given)
+            if kind.name != name:  # the decorator named it otherwise: both names have the same code
+                kind = JobKind(kind.function, name, replace(kind.options, cron=""))
+            self.jobs.add(kind)
+            self.slots[name] = given.workers
         base = "/" + "/".join(part for part in settings.path.removesuffix("/*").split("/") if part)
         webhook = self.result_hook if self.deliveries is not None else None
-        return JobRoute(self.jobs, found.name, base, follow=self.inside.follow, webhook=webhook, loop=self.loop)
+        return JobRoute(self.jobs, name, base, follow=self.inside.follow, webhook=webhook, loop=self.loop)
+
+    def later(
+        self, handler: Handler, given: a.RespondAsyncFilter, settings: c.Route, service: Service
+    ) -> tuple[Handler, JobRoute, Rerun]:
+        """A handler behind `Prefer: respond-async`, where the jobs that it makes are looked at, and who runs them."""
+        where = f"{settings.path} {settings.host} {settings.methods} {sorted(settings.headers.items())}"
+        tag = hashlib.sha256(where.encode()).hexdigest()[:8]
+        options = JobOptions(retries=given.retries, timeout=given.timeout, keep=given.keep)
+        rerun = Rerun(handler, service, given.answer)
+        kind = JobKind(rerun, f"{REQUEST}{tag}", options, most=2 * given.answer + 65536)
+        self.jobs.add(kind)
+        if self.works.requests:
+            self.requests[kind.name] = given.workers
+        route = RequestJobs(self.jobs, kind.name, f"{given.at}/{tag}", follow=self.inside.follow, loop=self.loop)
+        made = Later(handler, route, retries=given.retries, safe=given.safe, body=given.body, loop=self.loop)
+        return made, route, rerun
 
     async def result_hook(self, row: Row, url: str) -> None:
         """Post a job's outcome to a URL."""
@@ -149,8 +163,11 @@ class Realtime:
             if self.deliveries is not None:
                 self.deliveries.start()
         for name in self.jobs.kinds:
-            self.work.add(name, self.slots.get(name, SLOTS))
-        if self.cron.task is None:
+            if name in self.requests:
+                self.work.add(name, self.requests[name])
+            elif self.works.code and not name.startswith(REQUEST):
+                self.work.add(name, self.slots.get(name, self.given.slots))
+        if self.works.code and self.cron.task is None:
             self.cron.start()
 
     def relay(self, urls: Sequence[str]) -> None:
@@ -176,6 +193,23 @@ class Realtime:
         await self.feed.close()
         attach(None)
         topicapi.attach(None)
+
+
+def kind_at(given: a.Job) -> JobKind:
+    """What `job.run` names: a function that was made a job, or any other. AppError."""
+    found = found_at(given.run, given.dir)
+    if isinstance(found, JobKind):
+        return found
+    if not callable(found):
+        raise AppError(f'"{given.run}" is not callable: it is a {type(found).__name__}')
+    options = JobOptions(
+        retries=given.retries,
+        timeout=given.timeout,
+        backoff=given.backoff,
+        max_backoff=given.max_backoff,
+        keep=given.keep,
+    )
+    return JobKind(found, given.run, options)
 
 
 def depth_of(path: str) -> int:

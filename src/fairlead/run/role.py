@@ -32,9 +32,9 @@ class Role:
     `slot` its region of the slab, `number` counts starts, `title` is what it is called.
     """
 
-    def __init__(self, index: int, slot: int, number: int, title: str = "worker") -> None:
+    def __init__(self, index: int, slot: int, number: int, title: str = "worker", shown: int | None = None) -> None:
         self.index = index
-        self.title = f"{title} {index if index >= 0 else -1 - index}"
+        self.title = f"{title} {shown if shown is not None else index if index >= 0 else -1 - index}"
         self.thread = 0
         self.hops = False
         self.apps: tuple[int, ...] = ()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fairlead.core.errors import ConfigError, FairleadError
-from fairlead.run.plan import Plan
+from fairlead.run.plan import JOBS, Plan
 from fairlead.run.role import GONE, SERVING, Host, Role, ThreadRole
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ def new_role(master: Master, index: int, plan: Plan) -> Role:
     """A process for a place, or a thread of the process that the workers share."""
     title = plan.pattern.title if index < 0 else "worker"
     slot = free_slot(master.roles, master.slab.slots)
+    if index >= JOBS:
+        return Role(index, slot, master.numbers, "jobs", index - JOBS)
     if plan.config.server.unit != "thread":
         return Role(index, slot, master.numbers, title)
     if master.host is None or not master.host.alive:
@@ -30,7 +32,7 @@ def new_role(master: Master, index: int, plan: Plan) -> Role:
 
 def places(roles: Sequence[Role]) -> dict[int, int]:
     """{place: region of the slab} of the workers that serve; the newest at each place."""
-    return {role.index: role.slot for role in roles if role.state == SERVING and role.index >= 0}
+    return {role.index: role.slot for role in roles if role.state == SERVING and 0 <= role.index < JOBS}
 
 
 def free_slot(roles: Sequence[Role], slots: int) -> int:
@@ -68,13 +70,14 @@ def cover(master: Master) -> None:
     """Lend the sockets of each place that nobody serves to a sibling, and take back those of one that is served
     again. Called whenever somebody came or went.
     """
-    serving = [role for role in master.roles if role.state == SERVING]
+    serving = [role for role in master.roles if role.state == SERVING and role.index < JOBS]
     filled = {role.index for role in serving}
     for place, heir in list(master.covered.items()):
         if place in filled or heir not in serving:
             del master.covered[place]
             heir.say("return", place=place)
-    empty = set(master.plan.places) - filled - master.covered.keys() if master.holder.held else set()
+    wanted = {place for place in master.plan.places if place < JOBS} if master.holder.held else set()
+    empty = wanted - filled - master.covered.keys()
     for place in empty:
         sibling = master.plan.pattern.heir(serving, place)
         if sibling is not None:

@@ -8,6 +8,7 @@ from time import monotonic, time
 from typing import Any
 
 from fairlead.run import version
+from fairlead.run.plan import JOBS
 
 SEEN = ("in_flight", "queued", "queue_most", "queue_full", "queue_late", "refused", "shed", "idle_closed", "taken_back", "repeated")
 
@@ -30,7 +31,7 @@ def of(master: Any) -> dict[str, Any]:
         "workers": [
             {
                 "index": r.index,
-                "kind": "worker" if r.index >= 0 else master.plan.pattern.title,
+                "kind": "jobs" if r.index >= JOBS else "worker" if r.index >= 0 else master.plan.pattern.title,
                 "pid": r.pid,
                 "thread": r.thread,
                 "state": r.state,
@@ -69,4 +70,7 @@ def threads(region: Any) -> dict[str, int]:
 def words(master: Any) -> str:
     """The same in one line, for `systemctl status`."""
     bound = ", ".join(str(address) for _, address in master.holder.bound())
-    return f"serving {bound} with {master.plan.workers} workers"
+    jobs = master.config.jobs.workers
+    if not bound:
+        return f"working on jobs with {jobs} processes"
+    return f"serving {bound} with {master.plan.workers} workers" + (f" and {jobs} for jobs" if jobs else "")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fairlead.store.contract import Store
 
 NEEDED_BY = ("topic", "job")  # answers that need a store
-FILTERS = ("idempotency",)  # and filters
+FILTERS = ("idempotency", "respond-async")  # and filters
 SERVICES = "fairlead.services:server"  # and the gRPC server that is ours
 KEPT = ("memory:", "sqlite:")  # engines that one process must own
 
@@ -37,9 +37,17 @@ class Places:
     keepers: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Works:
+    """What of jobs runs in a process: their `code`, and `requests` that became jobs (which may only pass them on)."""
+
+    code: bool = True
+    requests: bool = True
+
+
 def wanted(config: c.Config) -> bool:
     """Whether this configuration needs a store."""
-    if any(path.startswith("store.") for path in config.sources):
+    if config.jobs.workers or any(path.startswith("store.") for path in config.sources):
         return True
     filters = [one.name for route in config.routes for one in route.filters]
     if any(route.grpc is not None and route.grpc.target == SERVICES for route in config.routes):
@@ -76,6 +84,15 @@ def read(text: str, key: str) -> str:
 def kept(places: Mapping[str, str]) -> list[str]:
     """The engines among these that need a keeper."""
     return [url for url in dict.fromkeys(places.values()) if url.startswith(KEPT)]
+
+
+def named(url: str) -> str:
+    """A kept engine's name, the same for whoever means the same file."""
+    if not url.startswith("sqlite:"):
+        return url
+    from fairlead.store.sqlfile import path_of
+
+    return os.path.abspath(path_of(url))
 
 
 async def open_places(config: c.Config, places: Places | None) -> Store:

@@ -434,7 +434,7 @@ class Checker:
 
     def whole(self) -> None:
         """What the configuration lacks or carries for nothing."""
-        if not self.config.listeners:
+        if not self.config.listeners and not self.config.jobs.workers:
             self.say("", "has no listener", 'write [[listener]] with bind = "127.0.0.1:8000"')
         for index, upstream in enumerate(self.config.upstreams):
             if upstream.name and upstream.name not in self.used:

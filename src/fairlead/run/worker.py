@@ -37,6 +37,7 @@ from fairlead.run.channel import Channel
 from fairlead.run.itself import die_with_master, name_thread, pin
 from fairlead.run.limiting import share
 from fairlead.run.state import State
+from fairlead.run.storing import Works
 from fairlead.run.watchdog import Watchdog, dump_on_signal
 from fairlead.run.wear import Wear
 
@@ -72,6 +73,7 @@ class Worker:
             self.loop.add_signal_handler(signal.SIGTERM, self.told_to_leave)
         self.channel.watch(self.loop, self.heard, self.orphaned)
         self.builder = Builder(self.loop, self.slab.region(self.values["slot"]), self.state, self.values)
+        self.builder.works = self.works()
         self.builder.rates = filtering.shared_buckets(self.slab)
         self.builder.gate = patterns.find(self.config.server.chosen_pattern).gate(self.slab, self.values["slot"])
         self.loop.set_default_executor(self.builder.threads.executor(threads_of(self.config)))
@@ -103,9 +105,20 @@ class Worker:
         if self.builder.store is not None:
             self.channel.say("store", declared=dict(self.builder.store.declarations))
 
+    async def tell_jobs(self, values: dict[str, Any]) -> None:
+        """What the page shows of jobs, or what is done to one."""
+        from fairlead.run import jobstats
+
+        self.channel.say("jobs", **await jobstats.answer(self.builder.realtime, values))
+
     def plan(self, config: c.Config) -> plans.Plan:
         """What of a configuration is served here."""
         return plans.make(config)
+
+    def works(self) -> Works:
+        """What of jobs runs here."""
+        own = not self.config.jobs.workers
+        return Works(code=own, requests=own)
 
     def equip(self) -> None:
         """For roles of another kind: what the builder needs before it builds."""
@@ -147,6 +160,8 @@ class Worker:
             self.new_tickets(values["keys"])
         elif word == "shed":
             self.builder.admission.shedding = values["on"]
+        elif word == "jobs":
+            self.loop.create_task(self.tell_jobs(values))
         elif word == "grpc":
             self.channel.say("grpc", servers=grpcstats.of(self.built))
         elif word == "reopen":
@@ -363,10 +378,18 @@ class Life:
             self.channel.say("failed", error=one_line(error))
             return 1
         values["in_thread"] = self.in_thread
-        pattern = patterns.find(config.server.chosen_pattern, config.server.fronts)
-        self.role = (pattern.front if values["index"] < 0 else pattern.worker)(self.channel, values, fds)
+        self.role = self.made(config, values, fds)
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             return runner.run(self.main())
+
+    def made(self, config: c.Config, values: dict[str, Any], fds: list[int]) -> Any:
+        """What runs at this place."""
+        if values["index"] >= plans.JOBS:
+            from fairlead.run.jobworker import JobWorker
+
+            return JobWorker(self.channel, values, fds)
+        pattern = patterns.find(config.server.chosen_pattern, config.server.fronts)
+        return (pattern.front if values["index"] < 0 else pattern.worker)(self.channel, values, fds)
 
     async def main(self) -> int:
         """The role's own main; what it ends with goes to the master when there is no process to tell it."""

@@ -7,6 +7,7 @@
     GET  /api/requests        ?latest | ?slowest | ?running, &n=50
     GET  /api/requests/ID     why that request took its time
     GET  /metrics             Prometheus            GET  /healthz, /readyz      liveness, readiness
+    GET  /api/jobs            queues, what runs, dead letters, schedules     POST /api/jobs/redrive, /api/jobs/cancel  ?kind=&id=
     POST /api/reload          ?workers: new workers, ?binary: a new master       POST /api/drain
 
 Rules
@@ -62,7 +63,8 @@ class Admin(Handler):
     `observation` is a run.observe.Observation; `exposition` makes /metrics of it. `control` has `status() -> dict`, and
     the coroutine methods `reload(force)` and `drain()` that return a dict. `page` is {path: (content type, bytes)}.
     `hosts` are the names that the TCP address may be called by (loopback's always may); None: a trusted unix socket.
-    `more` is {path: coroutine function} of further JSON answers.
+    `more` is {path: coroutine function} of further JSON answers; `changes` is {path: coroutine function of (path, query)} of
+    what else may be changed by POST.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Admin(Handler):
         hosts: tuple[str, ...] | None = None,
         every: float = EVERY,
         more: dict[str, Callable[[], Awaitable[Any]]] | None = None,
+        changes: dict[str, Callable[[str, dict[str, list[str]]], Awaitable[Any]]] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.observation = observation
@@ -86,6 +89,8 @@ class Admin(Handler):
         self.hosts = None if hosts is None else frozenset(name.lower() for name in (*hosts, *LOOPBACK))
         self.every = every
         self.more = more or {}
+        self.changes = changes or {}
+        self.methods = METHODS | dict.fromkeys(self.changes, b"POST")
         self.streams = 0
         self.calls = Async(self.answer, loop)
 
@@ -102,7 +107,7 @@ class Admin(Handler):
         target, _, query = call.request.target.decode("latin-1").partition("?")
         path = unquote(target)
         self.check_origin(call)
-        wanted = METHODS.get(path, b"GET")
+        wanted = self.methods.get(path, b"GET")
         if call.request.method not in ("GET", "HEAD") if wanted == b"GET" else call.request.method != "POST":
             raise not_allowed(call.request.method, path, wanted.decode())
         if path in self.page:
@@ -145,7 +150,7 @@ class Admin(Handler):
         if path.startswith("/api/requests/"):
             found = seen.find(path.removeprefix("/api/requests/"))
             return (200, found) if found is not None else (404, {"error": "this request is not remembered (any more)"})
-        if path in METHODS:
+        if path in self.methods:
             self.check_token(call)
             return await self.change(path, query)
         raise Refused(
@@ -154,6 +159,8 @@ class Admin(Handler):
 
     async def change(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         """Reload or drain; 409 when it was not done."""
+        if path in self.changes:
+            return 200, await self.changes[path](path, query)
         if path == "/api/reload":
             work = self.control.upgrade() if "binary" in query else self.control.reload("workers" in query)
         else:

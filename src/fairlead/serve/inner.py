@@ -9,7 +9,7 @@ Idempotent requests and requests that became jobs run like this, so that they ou
 
 Rules
 1. The inner exchange has a connection of its own, of which peer, local address and TLS are those of the exchange it is `like`, if
-   any, and the same journey: what the handler marks is in the client's journey.
+   any, and the same journey: what the handler marks is in the client's journey. Without one, `who` says who asks.
 2. Nothing of it is counted or logged: the exchange it is like is.
 3. `room` given by `hear.data` is what the handler sees; `asked.room()` says that there is room again.
 4. 1xx are dropped. A handler that asks to switch protocols gets told that it may not.
@@ -17,7 +17,7 @@ Rules
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from fairlead.core.codec import Codec
 from fairlead.core.connection import Carrier, Connection
@@ -136,6 +136,18 @@ class Asked:
             self.conn.gone(why or NetError("nobody wants the answer any more", step="receive", status=499))
 
 
+class Who(NamedTuple):
+    """Who asks, when the exchange that asked is long gone."""
+
+    peer: Any = None
+    local: Any = None
+    client: Any = None
+    principal: Any = None
+    tag: bytes = b""
+    route: Any = None
+    params: Any = None
+
+
 class Inner:
     """Asks handlers as the listener of `service` would."""
 
@@ -149,16 +161,19 @@ class Inner:
             self.service.scheme, self.service.debug = service.scheme, service.debug
             self.service.observer = Quiet(service.observer)
 
-    def ask(self, handler: Handler, request: Request, hear: Hear, like: Exchange | None = None, body: bool = False) -> Asked:
+    def ask(
+        self, handler: Handler, request: Request, hear: Hear, like: Exchange | None = None, body: bool = False,
+        who: Who | None = None,
+    ) -> Asked:  # fmt: skip
         """Have `handler` answer. `body`: parts of it will follow."""
         desk = Desk()
-        outer = like.conn if like is not None else None
+        outer: Any = like.conn if like is not None else who
         conn = Connection(
             self.service, desk, outer.peer if outer is not None else None, outer.local if outer is not None else None
         )
         desk.conn = conn
-        if outer is not None:
-            conn.tls = outer.tls
+        if like is not None:
+            conn.tls = like.conn.tls
         conn.codec = codec = Words(conn, self.service.limits, hear)
         journey = like.journey if like is not None else Journey()
         exchange = Exchange(conn, 1, 0, request, journey)
@@ -166,6 +181,9 @@ class Inner:
         if like is not None:
             exchange.route, exchange.params, exchange.client = like.route, like.params, like.client
             exchange.principal, exchange.tag = like.principal, like.tag
+        elif who is not None:
+            exchange.route, exchange.params, exchange.client = who.route, who.params, who.client
+            exchange.principal, exchange.tag = who.principal, who.tag
         conn.current = exchange
         conn.requests = 1
         asked = Asked(conn, codec, exchange)

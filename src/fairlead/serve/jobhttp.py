@@ -5,6 +5,7 @@
     GET    <base>/<id>/result   what it made: 200; 500 when it failed, 410 when it was cancelled, 409 when it is not over
     DELETE <base>/<id>          wanted no more: 200 when it waited, 202 when its code is told to end, 409 when it is over
     GET    <base>/<id>/events   a topic of what happens, closed at the end, by every way a topic is read
+    POST   <base>/<id>/redrive  once more, when it failed or was cancelled: 202; 409 otherwise
 
 Rules
 1. The body of a POST is JSON: an object gives arguments by name, an array by place, nothing gives none. Anything else is one
@@ -21,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any
 
 from fairlead.core.aio import Async, Call
@@ -72,8 +74,10 @@ class JobRoute(Handler):
                 await self.events(call, name)
             elif what == "result" and method in ("GET", "HEAD"):
                 await self.result(call, await self.owned(call, name))
+            elif what == "redrive":
+                await (self.redrive(call, name) if method == "POST" else self.not_so(call, b"POST"))
             elif what:
-                raise Refused("a job has /result and /events", status=404)
+                raise Refused("a job has /redrive, /result and /events", status=404)
             elif method in ("GET", "HEAD"):
                 await self.status(call, name)
             elif method == "DELETE":
@@ -111,6 +115,10 @@ class JobRoute(Handler):
             if self.webhook is None:
                 raise Refused("webhooks are not allowed on this route", status=403)
             await self.webhook(row, url)
+        await self.accepted(call, row, began)
+
+    async def accepted(self, call: Call, row: Row, began: float) -> None:
+        """Rule 2: 202, or the outcome when it comes within the wait, which began then."""
         wanted = preferences(call.request)
         seconds = wait_of(wanted)
         headers: list[tuple[bytes, bytes]] = [(b"vary", b"prefer")]
@@ -119,7 +127,7 @@ class JobRoute(Handler):
             headers.append((b"preference-applied", b"wait=%d" % seconds))
             left = seconds - (asyncio.get_running_loop().time() - began)
             row = await self.until(call, row, left, lambda one: one.over)
-        elif "respond-async" in wanted:
+        if "respond-async" in wanted and not row.over:
             headers.append((b"preference-applied", b"respond-async"))
         if row.over:
             await self.result(call, row, headers)
@@ -143,8 +151,12 @@ class JobRoute(Handler):
             headers.append((b"location", self.place(row)))
         if not row.over:
             headers.append((b"retry-after", b"%d" % AGAIN))
-        shown = row.shown() | {"self": self.place(row).decode(), "events": f"{self.base}/{row.id}/events"}
+        shown = self.shown(row) | {"self": self.place(row).decode(), "events": f"{self.base}/{row.id}/events"}
         await call.respond(status, json.dumps(shown).encode() + b"\n", headers)
+
+    def shown(self, row: Row) -> dict[str, Any]:
+        """The job as its client sees it."""
+        return row.shown()
 
     async def owned(self, call: Call, name: str) -> Row:
         """The job, if it is this principal's. Refused 404."""
@@ -173,15 +185,26 @@ class JobRoute(Handler):
         """What it made."""
         headers = [(b"location", self.place(row)), *(more or ())]
         if row.state == SUCCEEDED:
-            where = (b"content-location", self.place(row) + b"/result")
-            body = json.dumps(row.result).encode() + b"\n"
-            await call.respond(200, body, [(b"content-type", b"application/json"), where, *headers])
+            await self.succeeded(call, row, headers)
         elif row.state == FAILED:
             await problem(call, 500, "the job failed", row.error, 0, headers)
         elif row.state == CANCELLED:
             await problem(call, 410, "the job was cancelled", "", 0, headers)
         else:
             await problem(call, 409, f"the job is {row.state}", "ask again later", AGAIN, headers)
+
+    async def succeeded(self, call: Call, row: Row, headers: list[tuple[bytes, bytes]]) -> None:
+        """Its result."""
+        where = (b"content-location", self.place(row) + b"/result")
+        body = json.dumps(row.result).encode() + b"\n"
+        await call.respond(200, body, [(b"content-type", b"application/json"), where, *headers])
+
+    async def redrive(self, call: Call, name: str) -> None:
+        """Once more, with attempts counted from none. 409 when it has not failed."""
+        row = await self.owned(call, name)
+        if not await self.jobs.redrive(self.kind, [name]):
+            raise Refused(f"the job is {row.state}", status=409, hint="one that failed or was cancelled can be redriven")
+        await self.told(call, 202, await self.owned(call, name), [])
 
     async def cancel(self, call: Call, name: str) -> None:
         """Wanted no more."""
@@ -199,8 +222,8 @@ class JobRoute(Handler):
 
 
 def tag(row: Row) -> bytes:
-    """An entity tag: the row's version."""
-    return b'"%d"' % row.version
+    """An entity tag: of what is shown, so what only the store sees (that somebody follows) changes nothing."""
+    return b'"%s"' % blake2b(json.dumps(row.shown()).encode(), digest_size=9).hexdigest().encode()
 
 
 def owner_of(call: Call) -> str:

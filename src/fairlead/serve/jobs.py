@@ -22,8 +22,11 @@ Rules
 7. Priorities age: one level is worth `AGEING` seconds of waiting, so nothing waits for ever. The queue's own order is strict,
    so what it is given as priority is level x AGEING minus the time.
 8. The topic holds each change as one event, under a dedupe key made of the row's version: whoever writes it, worker or
-   follower, it is there once. Followers make the topic first and read the row after, workers write the row first and the
-   topic after: so one of them sees the other, and the end is never missed.
+   follower, it is there once. A follower makes the topic and then marks the row `followed`; who changes a marked row says so in
+   the topic, after the row. A change from before the mark cannot win over it (versions), so the end is never missed, and a
+   job that nobody follows costs its topic nothing.
+9. Nothing here imports a job's code: who only submits (a front, `[jobs] workers`) knows a kind by its name and by what its
+   workers told of it in the state (`jobkind/<kind>`: its options).
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fairlead.core.errors import AppError, Refused
@@ -58,6 +61,8 @@ LOOK = 1.0  # seconds between looks at a job that is waited for, should a hint b
 ARGUMENTS = 256 * 1024  # bytes of a job's arguments as JSON; larger input goes by upload or topic
 RESULT = 1024 * 1024  # bytes of a result
 PROGRESS = 16 * 1024  # bytes of one progress report
+KNOWN = 5.0  # seconds for which what others told of a kind is believed
+REQUEST = "request:"  # what kinds of requests that became jobs are called (`serve.later`): their results are whole answers
 CONTROL = "$jobs"  # a topic of hints: cancellations, by name
 
 
@@ -77,6 +82,12 @@ class JobOptions:
     lease: float = 30.0  # how long a worker that stands still or is gone keeps its jobs; renewed every third of it
     cron: str = ""  # five fields; a job without arguments is submitted at each time
     timezone: str = "UTC"  # of `cron`
+
+
+def options_from(value: bytes) -> JobOptions:
+    """Options as a worker told them; what a newer version added is passed over."""
+    found = json.loads(value)
+    return JobOptions(**{name: found[name] for name in JobOptions.__dataclass_fields__ if name in found})
 
 
 @dataclass(slots=True)
@@ -103,7 +114,9 @@ class Row:
     unique: str = ""
     owner: str = ""  # the principal that submitted it
     webhook: str = ""  # posted the outcome
+    followed: bool = False  # its topic was made
     keep: float | None = 86400.0
+    retries: int | None = None  # None: as its kind
     version: int = 0  # of the key; not stored
 
     @property
@@ -129,7 +142,8 @@ class Row:
         if self.progress is not None:
             found["progress"] = self.progress
         if self.state == SUCCEEDED:
-            found["result"] = self.result
+            whole = not self.kind.startswith(REQUEST)
+            found["result"] = self.result if whole else {"status": self.result["status"]}
         if self.error:
             found["error"] = self.error
         if self.cancel and not self.over:
@@ -157,6 +171,11 @@ def queue_of(kind: str) -> str:
     return f"jobs/{kind}"
 
 
+def told_of(kind: str) -> str:
+    """Where its workers tell of a kind."""
+    return f"jobkind/{kind}"
+
+
 def topic_of(kind: str, name: str) -> str:
     """Where what happens to a job is said."""
     return f"$job/{kind}/{name}"
@@ -180,6 +199,7 @@ class Jobs:
         self.store = store
         self.hub = hub or Hub(store)
         self.kinds: dict[str, JobKind] = {}
+        self.told: dict[str, tuple[float, JobOptions]] = {}  # of kinds that others work on: when we looked, what we saw
 
     def add(self, kind: JobKind) -> None:
         """Know a kind, so that it can be worked on and submitted by name."""
@@ -197,14 +217,17 @@ class Jobs:
         unique: str = "",
         owner: str = "",
         webhook: str = "",
+        retries: int | None = None,
+        most: int = ARGUMENTS,
     ) -> Row:
         """A new job, stored and waiting; with `unique` or `name` maybe the one that is there already. AppError, StoreError."""
-        options = options or (self.kinds[kind].options if kind in self.kinds else JobOptions())
-        given = as_json([list(args), named or {}], ARGUMENTS, f"the arguments of {kind}")
+        options = options or await self.options_of(kind)
+        given = as_json([list(args), named or {}], most, f"the arguments of {kind}")
         now = await self.store.now()
         row = Row(
             id=name or os.urandom(10).hex(), kind=kind, args=given, created=now, due=now + delay if delay else 0.0,
             priority=options.priority, unique=unique, owner=owner, webhook=webhook, keep=options.keep,
+            retries=retries,
         )  # fmt: skip
         if unique and (other := await self.claimed(kind, unique, row.id)) is not None:
             return other
@@ -217,6 +240,25 @@ class Jobs:
         row.version = entry.version
         await self.store.leases.put(queue_of(kind), [row.item])
         return row
+
+    async def options_of(self, kind: str) -> JobOptions:
+        """How a kind is run: as we know, else as its workers told, else as usual."""
+        if kind in self.kinds:
+            return self.kinds[kind].options
+        now = asyncio.get_running_loop().time()
+        seen, options = self.told.get(kind, (0.0, JobOptions()))
+        if now - seen >= KNOWN or kind not in self.told:
+            entry = await self.store.state.get(told_of(kind))
+            options = options_from(entry.value) if entry is not None else JobOptions()
+            self.told[kind] = (now, options)
+        return options
+
+    async def tell_of(self, kind: JobKind) -> None:
+        """What others ought to know of a kind that is worked on here. The newest word counts."""
+        value = json.dumps(asdict(kind.options)).encode()
+        entry = await self.store.state.get(told_of(kind.name))
+        if entry is None or entry.value != value:
+            await self.store.state.put_if(told_of(kind.name), value, None)
 
     async def claimed(self, kind: str, unique: str, name: str) -> Row | None:
         """The job that holds a unique text, or None after having made `name` its holder."""
@@ -261,6 +303,8 @@ class Jobs:
     async def say(self, row: Row) -> None:
         """The row as an event of its topic, if there is one; the last one closes it."""
         event = NewEvent(json.dumps(row.shown()).encode(), type=row.state)
+        if not row.followed:
+            return
         with suppress(NoTopic, Closed):
             await self.store.log.append(topic_of(row.kind, row.id), [event], dedupe=f"v{row.version}", close=row.over)
 
@@ -271,7 +315,13 @@ class Jobs:
             raise Refused(f"there is no job {name}", status=404)
         config = TopicConfig("application/json", max_events=10000, ttl=max(row.keep or 0.0, 3600.0))
         await self.store.log.create(topic_of(kind, name), config)
-        row = await self.get(kind, name) or row
+        while not row.followed:
+            try:
+                return await self.write(replace(row, followed=True))
+            except Conflict as conflict:
+                if conflict.entry is None:
+                    raise Refused(f"there is no job {name}", status=404) from None
+                row = loaded(conflict.entry)
         await self.say(row)
         return row
 
@@ -310,7 +360,9 @@ class Jobs:
             row = await self.get(kind, name)
             if row is None or row.state not in (FAILED, CANCELLED):
                 continue
-            fresh = replace(row, state=QUEUED, attempt=0, error="", trace="", cancel=False, finished=0.0, due=0.0, fence=0)
+            fresh = replace(
+                row, state=QUEUED, attempt=0, error="", trace="", cancel=False, finished=0.0, due=0.0, fence=0, followed=False
+            )  # fmt: skip
             with suppress(Conflict):
                 await self.write(fresh)
                 await self.store.log.delete(topic_of(kind, name))  # it was closed; who follows again begins a new one
@@ -380,6 +432,7 @@ class JobKind:
     name: str
     options: JobOptions = field(default_factory=JobOptions)
     extra: dict[str, Any] = field(default_factory=dict)  # of one submit: delay, unique, name
+    most: int = RESULT  # bytes of a result
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         return self.function(*args, **named)

@@ -6,8 +6,8 @@
 Rules
 1. A claimed job's row is read first. One that is over already (its worker died between outcome and ack) is only acked; one
    that another fence above ours runs is left alone.
-2. The lease lasts `options.lease` and is extended every third of it while the code runs, so a long job needs no guess of how
-   long it takes. When extending says fenced, the code is cancelled and nothing of it is written.
+2. The lease lasts `options.lease` and is extended every third of it while the code runs, all of a kind in one call, so a long job
+   needs no guess of how long it takes. When extending says fenced, the code is cancelled and nothing of it is written.
 3. A failed attempt is followed by another after backoff x 2^n, at most `max_backoff`, less a random part; after the last one
    the job is `failed` and its item a dead letter. A worker that died is a failed attempt, seen by the next who claims.
 4. `timeout` ends one attempt: async code is cancelled, a thread gets `TimeoutError` raised in it. So does a cancellation,
@@ -16,6 +16,10 @@ Rules
 6. Concurrency over all workers is a set of slots in the state, `jobslot/<kind>/<n>`, held as leases are; rate is one key that
    says when the next start may be.
 7. A graceful stop hands back: what runs gets `grace`, then it is cancelled and its item is free at once, its attempt uncounted.
+8. Code that does not end when it was told to (a cancellation that it swallows, a thread inside C code) holds its place no longer
+   than `STUBBORN` seconds: its outcome is written, its item let go, and what it may still do is nobody's.
+9. A job that eats memory ends with its process, by the kernel or by `[jobs] max_memory`; the attempt counts, so a job that kills
+   each worker that takes it is a dead letter after its last attempt, and never a loop.
 """
 
 from __future__ import annotations
@@ -29,10 +33,11 @@ import os
 import random
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fairlead.core.errors import AppError
@@ -42,7 +47,6 @@ from fairlead.serve.jobs import (
     FAILED,
     PROGRESS,
     QUEUED,
-    RESULT,
     RUNNING,
     SUCCEEDED,
     JobKind,
@@ -56,6 +60,7 @@ from fairlead.store.contract import Conflict, Fenced, Lease, StoreError
 THREADS = 40  # for blocking jobs of one process
 LOOK = 2.0  # seconds between looks at a queue that no hint told of
 SWEEP = 10.0
+STUBBORN = 10.0  # seconds that code has to end in when it was told to
 TRACE = 8192  # characters kept of a traceback
 log = logging.getLogger("fairlead.jobs")
 
@@ -76,13 +81,31 @@ class Give(Exception):
     """Raise it to have the job fail for good, whatever attempts are left."""
 
 
+@dataclass(slots=True, frozen=True)
+class Tried:
+    """An attempt that was in vain, and when the next one is due (0: never)."""
+
+    kind: str
+    id: str
+    attempt: int
+    error: str
+    at: float
+    due: float
+
+
+class Left(Exception):
+    """Code that wanted the process to end: that is not a job's to say."""
+
+
 class Run:
     """One attempt of a job, as its own code sees it through `fairlead.current_job()`."""
 
-    def __init__(self, work: Work, kind: JobKind, row: Row, lease: Lease) -> None:
-        self.work, self.kind, self.row, self.lease = work, kind, row, lease
+    def __init__(self, work: Work, kind: JobKind, row: Row, lease: Lease, slot: str = "") -> None:
+        self.work, self.kind, self.row, self.lease, self.slot = work, kind, row, lease, slot
         self.task: asyncio.Task[Any] | None = None
         self.thread = 0
+        self.blocking = not is_async(kind.function)
+        self.waiter: asyncio.Future[None] | None = None  # done when the code has ended, or is given up
         self.stopped = ""  # why it has to end: cancelled, timeout, fenced, stop
         self.lock = asyncio.Lock()
 
@@ -126,8 +149,19 @@ class Run:
         if self.thread:
             raised = TimeoutError if why == "timeout" else Cancelled
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(raised))
-        elif self.task is not None:
+        elif self.task is not None and not self.blocking:
             self.task.cancel()
+        self.work.loop.call_later(STUBBORN, self.ended)
+
+    def ended(self, task: Any = None) -> None:
+        """The code has ended, or is waited for no longer."""
+        if self.waiter is not None and not self.waiter.done():
+            if task is None and self.task is not None and not self.task.done():
+                log.warning(
+                    "job %s of %s did not end when it was told to (%s); it is given up", self.id, self.kind.name, self.stopped
+                )
+                self.task.add_done_callback(swallow)
+            self.waiter.set_result(None)
 
 
 running: contextvars.ContextVar[Run] = contextvars.ContextVar("fairlead_job")
@@ -156,6 +190,8 @@ class Work:
         self.stops: list[Callable[[], None]] = []
         self.stopping = False
         self.done = self.failed = 0
+        self.counts: dict[str, dict[str, int]] = {}  # by kind: done, failed
+        self.tried: deque[Tried] = deque(maxlen=50)  # attempts that were in vain, of late
         self.loop: Any = None
 
     def start(self) -> None:
@@ -171,6 +207,13 @@ class Work:
         self.wakes[kind] = asyncio.Event()
         self.stops.append(self.jobs.hub.queue(queue_of(kind), self.wakes[kind].set))
         self.spawn(self.serve(kind))
+        self.spawn(self.heartbeat(kind))
+        self.spawn(self.tell_of(kind))
+
+    async def tell_of(self, kind: str) -> None:
+        """Rule 9 of `jobs`."""
+        with suppress(StoreError):
+            await self.jobs.tell_of(self.jobs.kinds[kind])
 
     def add(self, kind: str, slots: int) -> None:
         """One more kind, or another number of slots for one that is worked on."""
@@ -312,43 +355,53 @@ class Work:
     async def attempt(self, kind: JobKind, lease: Lease, slot: str) -> None:
         """Rule 1, then the code, then the outcome."""
         row = await self.jobs.get(kind.name, lease.id)
-        if row is None or row.over:
-            await self.store.leases.ack([lease])
-            return
-        if row.fence > lease.fence:
-            return
-        if row.state == RUNNING and row.attempt > kind.options.retries:
-            await self.fail(kind, lease, replace(row), "its worker was lost, and that was the last attempt", "")
-            return
-        begun = replace(
-            row, state=RUNNING, attempt=row.attempt + 1, fence=lease.fence, worker=self.me,
-            started=await self.store.now(), error="", trace="",
-        )  # fmt: skip
-        run = Run(self, kind, await self.jobs.write(begun), lease)
+        while True:
+            if row is None or row.over:
+                await self.store.leases.ack([lease])
+                return
+            if row.fence > lease.fence:
+                return
+            if row.state == RUNNING and row.attempt > retries_of(row, kind):
+                await self.fail(kind, lease, replace(row), "its worker was lost, and that was the last attempt", "")
+                return
+            begun = replace(
+                row, state=RUNNING, attempt=row.attempt + 1, fence=lease.fence, worker=self.me,
+                started=await self.store.now(), error="", trace="",
+            )  # fmt: skip
+            try:
+                run = Run(self, kind, await self.jobs.write(begun), lease, slot)
+                break
+            except Conflict:  # somebody began to follow it, or cancelled it
+                row = await self.jobs.get(kind.name, lease.id)
         self.runs[kind.name, lease.id] = run
-        beat = self.spawn(self.heartbeat(run, slot))
         try:
             await self.settle(run, *await self.call(run))
         finally:
-            beat.cancel()
             self.runs.pop((kind.name, lease.id), None)
 
-    async def heartbeat(self, run: Run, slot: str) -> None:
-        """Hold on to the lease; see a cancellation that no hint told."""
-        term = run.kind.options.lease
+    async def heartbeat(self, kind: str) -> None:
+        """Hold on to the leases of a kind; see cancellations that no hint told."""
+        term = self.jobs.kinds[kind].options.lease
         while True:
             await asyncio.sleep(term / 3)
-            try:
-                if not (await self.store.leases.extend([run.lease], term))[0]:
-                    run.stop("fenced")
-                    return
-                if slot and (entry := await self.store.state.get(slot)) is not None and entry.value == self.me.encode():
-                    await self.store.state.put_if(slot, entry.value, entry.version, ttl=term)
-                row = await self.jobs.get(run.kind.name, run.id)
-                if row is not None and row.cancel:
-                    run.stop("cancelled")
-            except (StoreError, Conflict):
-                continue
+            runs = [run for (name, _), run in self.runs.items() if name == kind]
+            with suppress(StoreError):
+                for run, held in zip(runs, await self.store.leases.extend([run.lease for run in runs], term) if runs else ()):
+                    if not held:
+                        run.stop("fenced")
+                for run in runs:
+                    if run.slot:
+                        await self.hold_slot(run.slot, term)
+                    row = await self.jobs.get(kind, run.id)
+                    if row is not None and row.cancel and row.fence == run.lease.fence:
+                        run.stop("cancelled")
+
+    async def hold_slot(self, slot: str, term: float) -> None:
+        """One of a kind's places, for longer."""
+        entry = await self.store.state.get(slot)
+        if entry is not None and entry.value == self.me.encode():
+            with suppress(Conflict):
+                await self.store.state.put_if(slot, entry.value, entry.version, ttl=term)
 
     async def call(self, run: Run) -> tuple[str, Any, str]:
         """Run the code: (how it ended, result or error or retry delay, traceback)."""
@@ -359,12 +412,16 @@ class Work:
         context = contextvars.copy_context()
         context.run(running.set, run)
         try:
-            if inspect.iscoroutinefunction(run.kind.function):
-                run.task = self.loop.create_task(run.kind.function(*args, **named), context=context)
-                result = await run.task
+            if not run.blocking:
+                run.task = self.loop.create_task(contained(run.kind.function(*args, **named)), context=context)
             else:
-                result = await self.in_thread(run, context, args, named)
-            return "ok", as_json(result, RESULT, "the result"), ""
+                run.task = self.loop.create_task(contained(self.in_thread(run, context, args, named)))
+            run.waiter = self.loop.create_future()
+            run.task.add_done_callback(run.ended)
+            await run.waiter
+            if not run.task.done():
+                return "error", f"it did not end when it was told to ({run.stopped})", ""
+            return "ok", as_json(run.task.result(), run.kind.most, "the result"), ""
         except Retry as error:
             return "retry", (str(error) or "it asked to be tried again", error.delay), ""
         except Give as error:
@@ -374,11 +431,14 @@ class Work:
         except asyncio.CancelledError:
             if not run.stopped:
                 run.stopped = "stop" if self.stopping else "cancelled"
+            if run.task is not None and not run.task.done():
+                run.task.cancel()
+                run.task.add_done_callback(swallow)
             return "error", "", ""
+        except Left as error:
+            return "error", str(error), traced(error)
         except (Exception, Cancelled) as error:
             return "error", f"{type(error).__name__}: {error}", traced(error)
-        except BaseException as error:  # SystemExit of a job is not ours
-            return "error", f"{type(error).__name__}: {error}", ""
         finally:
             if timer is not None:
                 timer.cancel()
@@ -396,6 +456,15 @@ class Work:
                 run.thread = 0
 
         return await self.loop.run_in_executor(self.pool, work)
+
+    def count(self, kind: str, what: str) -> None:
+        """One more that is done, or failed for good."""
+        counts = self.counts.setdefault(kind, {"done": 0, "failed": 0})
+        counts[what] += 1
+        if what == "done":
+            self.done += 1
+        else:
+            self.failed += 1
 
     # ---- the outcome
 
@@ -419,7 +488,7 @@ class Work:
             raise Fenced(f"job {run.id}")
         async with run.lock:
             if how == "ok":
-                self.done += 1
+                self.count(run.kind.name, "done")
                 run.row = await self.change(
                     run, lambda row: replace(row, state=SUCCEEDED, result=value, finished=now, error="", trace="")
                 )
@@ -439,20 +508,23 @@ class Work:
         error, delay = value if how == "retry" else (value, None)
         if run.stopped == "timeout":
             error = f"it took longer than {options.timeout:g} s"
-        if how == "fail" or attempt > options.retries:
+        if how == "fail" or attempt > retries_of(run.row, run.kind):
             await self.fail(run.kind, run.lease, run.row, error, trace)
             return
         if delay is None:
             delay = min(options.backoff * 2.0 ** min(attempt - 1, 60), options.max_backoff)
             delay *= 1.0 - options.jitter * random.random()
-        due = await self.store.now() + delay
+        now = await self.store.now()
+        due = now + delay
+        self.tried.append(Tried(run.kind.name, run.id, attempt, error[:500], now, due))
         await self.change(run, lambda row: replace(row, state=QUEUED, error=error, trace=trace, due=due, worker=""))
         await self.store.leases.nack(run.lease, delay, error)
 
     async def fail(self, kind: JobKind, lease: Lease, row: Row, error: str, trace: str) -> None:
         """No attempt is left."""
-        self.failed += 1
+        self.count(kind.name, "failed")
         now = await self.store.now()
+        self.tried.append(Tried(kind.name, row.id, row.attempt, error[:500], now, 0.0))
         run = Run(self, kind, row, lease)
         row.fence = lease.fence if row.state != RUNNING else row.fence
         lost = row.fence != lease.fence
@@ -482,3 +554,26 @@ def traced(error: BaseException) -> str:
     """The end of a traceback."""
     return "".join(traceback.format_exception(error))[-TRACE:]
 
+
+def is_async(function: Any) -> bool:
+    """A coroutine function, or an object that is called as one."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(type(function), "__call__", None))  # noqa: B004
+
+
+def retries_of(row: Row, kind: JobKind) -> int:
+    """Attempts after the first."""
+    return kind.options.retries if row.retries is None else row.retries
+
+
+async def contained(code: Any) -> Any:
+    """What code gives. A SystemExit of it would end the loop, and with it everybody else's work."""
+    try:
+        return await code
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise Left(f"{type(error).__name__}: {error}") from error
+
+
+def swallow(task: asyncio.Task[Any]) -> None:
+    """What code does that was given up is nobody's."""
+    if not task.cancelled():
+        task.exception()

@@ -48,17 +48,22 @@ def found_at(target: str, dir: str = ".") -> Any:
     if module_name.endswith(".py") or os.sep in module_name:
         name = module_name.removesuffix(".py").strip("./").replace(os.sep, ".")
         raise AppError(f'"{module_name}" is a file, not a module', hint=f'write "{name}:{attribute}"')
-    with IMPORTING:
-        folder = str(Path(dir).resolve())
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
-        found: Any = import_module(module_name, folder)
+    found: Any = import_from(module_name, dir)
     for name in attribute.split("."):
         if not hasattr(found, name):
             hint = nearest_attribute(found, name)
             raise AppError(f'module "{module_name}" has no attribute "{attribute}"', hint=hint)
         found = getattr(found, name)
     return found
+
+
+def import_from(name: str, dir: str) -> Any:
+    """A module, with `dir` at the front of the import path. AppError."""
+    with IMPORTING:
+        folder = str(Path(dir).resolve())
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        return import_module(name, folder)
 
 
 def import_module(name: str, folder: str) -> Any:

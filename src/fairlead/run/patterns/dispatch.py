@@ -26,6 +26,7 @@ from fairlead.core.handler import Handler
 from fairlead.run import config as c
 from fairlead.run import plan as plans
 from fairlead.run.patterns import Pattern, T
+from fairlead.run.storing import Works
 from fairlead.run.worker import TICK, Worker
 from fairlead.serve.hop import Dispatcher, Hop, Link
 from fairlead.serve.hopend import Entry, Links, link_limits
@@ -119,6 +120,10 @@ class Front(Worker):
             self.link(values, fd)
         self.early_links.clear()
 
+    def works(self) -> Works:
+        """Never a job's code; a request that became a job goes to a worker as any other does."""
+        return Works(code=False, requests=not self.config.jobs.workers)
+
     def lifetime(self) -> c.Server:
         """A front runs no application, and a successor would cost its clients their connections: only memory wears it out."""
         return replace(self.config.server, max_requests=0, max_age=0.0)
@@ -191,8 +196,15 @@ class Runner(Worker):
     def plan(self, config: c.Config) -> plans.Plan:
         """Applications only: the rest, and every key, is the fronts'."""
         plan = super().plan(config)
-        routes = tuple(replace(route, filters=()) for route in config.routes if hopping(route) is not None)
+        jobs = () if config.jobs.workers else ("job",)
+        routes = tuple(
+            replace(route, filters=()) for route in config.routes if hopping(route) is not None or route.answer in jobs
+        )
         return replace(plan, config=replace(config, listeners=(), upstreams=(), routes=routes))
+
+    def works(self) -> Works:
+        """The code of jobs; requests that became some come from the fronts."""
+        return Works(code=not self.config.jobs.workers, requests=False)
 
     def equip(self) -> None:
         """Ready for links."""
@@ -223,7 +235,7 @@ class Runner(Worker):
         """A plan is served: its applications by number. There is nothing to accept on."""
         assert self.built is not None
         pairs = zip(self.built.plan.config.routes, self.built.routes)
-        self.entry.apps = {number_of(hopping(settings)): route.handler for settings, route in pairs}
+        self.entry.apps = {number_of(hopping(s)): route.handler for s, route in pairs if hopping(s) is not None}
         super().open([])
 
     async def drain(self, grace: float, settle: float) -> None:
