@@ -107,9 +107,9 @@ class Worker:
 
     async def tell_jobs(self, values: dict[str, Any]) -> None:
         """What the page shows of jobs, or what is done to one."""
-        from fairlead.run import jobstats
+        from fairlead.run.jobstats import answer
 
-        self.channel.say("jobs", **await jobstats.answer(self.builder.realtime, values))
+        self.channel.say("jobs", **await answer(self.builder.realtime, values))
 
     def plan(self, config: c.Config) -> plans.Plan:
         """What of a configuration is served here."""
