@@ -43,6 +43,8 @@ class Limits:
     updates: int = 2000  # WINDOW_UPDATE frames beyond ten for each DATA frame that we sent; Envoy's 10
     priorities: int = 1000  # PRIORITY and PRIORITY_UPDATE frames
     continuations: int = 16  # CONTINUATION frames of one header block; nghttp2 8, h2 64
+    qpack_table: int = 4 * KIB  # h3: what the peer's heads may keep here, 0 for nothing; the 4096 of HPACK
+    qpack_blocked: int = 16  # h3: streams whose heads may wait for that table; nginx 128, quiche and aioquic 16
     control: int = 32 * KIB  # answers to control frames that wait because the peer does not read
 
     handshake: int = 10 * SECOND  # TLS handshake

@@ -1,14 +1,11 @@
 cimport cython
 from fairlead.core.message cimport Request, Response
 from fairlead.wire cimport _fast
-from fairlead.wire.h1bytes cimport clean_target, special, token
-from fairlead.wire.h2head cimport Given, mended
+from fairlead.wire.h2head cimport Given, said_trailers, status_field
 from fairlead.wire.h2hear cimport Hearing
 from fairlead.wire.h2stream cimport Stream, next_of, priority_of
 from fairlead.wire.hpack cimport Encoder
 
-cdef dict _METHOD_BYTES, _STATUS
-cdef bytes _VISIBLE
 cdef long long _FRAME, _COPIED, _TURN, _FINAL_AFTER, _PATIENCE, _DRIBBLE
 cdef int _UPDATES
 
@@ -26,11 +23,11 @@ cdef class H2(Hearing):
     cpdef long long unsent(self, long long stream) except -1
     @cython.locals(st=Stream)
     cpdef head(self, long long stream, object message, bint end)
-    @cython.locals(status=cython.int, fields=list, given=Given, tunnel=cython.bint, bodyless=cython.bint, length=cython.longlong)
+    @cython.locals(fields=list, given=Given)
     cdef head_of_response(self, Stream st, Response message, bint end)
     @cython.locals(stream=cython.longlong, st=Stream)
     cpdef long long open_stream(self)
-    @cython.locals(method=bytes, connect=cython.bint, fields=list, given=Given, length=cython.longlong)
+    @cython.locals(fields=list, given=Given)
     cdef head_of_request(self, Stream st, Request message, bint end)
     @cython.locals(out=bytearray, start=Py_ssize_t, size=Py_ssize_t, encoder=Encoder, field=tuple)
     cdef put_head(self, long long stream, list fields, bint end)
@@ -51,9 +48,3 @@ cdef class H2(Hearing):
     cpdef reset(self, long long stream, object why, str side)
     cpdef goaway(self, long long last)
     cpdef ping(self)
-
-cdef tuple status_field(int status)
-@cython.locals(kind=cython.int, name=bytes, value=bytes)
-cdef list said_trailers(list trailers)
-@cython.locals(name=bytes, value=bytes)
-cdef bint token_fields(list fields) except -1

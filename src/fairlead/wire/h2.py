@@ -22,9 +22,7 @@ Rules
 from __future__ import annotations
 
 from fairlead.core.errors import AppError
-from fairlead.core.message import REASONS
-from fairlead.wire.h1bytes import METHODS, clean_target, special, token
-from fairlead.wire.h2head import mended
+from fairlead.wire.h2head import said_trailers, status_field
 from fairlead.wire.h2hear import Hearing
 from fairlead.wire.h2stream import Stream, next_of, priority_of
 
@@ -40,9 +38,6 @@ _COPIED = 2048  # body bytes that are cheaper to copy than to send as a piece of
 _TURN = 131072  # bytes that one `take` gives of what waits in streams
 _PATIENCE = 5_000_000_000  # ns for a PING's answer, or for any other byte
 _FINAL_AFTER = 1_000_000_000  # ns between the two steps of goodbye
-_VISIBLE = bytes(1 if 32 < c != 127 else 0 for c in range(256))
-_METHOD_BYTES = {name: raw for raw, name in METHODS.items()}
-_STATUS = {status: (b":status", b"%d" % status) for status in REASONS}
 
 
 class H2(Hearing):
@@ -160,38 +155,14 @@ class H2(Hearing):
 
     def head_of_response(self, st, message, end):
         """A final response head."""
-        status = message.status
-        if status < 200 or status > 999:
-            raise AppError(f"{status} is not a final status")
-        fields = [status_field(status)]
         given = self.given
-        given.put(fields, message.listed(), False)
-        tunnel = st.method == "CONNECT" and status < 300
-        bodyless = status == 204 or status == 304 or st.method == "HEAD"
-        length = given.length
-        if length < 0 and message.length > 0 and not end:
-            length = message.length
-        if end and length > 0 and not bodyless and not tunnel:
-            raise AppError(
-                f"the answer promises {length} bytes and has no body", hint="drop content-length or send the body"
-            )
-        if bodyless or tunnel:
-            if length >= 0 and status != 204 and not tunnel:
-                fields.append((b"content-length", _fast.decimal(length)))
-            length = -1
-        elif length >= 0 or end:
-            fields.append((b"content-length", _fast.decimal(length if length > 0 else 0)))
-        if self.common is not None:
-            if not given.date:
-                fields.append((b"date", self.common.date))
-            if not given.server and self.common.server:
-                fields.append((b"server", self.common.server))
+        fields = given.answer(message, st.method, end, self.common)
         if given.priority is not None:
             priority_of(st, given.priority)
         st.said_head = True
-        st.said_left = length
-        st.bodiless = bodyless
-        st.tunnel = tunnel
+        st.said_left = given.length
+        st.bodiless = given.bodiless
+        st.tunnel = given.tunnel
         self.put_head(st.id, fields, end)
         if end:
             st.said_end = True
@@ -215,45 +186,13 @@ class H2(Hearing):
 
     def head_of_request(self, st, message, end):
         """A request head."""
-        method = _METHOD_BYTES.get(message.method)
-        if method is None:
-            method = message.method.encode("latin-1", "replace")
-            if not token(method):
-                raise AppError(f"{message.method!r} is no method")
-        if not clean_target(message.target):
-            raise AppError(f"{message.target!r} is no request-target")
-        connect = message.method == "CONNECT"
-        if connect and message.protocol and not self.connect_protocol:
-            raise AppError("the upstream does not take extended CONNECT", hint="it speaks no WebSocket over HTTP/2")
-        fields = [(b":method", method)]
-        if not connect or message.protocol:
-            fields.append((b":scheme", b"https" if message.scheme == "https" else b"http"))
-        if message.authority:
-            fields.append((b":authority", message.authority))
-        if not connect or message.protocol:
-            fields.append((b":path", message.target))
-        if message.protocol:
-            fields.append((b":protocol", message.protocol))
         given = self.given
-        given.put(fields, message.listed(), True)
-        length = given.length
-        if end and length > 0:
-            raise AppError(f"the request promises {length} bytes and has no body")
-        if connect:
+        fields = given.ask(message, end, self.connect_protocol)
+        if given.tunnel:
             end = False
-            length = -1
-        elif not end:
-            if length < 0 and message.length > 0:
-                length = message.length
-            if length >= 0:
-                fields.append((b"content-length", _fast.decimal(length)))
-        elif length == 0 or message.method in ("POST", "PUT", "PATCH"):
-            fields.append((b"content-length", b"0"))
-        if not token_fields(fields):
-            raise AppError("the authority has a byte that may not be there")
         st.method = message.method
         st.said_head = True
-        st.said_left = length if not end else -1
+        st.said_left = given.length if not end else -1
         self.put_head(st.id, fields, end)
         if end:
             st.said_end = True
@@ -431,29 +370,3 @@ class H2(Hearing):
             self.silent_by = self.now + _PATIENCE
             self.reusable = False
         self.out += b"\0\0\x08\6\0\0\0\0\0fairping"
-
-
-def status_field(status):
-    """The pseudo-header field of a status."""
-    field = _STATUS.get(status)
-    return field if field is not None else (b":status", b"%d" % status)
-
-
-def said_trailers(trailers):
-    """Trailer fields that may be said; those that may not be there are left out."""
-    found = []
-    for name, value in trailers:
-        kind = special(name)
-        if kind == 0 or kind == 7 or kind == 8:
-            found.append(mended(name, value))
-    return found
-
-
-def token_fields(fields):
-    """Whether the pseudo-header fields have no byte that breaks them."""
-    for name, value in fields:
-        if not name.startswith(b":"):
-            return True
-        if not _fast.only(value, _VISIBLE):
-            return False
-    return True

@@ -1,4 +1,4 @@
-"""HTTP/2 header lists to Requests and Responses and back (RFC 9113 section 8, RFC 8441, RFC 9110).
+"""Header lists of HTTP/2 and HTTP/3 to Requests and Responses and back (RFC 9113 section 8, RFC 9114 4, RFC 8441, RFC 9110).
 
 Rules
 1. Pseudo-header fields come first, once each, and only the ones that the message may have. The bytes of names and values
@@ -14,8 +14,8 @@ Rules
 from __future__ import annotations
 
 from fairlead.core.errors import AppError
-from fairlead.core.message import Request, Response
-from fairlead.wire.h1bytes import LOW, METHODS, TARGET, VALUE, clean, good_host, number, special, token
+from fairlead.core.message import REASONS, Request, Response
+from fairlead.wire.h1bytes import LOW, METHODS, TARGET, VALUE, clean, clean_target, good_host, number, special, token
 
 try:
     from fairlead.wire import _fast
@@ -25,6 +25,9 @@ except ImportError:  # no compiler at install
 _TARGET = TARGET
 _LOW = LOW
 _VALUE = VALUE
+_VISIBLE = bytes(1 if 32 < c != 127 else 0 for c in range(256))
+_METHOD_BYTES = {name: raw for raw, name in METHODS.items()}
+_STATUS = {status: (b":status", b"%d" % status) for status in REASONS}
 
 
 class Asked:
@@ -242,7 +245,9 @@ def trailers_of(fields):
 
 
 class Given:
-    """What a handler's fields said that is for us; `put` sets it anew for each head."""
+    """What a handler's fields said that is for us; `put` sets it anew for each head. After `answer` and `ask`: `length` is
+    what the body's bytes must add up to (-1: anything), `bodiless`: none may be sent, `tunnel`: raw bytes follow.
+    """
 
     def put(self, kept, headers, request):
         """Append the fields that are for the peer to the list `kept`; AppError when one may not be said."""
@@ -279,6 +284,79 @@ class Given:
             raise AppError(f"content-length {value!r} is not one number")
         self.length = length
 
+    def answer(self, message, method, end, common):
+        """The header list of a final Response to a request of `method`; AppError when it may not be said."""
+        status = message.status
+        if status < 200 or status > 999:
+            raise AppError(f"{status} is not a final status")
+        fields: list = [status_field(status)]
+        self.put(fields, message.listed(), False)
+        tunnel = method == "CONNECT" and status < 300
+        bodiless = status == 204 or status == 304 or method == "HEAD"
+        length = self.length
+        if length < 0 and message.length > 0 and not end:
+            length = message.length
+        if end and length > 0 and not bodiless and not tunnel:
+            raise AppError(
+                f"the answer promises {length} bytes and has no body", hint="drop content-length or send the body"
+            )
+        if bodiless or tunnel:
+            if length >= 0 and status != 204 and not tunnel:
+                fields.append((b"content-length", _fast.decimal(length)))
+            length = -1
+        elif length >= 0 or end:
+            fields.append((b"content-length", _fast.decimal(length if length > 0 else 0)))
+        if common is not None:
+            if not self.date:
+                fields.append((b"date", common.date))
+            if not self.server and common.server:
+                fields.append((b"server", common.server))
+        self.length = length
+        self.bodiless = bodiless
+        self.tunnel = tunnel
+        return fields
+
+    def ask(self, message, end, extended):
+        """The header list of a Request; AppError when it may not be said. `extended`: the peer takes extended CONNECT."""
+        method = _METHOD_BYTES.get(message.method)
+        if method is None:
+            method = message.method.encode("latin-1", "replace")
+            if not token(method):
+                raise AppError(f"{message.method!r} is no method")
+        if not clean_target(message.target):
+            raise AppError(f"{message.target!r} is no request-target")
+        connect = message.method == "CONNECT"
+        if connect and message.protocol and not extended:
+            raise AppError("the upstream does not take extended CONNECT", hint="it speaks no WebSocket over this version")
+        fields: list = [(b":method", method)]
+        if not connect or message.protocol:
+            fields.append((b":scheme", b"https" if message.scheme == "https" else b"http"))
+        if message.authority:
+            fields.append((b":authority", message.authority))
+        if not connect or message.protocol:
+            fields.append((b":path", message.target))
+        if message.protocol:
+            fields.append((b":protocol", message.protocol))
+        self.put(fields, message.listed(), True)
+        length = self.length
+        if end and length > 0:
+            raise AppError(f"the request promises {length} bytes and has no body")
+        if connect:
+            length = -1
+        elif not end:
+            if length < 0 and message.length > 0:
+                length = message.length
+            if length >= 0:
+                fields.append((b"content-length", _fast.decimal(length)))
+        elif length == 0 or message.method in ("POST", "PUT", "PATCH"):
+            fields.append((b"content-length", b"0"))
+        if not token_fields(fields):
+            raise AppError("the authority has a byte that may not be there")
+        self.length = length
+        self.tunnel = connect
+        self.bodiless = False
+        return fields
+
 
 def sound(n, size, v, count):
     """Whether a field may be said as it is: a token in lower case, no control byte, no white space around the value."""
@@ -308,3 +386,29 @@ def mended(name, value):
     if not token(name) or not clean(value):
         raise AppError(f"the field {name!r} has a byte that would break the head", hint="no control bytes")
     return (name, value)
+
+
+def status_field(status):
+    """The pseudo-header field of a status."""
+    field = _STATUS.get(status)
+    return field if field is not None else (b":status", b"%d" % status)
+
+
+def said_trailers(trailers):
+    """Trailer fields that may be said; those that may not be there are left out."""
+    found = []
+    for name, value in trailers:
+        kind = special(name)
+        if kind == 0 or kind == 7 or kind == 8:
+            found.append(mended(name, value))
+    return found
+
+
+def token_fields(fields):
+    """Whether the pseudo-header fields have no byte that breaks them."""
+    for name, value in fields:
+        if not name.startswith(b":"):
+            return True
+        if not _fast.only(value, _VISIBLE):
+            return False
+    return True

@@ -31,7 +31,7 @@ cdef class Decoder:
     cdef evict(self)
     cdef fail(self, str what)
 
-cdef tuple checked(bytes name, bytes value)
+cpdef tuple checked(bytes name, bytes value)
 @cython.locals(good=cython.p_const_uchar, allowed=cython.p_const_uchar, i=Py_ssize_t)
 cdef str fault(const unsigned char* n, Py_ssize_t size, const unsigned char* v, Py_ssize_t count)
 
@@ -47,6 +47,6 @@ cdef class Encoder:
     @cython.locals(order=list, first=cython.longlong, gone=Py_ssize_t, field=tuple)
     cdef evict(self)
 
-cdef integer(bytearray out, int flags, long long most, long long value)
+cpdef integer(bytearray out, int flags, long long most, long long value)
 @cython.locals(size=Py_ssize_t, short=Py_ssize_t)
-cdef string(bytearray out, bytes text)
+cpdef string(bytearray out, bytes text)

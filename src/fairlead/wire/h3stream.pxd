@@ -1,0 +1,14 @@
+cimport cython
+from fairlead.wire cimport h2stream
+
+cdef class Stream(h2stream.Stream):
+    cdef public long long kind, left_in, wants
+    cdef public bytes buffer
+    cdef public bytearray block, later, saying
+    cdef public list tail
+    cdef public bint fin, has_tail, stuck, stopped, opened
+    cdef start(self, long long id)
+
+cdef class Uni:
+    cdef public long long type, left
+    cdef public bytes buffer
