@@ -56,7 +56,8 @@ _PLAIN = (
     b":path age content-length content-range etag if-match if-modified-since if-none-match if-range "
     b"if-unmodified-since last-modified location range server-timing traceparent x-request-id x-forwarded-for forwarded"
 ).split()
-_HOW = dict.fromkeys(_PLAIN, 1) | dict.fromkeys((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"), 2)
+HOW = dict.fromkeys(_PLAIN, 1) | dict.fromkeys((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"), 2)
+_HOW = HOW
 
 
 class Decoder:

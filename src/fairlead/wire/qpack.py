@@ -19,7 +19,7 @@ Rules
 from __future__ import annotations
 
 from fairlead.core.errors import WireError
-from fairlead.wire.hpack import _HOW, checked, integer, string
+from fairlead.wire.hpack import HOW, checked, integer, string
 from fairlead.wire.hpack import Decoder as Hpack
 from fairlead.wire.huffman import decoded, encode, size_of
 
@@ -55,6 +55,7 @@ for _text in _TABLE.split():
     _name, _, _value = _text.partition("~")
     STATIC.append((_name.encode(), _value.replace("_", " ").encode()))
 _STATIC = STATIC
+_HOW = HOW
 _FIELDS = {field: i for i, field in reversed(list(enumerate(STATIC)))}
 _NAMES = {field[0]: i for i, field in reversed(list(enumerate(STATIC)))}
 _MADE: dict = {}  # fields as they are written
