@@ -150,7 +150,10 @@ def test_their_client_and_our_server(library, messages, cuts, table):
     for i, (fields, body, trailers) in enumerate(messages):
         number = 4 * i + 1
         assert ("head", number, "POST /x") in words
-        assert pair.sink.messages[[w for w in words if w[0] == "head"].index(("head", number, "POST /x"))].headers[1:] == fields
+        assert (
+            pair.sink.messages[[w for w in words if w[0] == "head"].index(("head", number, "POST /x"))].headers[1:]
+            == fields
+        )
         assert body_of(words, number) == b"".join(body)
         assert [w for w in words if w[:2] == ("end", number)] == [("end", number, trailers)]
     assert pair.credited == pair.fed, "every byte that came is credited once"
@@ -215,7 +218,9 @@ def test_a_datagram_finds_its_stream(library):
     pair = Pair(library, False, [])
     pair.run()
     stream = pair.quic.get_next_available_stream_id()
-    pair.theirs.send_headers(stream, [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a"), (b":path", b"/")])
+    pair.theirs.send_headers(
+        stream, [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a"), (b":path", b"/")]
+    )
     pair.run()
     found = []
     pair.ours.on_datagram = lambda number, payload: found.append((number, payload))
