@@ -164,7 +164,7 @@ class Control(Ends):
     def hear_control(self, uni, data, v, end):
         """Every whole frame; where the first that is not whole begins."""
         at = 0
-        while at < end and not self.dead:
+        while at < end and not self.dead and not self.finished:
             if uni.left:
                 size = min(uni.left, end - at)
                 uni.left -= size

@@ -68,6 +68,8 @@ class Hearing(Control):
                 self.hear_uni(data, stream, fin)
             elif kind == 1 and self.client:
                 self.fail("server-bidi")
+            else:
+                self.spend(stream, len(data))  # ours alone, or nobody's: QUIC lets none of them through
         if self.waiters:
             self.tell_room()
         self.look()
@@ -180,6 +182,8 @@ class Hearing(Control):
                     st.left_in = size
                     if size == 0 or kind != _DATA:
                         self.count(_EMPTIES)
+                    elif 0 <= st.left < size:
+                        self.bury(st, "wrong-length")  # now, so that nothing of the frame is heard however it is cut
             if st.gone or self.dead:
                 return kept
             if st.wants and at < end:
