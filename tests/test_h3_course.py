@@ -284,6 +284,11 @@ def test_a_blocked_stream_has_no_room_until_it_goes_on():
     assert b"".join(raw for _, raw, _ in talk.codec.take()) == data(b"x")
     talk.codec.drained(talk.now)
     assert ("room", 1) in talk.heard()
+    assert not talk.codec.more
+    talk.codec.blocked(0)
+    talk.codec.unblocked(0)
+    assert talk.codec.take() is None
+    assert not talk.codec.more, "nothing waits and nobody is to be told"
 
 
 def test_a_large_body_is_given_in_turns_and_its_writer_waits():

@@ -66,8 +66,7 @@ class H3(Hearing):
             self.turns()
         chunks = self.chunks
         self.out_size = 0
-        if self.waiters and not self.more:
-            self.more = self.has_room()
+        self.more = bool(self.ready) or self.has_room()
         if not chunks:
             return None
         self.chunks = []
@@ -79,7 +78,6 @@ class H3(Hearing):
         while self.ready and left > 0:
             st = next_of(self.ready)
             left -= self.one_frame(st) + 4
-        self.more = bool(self.ready) or self.has_room()
 
     def one_frame(self, st):
         """One DATA frame of what a stream has waiting; how many body bytes."""
@@ -155,6 +153,7 @@ class H3(Hearing):
         self.now = now
         if self.waiters:
             self.tell_room()
+        self.look()
 
     def unsent(self, stream):
         st = self.streams.get(stream - 1)
