@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from enginesuite import open_here
 from fairlead.core.errors import ConfigError
 from fairlead.serve.cron import FORGET, Cron, following
 from fairlead.serve.jobs import JobKind, JobOptions, Jobs, queue_of
-from fairlead.store.open import open_store
 
 
 async def nightly():
@@ -32,7 +32,7 @@ class Told:
 
 def play(story, cron="0 3 * * *", zone="UTC"):
     async def run():
-        store = await open_store("memory:")
+        store = await open_here()
         clock = Told(store)
 
         def worker(expression=cron):

@@ -5,12 +5,13 @@ import json
 
 import pytest
 
+from enginesuite import open_here
 from fairlead.core.aio import Async
-from fairlead.core.errors import Refused
+from fairlead.core.errors import NetError, Refused
 from fairlead.core.handler import Handler
-from fairlead.serve.idempotent import Idempotent, key_of, settle
+from fairlead.core.message import Response
+from fairlead.serve.idempotent import Idempotent, key_of, settle, unknown
 from fairlead.serve.respond import Respond
-from fairlead.store.open import open_store
 from recorder import Peer
 
 KEY = (b"idempotency-key", b'"one"')
@@ -61,7 +62,7 @@ async def answered(*peers):
 
 def play(story, **options):
     async def run():
-        store = await open_store("memory:")
+        store = await open_here()
         try:
             async with asyncio.timeout(20):
                 await story(Desk(store, **options))
@@ -229,14 +230,19 @@ def test_a_holder_that_lives_renews_its_record():
         slow = desk.ask()
         while not desk.calls:
             await asyncio.sleep(0.001)
-        for _ in range(10):
-            await asyncio.sleep(0.02)  # several terms go by
-            peer = desk.ask()
+        ((_, first),) = await desk.store.state.scan("idem/")
+        for _ in range(2):
+            entry = first
+            while entry.version == first.version:  # it was renewed
+                await asyncio.sleep(0.001)
+                ((_, entry),) = await desk.store.state.scan("idem/")
+            peer, first = desk.ask(), entry
             assert await answered(peer) == [409] and b"still being done" in peer.answer
+        assert entry.due > await desk.store.now()
         desk.go.set()
         assert await answered(slow) == [201]
 
-    play(story, term=0.06)
+    play(story, term=0.9)
 
 
 def test_an_error_is_an_answer_too():
@@ -269,7 +275,7 @@ def test_an_answer_too_long_to_keep_is_passed_on_and_said_to_be_so():
             await asyncio.sleep(0.001)
         assert first.answer == b"y" * 5000
         again = desk.ask()
-        assert await answered(again) == [409] and b"too long to be kept" in again.answer and len(desk.calls) == 1
+        assert await answered(again) == [409] and b"too long, or too slow, to be kept" in again.answer and len(desk.calls) == 1
 
     play(story, most=1000)
 
@@ -307,5 +313,111 @@ def test_a_store_that_is_away_is_told_and_nothing_is_done():
 
         desk.guard.state = Away()
         assert await answered(desk.ask()) == [503] and not desk.calls
+
+    play(story)
+
+
+def test_a_stream_that_does_not_end_is_passed_on_as_it_comes():
+    async def story(desk):
+        async def stream(call):
+            desk.calls.append(await call.body(100))
+            call.start(200, [(b"content-type", b"text/event-stream")])
+            await call.write(b"data: 1\n\n")
+            await desk.go.wait()
+            await call.write(b"data: 2\n\n")
+            await call.write(b"", True)
+
+        desk.go.clear()
+        desk.guard.handler = Async(stream)
+        first = desk.ask()
+        while b"data: 1" not in first.answer:
+            await asyncio.sleep(0.001)
+        assert not first.watcher.finished
+        desk.go.set()
+        while not first.watcher.finished:
+            await asyncio.sleep(0.001)
+        assert first.answer == b"data: 1\n\ndata: 2\n\n"
+        assert await answered(desk.ask()) == [409] and len(desk.calls) == 1
+
+    play(story, stream=0.01)
+
+
+def test_an_operator_says_that_it_was_done():
+    async def story(desk):
+        name = await holder_dies(desk)
+        (lost,) = await unknown(desk.store.state)
+        assert lost["id"] == name.removeprefix("idem/") and await answered(desk.ask()) == [409]
+        assert await settle(desk.store.state, lost["id"], 202, b"taken")
+        again = desk.ask(b"whatever was sent")
+        assert await answered(again) == [202] and again.answer == b"taken" and not desk.calls
+        assert not await settle(desk.store.state, name) and await unknown(desk.store.state) == []
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("says", "status", "calls"),
+    [((404, b"", []), 201, 1), ((200, b"it was", [(b"x-made", b"2")]), 200, 0), ((503, b"ask later", []), 409, 0)],
+)
+def test_the_handler_s_own_check_settles_it(says, status, calls):
+    asked = []
+
+    async def story(desk):
+        class Checked(Async):
+            def open(self, exchange):
+                if exchange.request.method == "GET":
+                    asked.append((exchange.request.path, exchange.request.get(b"idempotency-key"), exchange.principal))
+                    exchange.whole(Response(says[0], [*says[2], (b"content-length", b"%d" % len(says[1]))], len(says[1])), says[1])
+                else:
+                    super().open(exchange)
+
+        await holder_dies(desk)
+        desk.guard.handler = Checked(desk.handle)
+        peer = desk.ask()
+        assert await answered(peer) == [status] and len(desk.calls) == calls
+        assert asked[0] == ("/buy/outcome", KEY[1], None)
+        if status == 200:
+            assert peer.answer == b"it was" and peer.codec.headers[b"x-made"] == b"2"
+        if status != 409:
+            again = desk.ask()
+            assert await answered(again) == [status] and again.answer == peer.answer and len(asked) == 1
+
+    play(story, check="/buy/outcome?by=key")
+
+
+@pytest.mark.parametrize(
+    ("error", "statuses"),
+    [
+        (NetError("nobody listens there", step="dial", side="upstream", retry="always"), [502, 502]),  # it was not begun
+        (NetError("it went away", step="receive", side="upstream", retry="never"), [502, 409]),  # it may have been
+    ],
+)
+def test_what_an_upstream_may_have_done_is_unknown_and_what_it_never_had_is_not_done(error, statuses):
+    async def story(desk):
+        async def proxied(call):
+            desk.calls.append(await call.body(100))
+            raise error
+
+        desk.guard.handler = Async(proxied)
+        assert [(await answered(desk.ask()))[0] for _ in range(2)] == statuses
+        assert len(desk.calls) == statuses.count(502)
+
+    play(story)
+
+
+def test_an_answer_that_breaks_off_may_have_been_done():
+    async def story(desk):
+        async def broken(call):
+            desk.calls.append(await call.body(100))
+            call.start(200, [], 100)
+            await call.write(b"half")
+            raise ValueError("no")
+
+        desk.guard.handler = Async(broken)
+        first = desk.ask()
+        while not first.watcher.finished:
+            await asyncio.sleep(0.001)
+        again = desk.ask()
+        assert await answered(again) == [409] and b"outcome unknown" in again.answer and len(desk.calls) == 1
 
     play(story)

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
+from enginesuite import open_here
 from fairlead.core.handler import Handler
 from fairlead.serve.jobhttp import JobRoute
 from fairlead.serve.jobs import JobKind, JobOptions, Jobs
 from fairlead.serve.jobwork import Work, current_job
-from fairlead.store.open import open_store
 from recorder import Peer
 
 
@@ -78,7 +78,7 @@ class Got:
 
 def play(story, *functions, working=True):
     async def run():
-        store = await open_store("memory:")
+        store = await open_here()
         jobs = Jobs(store)
         for function in functions:
             jobs.add(JobKind(function, function.__name__, JobOptions(retries=0, lease=1.0)))

@@ -176,6 +176,17 @@ class Admin:
             raise Refused("say which: ?kind=module:function&id=…", status=400)
         return await jobstats.ask(self.master, do=what, kind=kind, id=name)
 
+    async def keys(self) -> dict[str, Any]:
+        """Idempotency-Keys whose outcome is unknown."""
+        return await jobstats.ask(self.master, do="unknown")
+
+    async def settle_key(self, path: str, query: dict[str, list[str]]) -> dict[str, Any]:
+        """One is not unknown any more."""
+        name, status, body = (query.get(word, [""])[0] for word in ("id", "status", "body"))
+        if not name or not (status.isascii() and status.isdigit() and (status == "0" or 200 <= int(status[:4]) <= 599)):
+            raise Refused("say which, and what came of it: ?id=…&status=0 (not done) or 200 to 599", status=400)
+        return await jobstats.ask(self.master, do="settle", id=name, status=int(status), body=body)
+
     async def keepers(self) -> dict[str, str]:
         """Where the embedded stores are kept."""
         return self.master.keepers.addresses()
@@ -186,8 +197,12 @@ class Admin:
         made = admin.Admin(
             self.observation,
             control=self.master,
-            more={"/api/grpc": self.grpc, "/api/jobs": self.jobs, **keepers},
-            changes={"/api/jobs/redrive": self.change_job, "/api/jobs/cancel": self.change_job},
+            more={"/api/grpc": self.grpc, "/api/jobs": self.jobs, "/api/idempotency": self.keys, **keepers},
+            changes={
+                "/api/jobs/redrive": self.change_job,
+                "/api/jobs/cancel": self.change_job,
+                "/api/idempotency/settle": self.settle_key,
+            },
             exposition=exposition,
             page=pages(),
             token=token,

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-COMMANDS = ("run", "check", "explain", "demo", "cert", "status", "reload", "drain", "why", "watch", "verify", "job")
+COMMANDS = ("run", "check", "explain", "demo", "cert", "status", "reload", "drain", "why", "watch", "verify", "job", "idempotency")
 MODULES = {  # which module registers a command
     "run": "serving",
     "check": "explain",
@@ -31,6 +31,7 @@ MODULES = {  # which module registers a command
     "watch": "watchport",
     "verify": "verify",
     "job": "jobcli",
+    "idempotency": "keycli",
 }
 EXAMPLES = """examples:
   fairlead run app:app                       serve an application on http://127.0.0.1:8000

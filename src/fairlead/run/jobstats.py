@@ -15,6 +15,7 @@ from typing import Any
 from fairlead.core.errors import FairleadError, Refused
 from fairlead.run.role import SERVING
 from fairlead.serve.cron import ROOT
+from fairlead.serve.idempotent import settle, unknown
 from fairlead.serve.jobs import Row
 
 PATIENCE = 2.0  # seconds
@@ -33,6 +34,10 @@ async def answer(realtime: Any, asked: Many) -> Many:
     try:
         if asked["do"] == "show":
             return await shown(realtime, asked["whole"])
+        if asked["do"] == "unknown":
+            return {"keys": await unknown(realtime.store.state)}
+        if asked["do"] == "settle":
+            return await settled(realtime.store.state, **{word: asked[word] for word in ("id", "status", "body")})
         return await done(realtime.jobs, asked["do"], asked["kind"], asked["id"])
     except FairleadError as error:
         return {"error": str(error), "status": error.status or 500}
@@ -93,6 +98,13 @@ async def done(jobs: Any, what: str, kind: str, name: str) -> Many:
         return {"did": "redrive", "count": count, "message": f"{count} of {kind} queued again"}
     row = await jobs.cancel(kind, name)
     return {"did": "cancel", "state": row.state, "message": f"job {name} is {row.state if row.over else 'told to end'}"}
+
+
+async def settled(state: Any, id: str, status: int, body: str) -> Many:
+    """An Idempotency-Key's outcome, as the operator says."""
+    if not await settle(state, id, status, body.encode()):
+        raise Refused(f"{id[:64]} is no key whose outcome is unknown", status=404, hint="fairlead idempotency lists them")
+    return {"did": "settle", "message": f"{id}: {'it was done' if status else 'it was not done; the key may be used again'}"}
 
 
 # ---- in the master

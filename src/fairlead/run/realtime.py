@@ -148,7 +148,8 @@ class Realtime:
         """A handler behind Idempotency-Keys."""
         scope = f"{settings.path} {settings.host}"
         return Idempotent(
-            handler, self.store, required=given.required, keep=given.keep, safe=given.safe, most=given.most, scope=scope
+            handler, self.store, required=given.required, keep=given.keep, safe=given.safe, most=given.most, scope=scope,
+            check=given.check, stream=given.stream,
         )
 
     # ---- living

@@ -17,6 +17,7 @@ Rules
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, NamedTuple
 
 from fairlead.core.codec import Codec
@@ -46,6 +47,46 @@ class Hear:
 
     def credited(self, count: int) -> None:
         """The handler took so many bytes of the request's body."""
+
+
+class Gather(Hear):
+    """A whole answer of at most so many bytes: when `over` is set it is there, or `why` says why it is not."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.response: Response | None = None
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.why: FairleadError | str | None = None
+        self.over = asyncio.Event()
+        self.asked: Any = None
+
+    def head(self, response: Response) -> None:
+        self.response = response
+
+    def data(self, chunk: bytes, end: bool) -> bool:
+        self.parts.append(chunk)
+        self.size += len(chunk)
+        if self.size > self.most and self.why is None:
+            self.why = f"it is longer than the {self.most} bytes that are kept"
+            self.parts.clear()
+            self.over.set()
+            asyncio.get_running_loop().call_soon(self.leave)
+        if end:
+            self.over.set()
+        return True
+
+    def leave(self) -> None:
+        """Nobody wants the rest."""
+        if self.asked is not None:
+            self.asked.cancel()
+
+    def end(self, trailers: Any) -> None:
+        self.over.set()
+
+    def failed(self, why: FairleadError) -> None:
+        self.why = self.why or why
+        self.over.set()
 
 
 class Words(Codec):

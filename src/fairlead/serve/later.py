@@ -26,8 +26,8 @@ from fairlead.core.aio import Async, Call
 from fairlead.core.errors import FairleadError
 from fairlead.core.exchange import Exchange
 from fairlead.core.handler import Handler, Service
-from fairlead.core.message import Request, Response
-from fairlead.serve.inner import Hear, Inner, Who
+from fairlead.core.message import Request
+from fairlead.serve.inner import Gather, Inner, Who
 from fairlead.serve.jobhttp import JobRoute, owner_of
 from fairlead.serve.jobs import SUCCEEDED, Row
 from fairlead.wire.prefer import preferences
@@ -125,46 +125,6 @@ class Rerun:
         response: Any = hear.response
         fields = [[n.decode("latin-1"), v.decode("latin-1")] for n, v in response.headers if n not in UNKEPT]
         return {"status": response.status, "headers": fields, "body": base64.b64encode(b"".join(hear.parts)).decode()}
-
-
-class Gather(Hear):
-    """A whole answer."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.response: Response | None = None
-        self.parts: list[bytes] = []
-        self.size = 0
-        self.why: FairleadError | str | None = None
-        self.over = asyncio.Event()
-        self.asked: Any = None
-
-    def head(self, response: Response) -> None:
-        self.response = response
-
-    def data(self, chunk: bytes, end: bool) -> bool:
-        self.parts.append(chunk)
-        self.size += len(chunk)
-        if self.size > self.most and self.why is None:
-            self.why = f"it is longer than the {self.most} bytes that are kept"
-            self.parts.clear()
-            self.over.set()
-            asyncio.get_running_loop().call_soon(self.leave)
-        if end:
-            self.over.set()
-        return True
-
-    def leave(self) -> None:
-        """Nobody wants the rest."""
-        if self.asked is not None:
-            self.asked.cancel()
-
-    def end(self, trailers: Any) -> None:
-        self.over.set()
-
-    def failed(self, why: FairleadError) -> None:
-        self.why = self.why or why
-        self.over.set()
 
 
 def kept_request(exchange: Any, body: bytes) -> dict[str, Any]:
