@@ -30,7 +30,6 @@ def made(text: str = BASE) -> plans.Plan:
 
 REFUSED = {
     'kind = "tcp"\nupstream = "u"\n[[upstream]]\nname = "u"\nservers = ["127.0.0.1:1"]\n': "kind",
-    'tls = "dev"\nprotocols = ["h1", "h3"]': "protocols",
     "socket = { cork = true }": "cork",
     "limits = { connections = 5 }": "connections",
     'tls = { mode = "acme", email = "a@b.example", names = ["shop.example"] }': "acme",
@@ -45,6 +44,18 @@ def test_what_a_listener_cannot_have_yet_is_refused_with_its_line(line):
     problem = caught.value.problems[0]
     assert REFUSED[line] in str(problem) and "not in this version" in str(problem)
     assert problem.file == "fairlead.toml" and problem.line in (7, 8)
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ('tls = "dev"\nprotocols = ["h3"]', "h3. alone is not served"),
+        ('tls = "dev"\nearly_data = true', "over HTTP/3 only"),
+    ],
+)
+def test_what_http3_cannot_do_is_refused_with_the_reason(lines, why):
+    with pytest.raises(ConfigError, match=rf"fairlead\.toml:[78]: .*{why}"):
+        made(BASE.replace('bind = "127.0.0.1:8000"', f'bind = "127.0.0.1:8000"\n{lines}'))
 
 
 @pytest.mark.parametrize("answer", ['upload = "."'])

@@ -118,7 +118,7 @@ def test_each_worker_gets_the_socket_of_its_place_on_the_port_of_the_tcp_sockets
     assert {sock.getsockname() for sock in held.datagrams} == {held.socks[0].getsockname()}
     for index in range(3):
         names, fds = holder.datagrams(plan(3), index)
-        assert names == [("web", "127.0.0.1:0")] and fds == [held.datagrams[index].fileno()]
+        assert names == [("web", f"udp:{index}:127.0.0.1:0")] and fds == [held.datagrams[index].fileno()]
 
 
 def test_more_workers_get_more_slots_and_fewer_share_what_is_there(holder):

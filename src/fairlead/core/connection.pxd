@@ -113,5 +113,5 @@ cdef class Connection(Channel):
     cdef overdue(self, Exchange ex)
     cpdef raised(self, Exchange ex, object error)
     @cython.locals(codec=Codec, ex=Exchange)
-    cdef broken(self, object error)
+    cpdef broken(self, object error)
     cdef Exchange unparsed(self, object error)

@@ -421,6 +421,8 @@ class Connection(Channel):
                 j.answered = now  # journey
             if self.service.server_timing:
                 message.headers.append((b"server-timing", j.server_timing()))
+            if self.service.alt_svc is not None:
+                message.headers.append((b"alt-svc", self.service.alt_svc))
         else:
             j.leg_sent = now  # journey
         self.said_now = now
@@ -447,6 +449,8 @@ class Connection(Channel):
             j.answered = now  # journey
         if self.service.server_timing:
             message.headers.append((b"server-timing", j.server_timing()))
+        if self.service.alt_svc is not None:
+            message.headers.append((b"alt-svc", self.service.alt_svc))
         self.said_now = now
         whole = codec.whole(ex.stream, message, body)
         ex.said_head = True  # as in say_head, not before

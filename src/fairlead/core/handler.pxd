@@ -21,7 +21,7 @@ cdef class Service:
     cdef public Handler handler
     cdef public str name, scheme
     cdef public Clock clock
-    cdef public object limits, forwarded, announcing
+    cdef public object limits, forwarded, announcing, alt_svc
     cdef public Admission admission
     cdef public Observer observer
     cdef public Common common

@@ -74,6 +74,7 @@ class Service:
         self.observer = observer if observer is not None else Observer()
         self.common = common if common is not None else Common()
         self.server_timing = False
+        self.alt_svc = None  # the Alt-Svc field of each answer (RFC 7838), for a listener that speaks HTTP/3 as well
         self.scheme = "http"
         self.debug = False
         self.forwarded = None

@@ -13,7 +13,7 @@ Rules
 5. Memory is charged when touched: slots never used cost address space only.
 6. Claim words are the exception to rule 1: a front writes one, then front and worker compare and swap it, atomically
    (`_fast.Words`). Each link has its own: a worker's region holds them by the region of the front. The words of rate
-   limits behind all regions are the other exception (serve/filters/limits).
+   limits (serve/filters/limits) and of QUIC (net/quicshare) behind all regions are the other exceptions.
 
 The segment is a memfd (Linux), elsewhere an unlinked temporary file; either way a descriptor that workers inherit.
 """
@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import secrets
 import struct
 import tempfile
 from time import time_ns
@@ -34,6 +35,7 @@ MAGIC = int.from_bytes(b"FAIRSLAB", "little")
 VERSION = 1
 HEADER = 8192  # bytes: six words, then the layout as JSON
 PAGE = 4096
+QUIC = 4 + 2 * 32768 + 4096 * 64  # words: what workers share for QUIC (net/quicshare)
 RATES = 2 * 65536  # words: a key and a time for each client that a rate limit remembers, in all workers together
 
 TOTALS = (
@@ -89,7 +91,7 @@ def layout(keep, routes, slow, running, names, claims):
         "version": VERSION, "region": at, "offsets": offsets, "keep": keep, "routes": routes, "slow": slow,
         "running": running, "names": names, "claims": claims, "buckets": BUCKETS, "totals": TOTALS, "histograms": HISTOGRAMS,
         "points": POINTS, "spends": SPENDS,
-        "texts": TEXTS, "record": RECORD_WORDS, "text_at": TEXT_AT, "custom_at": CUSTOM_AT, "rates": RATES,
+        "texts": TEXTS, "record": RECORD_WORDS, "text_at": TEXT_AT, "custom_at": CUSTOM_AT, "rates": RATES, "quic": QUIC,
     }  # fmt: skip
 
 
@@ -112,10 +114,11 @@ class Slab:
         plan = layout(max(keep, 1), routes, slow, running, names, claims)
         text = json.dumps(plan).encode()
         created = time_ns()
-        size = HEADER + (slots * plan["region"] + RATES) * 8
+        size = HEADER + (slots * plan["region"] + RATES + QUIC) * 8
         fd = anonymous_file()
         os.ftruncate(fd, size)
         memory = mmap.mmap(fd, size)
+        memory[size - QUIC * 8 : size - QUIC * 8 + 32] = secrets.token_bytes(32)  # QUIC's key
         memory[: 48 + len(text)] = struct.pack("<6q", MAGIC, VERSION, slots, plan["region"], created, len(text)) + text
         return cls(fd, memory, slots, plan, created)
 
@@ -129,7 +132,7 @@ class Slab:
         if magic != MAGIC or version != VERSION:
             raise ValueError(f"this descriptor is no Fairlead slab of version {VERSION}")
         plan = json.loads(head[48 : 48 + size])
-        return cls(fd, mmap.mmap(fd, HEADER + (slots * region + plan["rates"]) * 8), slots, plan, created)
+        return cls(fd, mmap.mmap(fd, HEADER + (slots * region + plan["rates"] + plan["quic"]) * 8), slots, plan, created)
 
     def region(self, index):
         """The region of one worker; only that worker may write to it."""
@@ -143,6 +146,11 @@ class Slab:
         """The words behind the regions in which all workers together count rates (rule 6)."""
         start = HEADER + self.slots * self.layout["region"] * 8
         return self.view[start : start + self.layout["rates"] * 8]
+
+    def quic(self):
+        """The words behind those that workers share for QUIC (rule 6)."""
+        start = HEADER + (self.slots * self.layout["region"] + self.layout["rates"]) * 8
+        return self.view[start : start + self.layout["quic"] * 8]
 
     def regions(self):
         """All regions that a worker has ever claimed."""

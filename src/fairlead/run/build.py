@@ -28,7 +28,7 @@ from fairlead.net.inbox import Inbox
 from fairlead.net.listen import Listener
 from fairlead.net.poll import Poller
 from fairlead.run import config as c
-from fairlead.run import filtering, storing
+from fairlead.run import filtering, quicing, storing
 from fairlead.run.answers import Filter
 from fairlead.run.grpcproxying import calls
 from fairlead.run.limiting import Idle, gauge, limit
@@ -40,6 +40,7 @@ from fairlead.run.slow import Slow
 from fairlead.run.state import State
 from fairlead.serve.app import App
 from fairlead.serve.blocking import Pool
+from fairlead.serve.early import EarlyGate
 from fairlead.serve.filters.jwt import KeySet
 from fairlead.serve.forwarded import Trusted
 from fairlead.serve.lifespan import Lifespan
@@ -119,13 +120,20 @@ class Built:
         self.upstreams = builder.upstreams
         self.services: dict[str, Service] = {}
         self.tls: dict[str, Any] = {}
+        self.quic: dict[str, quicing.Side] = {}
         self.protocols = {listener.name: listener.protocols for listener in plan.listeners}
         for listener in plan.listeners:
             self.services[listener.name] = builder.service(listener, router)
             self.tls[listener.name] = builder.tls(listener)
+            if quicing.speaks(listener):
+                self.quic[listener.name] = quicing.Side(builder, listener, router)
 
-    def listener(self, name: str, sock: socket.socket) -> Listener:
-        """A Listener on a socket, not started; an Inbox on a link, over which somebody hands us connections."""
+    def listener(self, name: str, sock: socket.socket, address: str = "") -> Any:
+        """A Listener on a socket, not started; an Inbox on a link, over which somebody hands us connections; on a UDP socket what
+        speaks HTTP/3.
+        """
+        if sock.type == socket.SOCK_DGRAM:
+            return self.quic[name].listen(sock, address, self.codec(name), self.services[name])
         accepts = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         kind = Listener if accepts else Inbox
         made = kind(self.builder.poller, sock, self.services[name], self.codec(name), self.tls[name])
@@ -135,6 +143,9 @@ class Built:
 
     def renew(self, name: str, listener: Listener) -> None:
         """A Listener that goes on: new connections get this plan's service."""
+        if listener.sock.type == socket.SOCK_DGRAM:
+            self.quic[name].renew(listener, self.codec(name), self.services[name])
+            return
         listener.service = self.services[name]
         listener.tls = self.tls[name]
         listener.make_codec = self.codec(name)
@@ -174,6 +185,7 @@ class Builder:
         self.upstreams: dict[str, Upstream] = {}
         self.leaving: list[Listener] = []
         self.gate: Any = None
+        self.slab: Any = None  # where it is shared with other workers
         self.rates: Any = None  # what the rate limits of all workers count in
         self.realtime: Realtime | None = None
         self.works = storing.Works()  # what of jobs runs here
@@ -218,6 +230,9 @@ class Builder:
             for name, service in old.services.items():
                 renewed = built.services.get(name)
                 service.handler = built.router
+                if name in old.quic:
+                    gate = name in built.quic and built.quic[name].listener.early_data
+                    old.quic[name].service.handler = EarlyGate(built.router) if gate else built.router
                 if renewed is not None:
                     service.server_timing, service.forwarded = renewed.server_timing, renewed.forwarded
                     service.sample_every = renewed.sample_every

@@ -360,6 +360,17 @@ class Socks5:
 
 
 @frozen
+class Quic:
+    """HTTP/3's transport on a listener with `h3` in `protocols`."""
+
+    engine: str = setting("qh3", "The QUIC engine: `qh3` (Rust; in `fairlead[h3]`), or `aioquic` (Python; a second opinion).", u.choice("qh3", "aioquic"))
+    retry: str = setting("auto", "Whether a client must prove its address before we do work for it: `always`, `never`, or `auto` for when `half_open` handshakes are under way.", u.choice("auto", "always", "never"))
+    half_open: int = setting(200, "Handshakes under way in one worker from which `auto` asks for proof; from twice as many on, new connections are dropped.", u.POSITIVE)
+    congestion: str = setting("cubic", "Congestion control of `aioquic`; `qh3` has `cubic` only.", u.choice("cubic", "reno"))
+    qlog: str = setting("", "Directory for a qlog file of each connection (large; to look into one client's trouble); empty is none.", u.PATH)
+
+
+@frozen
 class Listener:
     """A place where clients arrive."""
 
@@ -370,6 +381,7 @@ class Listener:
     tls: Tls | None = table(Tls, "TLS; absent is plain text.", absent=True)
     proxy_protocol: tuple[Any, ...] = setting([], "Peers that must send a PROXY protocol header (v1 or v2).", u.NETWORKS)
     socket: Socket = table(Socket, "Socket options.")
+    quic: Quic = table(Quic, "HTTP/3's transport.")
     early_data: bool = setting(False, "Accept TLS 1.3 and QUIC 0-RTT data, with replay protection.", u.FLAG)
     forwarded: tuple[Any, ...] = setting(["127.0.0.1/32", "::1/128", "unix"], "Peers whose `Forwarded` and `X-Forwarded-*` are believed.", u.NETWORKS)
     limits: Limits = table(Limits, "Deadlines and caps.")

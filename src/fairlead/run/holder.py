@@ -107,7 +107,7 @@ class Holder:
 
     def add_datagrams(self, held: Held, listener: c.Listener, plan: Plan) -> None:
         """A UDP socket for each worker, where the listener wants them."""
-        missing = plan.workers - len(held.datagrams)
+        missing = readers(plan) - len(held.datagrams)
         if wants_datagrams(listener) and missing > 0 and not held.address.is_unix:
             beside = held.datagrams[0] if held.datagrams else None
             held.datagrams += sockets.open_datagrams(held.bound, missing, listener.socket, beside)
@@ -174,17 +174,22 @@ class Holder:
                         shared.append(near if index < 0 else far)
                 names += [(listener.name, str(address))] * len(shared)
                 fds += [sock.fileno() for sock in shared]
-        return names, fds
+        more = self.datagrams(plan, index)
+        return names + more[0], fds + more[1]
 
     def datagrams(self, plan: Plan, index: int) -> tuple[list[tuple[str, str]], list[int]]:
-        """The same for UDP: the sockets of a worker's place; what is beyond the workers is shared among them."""
+        """The same for UDP: the sockets of the place of who reads them (`readers`); what is beyond those is shared among them.
+        Before each address stands "udp:" and the socket's number on its port.
+        """
+        place = -1 - index if plan.pattern.hops else index
         names: list[tuple[str, str]] = []
         fds: list[int] = []
         for listener in plan.listeners:
             for address in listener.bind:
-                mine = [s for place, s in enumerate(self.held[address].datagrams) if place % plan.workers == index]
-                names += [(listener.name, str(address))] * len(mine)
-                fds += [sock.fileno() for sock in mine]
+                for number, sock in enumerate(self.held[address].datagrams):
+                    if number % readers(plan) == place and wants_datagrams(listener):
+                        names.append((listener.name, f"udp:{number}:{address}"))
+                        fds.append(sock.fileno())
         return names, fds
 
     def bound(self) -> list[tuple[str, Address]]:
@@ -213,6 +218,11 @@ class Holder:
             with suppress(OSError):
                 held.close()
         self.held.clear()
+
+
+def readers(plan: Plan) -> int:
+    """How many roles read datagrams: those that own connections."""
+    return plan.config.server.fronts if plan.pattern.hops else plan.workers
 
 
 def wants_datagrams(listener: c.Listener) -> bool:

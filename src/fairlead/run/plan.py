@@ -113,12 +113,14 @@ def listener_refusals(path: str, listener: c.Listener, problem: Say) -> Iterator
         yield problem(f"{path}.kind", f'"{listener.kind}" is not in this version', 'write "http"')
         return
     for protocol in listener.protocols:
-        if protocol not in ("h1", "h2"):
-            yield problem(f"{path}.protocols", f'"{protocol}" is not in this version', 'write ["h1", "h2"]')
+        if protocol == "h3" and listener.tls is not None and listener.tls.client_ca:
+            yield problem(f"{path}.protocols", '"h3" cannot ask for client certificates', 'remove "h3" or tls.client_ca')
     if listener.tls is not None and listener.tls.mode == "acme":
         yield problem(f"{path}.tls.mode", '"acme" is not in this version', 'write mode = "dev", or certificate and key')
-    if listener.early_data:
-        yield problem(f"{path}.early_data", "early data is not in this version", "leave it out")
+    if "h3" in listener.protocols and not {"h1", "h2"} & set(listener.protocols):
+        yield problem(f"{path}.protocols", '"h3" alone is not served: clients come to it from TCP', 'write ["h1", "h2", "h3"]')
+    if listener.early_data and "h3" not in listener.protocols:
+        yield problem(f"{path}.early_data", "early data is served over HTTP/3 only", 'add "h3" to protocols, or leave it out')
     if listener.socket.cork:
         yield problem(
             f"{path}.socket.cork", "cork is not in this version", "leave it out: an answer leaves as one write anyway"

@@ -24,6 +24,8 @@ def server_codec(protocols: Sequence[str], limits: Any, common: Any) -> Callable
     def h1(conn: Any) -> Any:
         return H1(conn, limits, common=common, scheme=conn.scheme)
 
+    if "h3" in protocols:
+        return with_h3(server_codec([one for one in protocols if one != "h3"], limits, common), limits, common)
     if "h2" not in protocols:
         return lambda conn, alpn: h1(conn)
     from fairlead.wire.h2 import H2
@@ -45,6 +47,13 @@ def server_codec(protocols: Sequence[str], limits: Any, common: Any) -> Callable
         return Choice(conn, limits, lambda: h1(conn), lambda: h2(conn), conn.carrier.use)
 
     return make_codec
+
+
+def with_h3(others: Callable[[Any, Any], Any], limits: Any, common: Any) -> Callable[[Any, Any], Any]:
+    """The same, with HTTP/3 for what QUIC carries."""
+    from fairlead.wire.h3 import H3
+
+    return lambda conn, alpn: H3(conn, limits, common=common) if alpn == "h3" else others(conn, alpn)
 
 
 def client_codec(protocol: str) -> Callable[[Any], Any]:

@@ -74,6 +74,7 @@ class Worker:
         self.channel.watch(self.loop, self.heard, self.orphaned)
         self.builder = Builder(self.loop, self.slab.region(self.values["slot"]), self.state, self.values)
         self.builder.works = self.works()
+        self.builder.slab = self.slab
         self.builder.rates = filtering.shared_buckets(self.slab)
         self.builder.gate = patterns.find(self.config.server.chosen_pattern).gate(self.slab, self.values["slot"])
         self.loop.set_default_executor(self.builder.threads.executor(threads_of(self.config)))
@@ -238,11 +239,11 @@ class Worker:
         """Accept on these, and no longer on others; a socket that is there already goes on with the new service."""
         assert self.built is not None
         keep: dict[int, Any] = {}
-        for name, _, sock in socks:
+        for name, address, sock in socks:
             inode = os.fstat(sock.fileno()).st_ino
             listener = self.listeners.pop(inode, None)
             if listener is None:
-                listener = self.built.listener(name, sock)
+                listener = self.built.listener(name, sock, address)
                 if not self.draining:
                     listener.start()
             else:
@@ -259,7 +260,7 @@ class Worker:
         self.give_back(place)
         if self.draining or self.built is None:
             return
-        self.lent[place] = [self.built.listener(name, sock) for name, _, sock in socks]
+        self.lent[place] = [self.built.listener(name, sock, address) for name, address, sock in socks]
         for listener in self.lent[place]:
             listener.start()
 

@@ -1032,3 +1032,216 @@ cdef class Words:
         if word < 0 or word >= self.count:
             raise IndexError(word)
         return fl_swap(self.at + word, old, new) != 0
+
+
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #ifdef __linux__
+    #include <netinet/udp.h>
+    #ifndef UDP_SEGMENT
+    #define UDP_SEGMENT 103
+    #endif
+    #ifndef UDP_GRO
+    #define UDP_GRO 104
+    #endif
+    #endif
+    #define FL_CONTROL 256
+    typedef struct {
+        struct sockaddr_storage from;
+        char control[FL_CONTROL];
+        struct iovec part;
+        unsigned char local[16];
+        int local_size, segment, ecn;
+        unsigned int size;
+        long long stamp;
+    } fl_datagram;
+    static void fl_controls(struct msghdr* m, fl_datagram* d) {
+        struct cmsghdr* c;
+        d->local_size = d->segment = d->ecn = 0; d->stamp = 0;
+    #ifdef __linux__
+        for (c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
+            if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_TIMESTAMPNS) {
+                struct timespec t; memcpy(&t, CMSG_DATA(c), sizeof t); d->stamp = t.tv_sec * 1000000000LL + t.tv_nsec;
+            } else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+                memcpy(&d->segment, CMSG_DATA(c), sizeof d->segment);
+            } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
+                d->ecn = *(unsigned char*)CMSG_DATA(c) & 3;
+            } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
+                int v; memcpy(&v, CMSG_DATA(c), sizeof v); d->ecn = v & 3;
+            } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+                struct in_pktinfo i; memcpy(&i, CMSG_DATA(c), sizeof i); memcpy(d->local, &i.ipi_addr, 4); d->local_size = 4;
+            } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+                struct in6_pktinfo i; memcpy(&i, CMSG_DATA(c), sizeof i); memcpy(d->local, &i.ipi6_addr, 16); d->local_size = 16;
+            }
+        }
+    #endif
+    }
+    static int fl_receive(int fd, fl_datagram* d, int most) {
+    #ifdef __linux__
+        struct mmsghdr m[16];
+        int i, n;
+        if (most > 16) most = 16;
+        for (i = 0; i < most; i++) {
+            memset(&m[i], 0, sizeof m[i]);
+            m[i].msg_hdr.msg_name = &d[i].from; m[i].msg_hdr.msg_namelen = sizeof d[i].from;
+            m[i].msg_hdr.msg_iov = &d[i].part; m[i].msg_hdr.msg_iovlen = 1;
+            m[i].msg_hdr.msg_control = d[i].control; m[i].msg_hdr.msg_controllen = FL_CONTROL;
+        }
+        n = recvmmsg(fd, m, most, MSG_DONTWAIT, NULL);
+        for (i = 0; i < n; i++) { d[i].size = m[i].msg_len; fl_controls(&m[i].msg_hdr, &d[i]); }
+        return n;
+    #else
+        ssize_t n; struct msghdr m;
+        memset(&m, 0, sizeof m);
+        m.msg_name = &d->from; m.msg_namelen = sizeof d->from; m.msg_iov = &d->part; m.msg_iovlen = 1;
+        n = recvmsg(fd, &m, MSG_DONTWAIT);
+        if (n < 0) return -1;
+        d->size = n; fl_controls(&m, d);
+        return 1;
+    #endif
+    }
+    /* the bytes of the sockaddr for an address in text; 0 when it is none */
+    static int fl_sockaddr(struct sockaddr_storage* a, const char* text, int port) {
+        struct sockaddr_in* v4 = (struct sockaddr_in*)a; struct sockaddr_in6* v6 = (struct sockaddr_in6*)a;
+        memset(a, 0, sizeof *a);
+        if (inet_pton(AF_INET, text, &v4->sin_addr) == 1) { v4->sin_family = AF_INET; v4->sin_port = htons(port); return sizeof *v4; }
+        if (inet_pton(AF_INET6, text, &v6->sin6_addr) == 1) { v6->sin6_family = AF_INET6; v6->sin6_port = htons(port); return sizeof *v6; }
+        return 0;
+    }
+    static ssize_t fl_send_segments(int fd, struct iovec* parts, int count, const char* to, int size, int segment, const char* local, int local_size) {
+        char control[FL_CONTROL]; struct msghdr m; struct cmsghdr* c; size_t used = 0;
+        memset(&m, 0, sizeof m); memset(control, 0, sizeof control);
+        m.msg_name = (void*)to; m.msg_namelen = size; m.msg_iov = parts; m.msg_iovlen = count;
+    #ifdef __linux__
+        m.msg_control = control; m.msg_controllen = sizeof control;
+        c = CMSG_FIRSTHDR(&m);
+        if (segment) {
+            unsigned short v = segment;
+            c->cmsg_level = IPPROTO_UDP; c->cmsg_type = UDP_SEGMENT; c->cmsg_len = CMSG_LEN(sizeof v); memcpy(CMSG_DATA(c), &v, sizeof v);
+            used += CMSG_SPACE(sizeof v); c = CMSG_NXTHDR(&m, c);
+        }
+        if (local_size == 4) {
+            struct in_pktinfo i; memset(&i, 0, sizeof i); memcpy(&i.ipi_spec_dst, local, 4);
+            c->cmsg_level = IPPROTO_IP; c->cmsg_type = IP_PKTINFO; c->cmsg_len = CMSG_LEN(sizeof i); memcpy(CMSG_DATA(c), &i, sizeof i);
+            used += CMSG_SPACE(sizeof i);
+        } else if (local_size == 16) {
+            struct in6_pktinfo i; memset(&i, 0, sizeof i); memcpy(&i.ipi6_addr, local, 16);
+            c->cmsg_level = IPPROTO_IPV6; c->cmsg_type = IPV6_PKTINFO; c->cmsg_len = CMSG_LEN(sizeof i); memcpy(CMSG_DATA(c), &i, sizeof i);
+            used += CMSG_SPACE(sizeof i);
+        }
+        m.msg_controllen = used;
+        if (!used) m.msg_control = NULL;
+    #endif
+        return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    """
+    ctypedef struct fl_datagram:
+        sockaddr_storage from_ "from"
+        iovec part
+        unsigned char local[16]
+        int local_size, segment, ecn
+        unsigned int size
+        long long stamp
+    int fl_receive(int, fl_datagram*, int) nogil
+    int fl_sockaddr(sockaddr_storage*, const char*, int) nogil
+    ssize_t fl_send_segments(int, iovec*, int, const char*, int, int, const char*, int) nogil
+    void* c_calloc "calloc"(size_t, size_t) nogil
+    void* c_malloc "malloc"(size_t) nogil
+    void c_free "free"(void*) nogil
+
+cdef enum: AT_ONCE = 16
+cdef enum: EACH = 65536
+cdef enum: PEERS = 4096
+
+
+cdef class Datagrams:
+    """A UDP socket's descriptor, read and written many datagrams at a time. It does not own the descriptor."""
+
+    cdef int fd
+    cdef dict peers
+    cdef char* buffers
+    cdef fl_datagram* got
+
+    def __cinit__(self, int fd):
+        cdef int i
+        self.fd = fd
+        self.peers = {}
+        self.buffers = <char*>c_malloc(AT_ONCE * EACH)
+        self.got = <fl_datagram*>c_calloc(AT_ONCE, sizeof(fl_datagram))
+        if self.buffers == NULL or self.got == NULL:
+            raise MemoryError()
+        for i in range(AT_ONCE):
+            self.got[i].part.iov_base = self.buffers + i * EACH
+            self.got[i].part.iov_len = EACH
+
+    def __dealloc__(self):
+        c_free(self.buffers)
+        c_free(self.got)
+
+    cpdef list receive(self):
+        """What waits, at most 16 at once: (bytes, (host, port), local, stamp, segment, ecn). `local` is the address it was sent
+        to, packed, where the socket tells (IP_PKTINFO), else b""; `stamp` the kernel's, CLOCK_REALTIME ns or 0; `segment` is
+        the size of each of the datagrams that the kernel joined (UDP_GRO), 0 for one; `ecn` the two bits. [] when there is none.
+        """
+        cdef int i, n
+        cdef fl_datagram* one
+        cdef list out = []
+        cdef object peer
+        n = fl_receive(self.fd, self.got, AT_ONCE)
+        if n < 0:
+            if errno == EAGAIN or errno == EINTR:
+                return out
+            fail()
+        for i in range(n):
+            one = self.got + i
+            peer = self.name(<const sockaddr*>&one.from_)
+            out.append((
+                PyBytes_FromStringAndSize(<char*>one.part.iov_base, one.size), peer,
+                PyBytes_FromStringAndSize(<char*>one.local, one.local_size) if one.local_size else b"",
+                one.stamp, one.segment, one.ecn,
+            ))
+        return out
+
+    cdef object name(self, const sockaddr* a):
+        cdef Py_ssize_t size = 16 if a.sa_family == AF_INET else 28
+        cdef bytes raw = PyBytes_FromStringAndSize(<const char*>a, size)
+        cdef object found = self.peers.get(raw)
+        if found is None:
+            found = address(a)
+            if len(self.peers) >= 2 * PEERS:
+                self.peers.clear()
+            self.peers[raw] = found
+            self.peers[found] = raw
+        return found
+
+    cpdef bint send(self, list packets, tuple peer, int segment, bytes local) except -1:
+        """Send `packets` (at most 64, in all below 64 KiB) to (host, port), from `local` unless that is b"". With `segment` they
+        are of that size each, but for the last, and leave by one system call (UDP_SEGMENT); without, there is one. False: the
+        kernel has no room now.
+        """
+        cdef iovec parts[64]
+        cdef sockaddr_storage made
+        cdef bytes raw, packet
+        cdef int i, size, count = min(len(packets), 64)
+        cdef ssize_t n
+        raw = self.peers.get(peer)
+        if raw is None:
+            size = fl_sockaddr(&made, peer[0].encode(), peer[1])
+            if size == 0:
+                raise ValueError(f"{peer[0]} is no address")
+            raw = PyBytes_FromStringAndSize(<const char*>&made, size)
+            if len(self.peers) < 2 * PEERS:
+                self.peers[peer] = raw
+        for i in range(count):
+            packet = packets[i]
+            parts[i].iov_base = PyBytes_AS_STRING(packet)
+            parts[i].iov_len = PyBytes_GET_SIZE(packet)
+        n = fl_send_segments(
+            self.fd, parts, count, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw), segment, PyBytes_AS_STRING(local), PyBytes_GET_SIZE(local)
+        )
+        if n >= 0:
+            return True
+        if errno == EAGAIN or errno == EINTR:
+            return False
+        fail()

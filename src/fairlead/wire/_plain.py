@@ -458,3 +458,69 @@ class Epoll:
         self.fds = [fd for fd, _ in got]
         self.events = [events for _, events in got]
         return len(got)
+
+
+SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
+IP_TOS, IPV6_TCLASS, IP_PKTINFO, IPV6_PKTINFO = 1, 67, 8, 50
+
+
+class Datagrams:
+    def __init__(self, fd):
+        self.fd = fd
+        self.family = family_of(fd)
+
+    def receive(self):
+        out: list[tuple] = []
+        sock = socket.socket(self.family, socket.SOCK_DGRAM, 0, fileno=self.fd)
+        try:
+            while len(out) < 16:
+                try:
+                    data, control, _, peer = sock.recvmsg(65536, 256, socket.MSG_DONTWAIT)
+                except OSError as error:
+                    if error.errno in NOTHING or out:
+                        break
+                    raise
+                out.append((data, address(peer), *controls(control)))
+        finally:
+            sock.detach()
+        return out
+
+    def send(self, packets, peer, segment, local):
+        control = [(SOL_UDP, UDP_SEGMENT, struct.pack("H", segment))] if segment else []
+        if len(local) == 4:
+            control.append((socket.IPPROTO_IP, IP_PKTINFO, struct.pack("i4s4s", 0, local, bytes(4))))
+        elif len(local) == 16:
+            control.append((socket.IPPROTO_IPV6, IPV6_PKTINFO, local + bytes(4)))
+        sock = socket.socket(self.family, socket.SOCK_DGRAM, 0, fileno=self.fd)
+        try:
+            socket.inet_pton(socket.AF_INET6 if ":" in peer[0] else socket.AF_INET, peer[0])
+            sock.sendmsg(packets[:64], control, NOSIGNAL, peer)
+        except OSError as error:
+            if error.errno in NOTHING:
+                return False
+            if error.errno is None:
+                raise ValueError(f"{peer[0]} is no address") from None
+            raise
+        finally:
+            sock.detach()
+        return True
+
+
+def controls(control):
+    """(local, stamp, segment, ecn) of a datagram's control messages."""
+    local, stamp, segment, ecn = b"", 0, 0, 0
+    for level, kind, body in control:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(body) >= 16:
+            seconds, nanoseconds = struct.unpack("qq", body[:16])
+            stamp = seconds * 1_000_000_000 + nanoseconds
+        elif level == SOL_UDP and kind == UDP_GRO:
+            (segment,) = struct.unpack("i", body[:4])
+        elif level == socket.IPPROTO_IP and kind == IP_TOS:
+            ecn = body[0] & 3
+        elif level == socket.IPPROTO_IPV6 and kind == IPV6_TCLASS:
+            ecn = struct.unpack("i", body[:4])[0] & 3
+        elif level == socket.IPPROTO_IP and kind == IP_PKTINFO:
+            local = body[8:12]
+        elif level == socket.IPPROTO_IPV6 and kind == IPV6_PKTINFO:
+            local = body[:16]
+    return local, stamp, segment, ecn

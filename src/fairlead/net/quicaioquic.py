@@ -1,0 +1,162 @@
+"""QUIC by aioquic (Python): the second engine. See `net.quicverbs` for the verbs and the rules."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fairlead.net.quicsettings import QuicSettings
+from fairlead.net.quicverbs import Engine, Peer, keeper, watch_hello
+
+try:
+    import aioquic.quic.connection as aio_connection
+    import aioquic.tls as aio_tls
+    from aioquic.quic.packet import encode_quic_retry as aio_retry  # noqa: F401
+except ImportError:
+    aio_connection = None  # type: ignore[assignment]
+
+
+if aio_connection is not None:
+
+    class AioquicConnection(aio_connection.QuicConnection):
+        """aioquic's, with ids of ours and credit that can be held back."""
+
+        def __init__(self, engine: AioquicEngine, ids: Any, **given: Any) -> None:
+            super().__init__(**given)
+            self.engine = engine
+            self.ids = ids
+
+        def begin_with(self, cid: bytes, token: bytes) -> None:
+            """The first id."""
+            self._host_cids[0].cid = self.host_cid = self._local_initial_source_connection_id = cid
+            self._host_cids[0].stateless_reset_token = token
+
+        def _initialize(self, peer_cid: bytes) -> None:
+            super()._initialize(peer_cid)
+            if not self._is_client:
+                watch_hello(self.engine, self.tls, aio_tls)
+
+        def _replenish_connection_ids(self) -> None:
+            while self.ids is not None and len(self._host_cids) < min(4, self._remote_active_connection_id_limit):
+                cid, token = self.ids()
+                self._host_cids.append(
+                    aio_connection.QuicConnectionId(
+                        cid=cid, sequence_number=self._host_cid_seq, stateless_reset_token=token
+                    )
+                )
+                self._host_cid_seq += 1
+            if self.ids is None:
+                super()._replenish_connection_ids()
+
+        def _write_connection_limits(self, builder: Any, space: Any) -> None:
+            if not self.engine.paused:
+                super()._write_connection_limits(builder, space)
+
+        def _write_stream_limits(self, builder: Any, space: Any, stream: Any) -> None:
+            if not self.engine.paused:
+                super()._write_stream_limits(builder=builder, space=space, stream=stream)
+
+
+class AioquicEngine(Engine):
+    """On aioquic. `ids()` gives (id, reset token) for each further id."""
+
+    def __init__(self, settings: QuicSettings, reset_token: bytes | None, ids: Any = None, **given: Any) -> None:
+        super().__init__(settings)
+        handler = given.pop("session_ticket_handler", None) or keeper(self, aio_tls)
+        fetcher = (lambda _: None) if handler is not None and not settings.client else None
+        self.conn = AioquicConnection(
+            self,
+            ids,
+            configuration=settings.aioquic(),
+            session_ticket_handler=handler,
+            session_ticket_fetcher=fetcher,
+            **given,
+        )
+        self.conn._logger.setLevel(logging.CRITICAL) if hasattr(self.conn._logger, "setLevel") else None
+        self.first = None if settings.client else reset_token
+
+    def take_in(self, datagrams: list[bytes], peer: Peer, now: float) -> None:
+        for one in datagrams:
+            self.conn.receive_datagram(one, peer, now)
+        self.hear()
+
+    def hear(self) -> None:
+        """aioquic's events, as ours."""
+        kinds = aio_connection.events
+        while not self.paused and (event := self.conn.next_event()) is not None:
+            if isinstance(event, kinds.StreamDataReceived):
+                self.queue.append(("data", event.stream_id, event.data, event.end_stream))
+            elif isinstance(event, kinds.StreamReset):
+                self.queue.append(("reset", event.stream_id, event.error_code))
+            elif isinstance(event, kinds.StopSendingReceived):
+                self.queue.append(("stop", event.stream_id, event.error_code))
+            elif isinstance(event, kinds.DatagramFrameReceived):
+                self.queue.append(("datagram", event.data))
+            elif isinstance(event, kinds.HandshakeCompleted):
+                self.finish(event)
+            elif isinstance(event, kinds.ConnectionIdIssued):
+                self.queue.append(("issued", event.connection_id))
+            elif isinstance(event, kinds.ConnectionIdRetired):
+                self.queue.append(("retired", event.connection_id))
+            elif isinstance(event, kinds.ConnectionTerminated):
+                self.over = True
+                self.queue.append(("closed", event.error_code, event.reason_phrase))
+
+    def finish(self, event: Any) -> None:
+        self.done = True
+        self.alpn = event.alpn_protocol or ""
+        self.resumed, self.early = event.session_resumed, event.early_data_accepted
+        suite = self.conn.tls.key_schedule.cipher_suite if self.conn.tls.key_schedule is not None else None
+        self.cipher = f"TLS_{suite.name}" if suite is not None else ""
+        self.queue.append(("done",))
+
+    def run_timer(self, now: float) -> None:
+        self.conn.handle_timer(now)
+        self.hear()
+
+    def resume(self) -> None:
+        """Not paused any more."""
+        self.paused = False
+        self.guarded(self.hear)
+
+    def take(self, now: float) -> list[tuple[bytes, Peer]]:
+        """Datagrams to send."""
+        found = self.guarded(self.conn.datagrams_to_send, now)
+        self.guarded(self.hear)
+        return found or []
+
+    def timer(self) -> float | None:
+        return None if self.failed is not None or self.over else self.conn.get_timer()
+
+    def unsent(self, stream: int | None = None) -> int:
+        """Bytes that were not sent yet, of a stream or of all."""
+        streams = self.conn._streams
+        some = streams.values() if stream is None else [streams[stream]] if stream in streams else []
+        return sum(part.stop - part.start for one in some for part in one.sender._pending)
+
+    def opener(self, unidirectional: bool) -> int:
+        """A new stream of ours, or -1 while the peer allows none."""
+        conn = self.conn
+        if self.failed is not None or self.over:
+            return -1
+        number = conn.get_next_available_stream_id(unidirectional)
+        most = conn._remote_max_streams_uni if unidirectional else conn._remote_max_streams_bidi
+        if number // 4 >= most and self.done:
+            return -1
+        conn._get_or_create_stream_for_send(number)
+        return int(number)
+
+    def peer(self) -> Peer | None:
+        paths = self.conn._network_paths
+        return paths[0].addr[:2] if paths else None
+
+    def idle(self) -> bool:
+        return self.conn._loss.bytes_in_flight == 0 and self.unsent() == 0
+
+    def facts(self) -> dict[str, Any]:
+        loss = self.conn._loss
+        return {
+            "rtt_us": round(loss._rtt_smoothed * 1e6),
+            "in_flight": loss.bytes_in_flight,
+            "window": loss.congestion_window,
+        }

@@ -1,0 +1,547 @@
+"""One QUIC connection of ours: its engine on one side, Connection and codec on the other. The carrier of a Connection.
+
+Rules
+1. Datagrams go into the engine; what the engine tells is fed to the codec; what the codec says is given to the engine; what the
+   engine makes of it is sent. All that a loop turn brought is answered at the end of that turn, in one go.
+2. A stream whose bytes wait in the engine beyond `HIGH` is `blocked` for the codec until they are below `LOW`. Bytes wait there
+   for the congestion window or for the peer's flow control, and it is this that slows whoever writes.
+3. What the codec was given and has not credited may be `Limits.connection_window` bytes; beyond that the engine is paused, and
+   so, by flow control, the peer. It is one budget for all streams: an engine credits what is taken from it.
+4. An exchange is over when its last byte left the engine for the first time and is with the kernel.
+5. Deadlines: the engine's own (loss, acknowledgements, pacing, idle) are exact to the millisecond; ours (handshake, codec,
+   keep-alive) sit in the wheel.
+6. A connection with requests open is kept alive by a PING in each `KEEP_ALIVE` of silence (RFC 9000 section 10.1.2): an event
+   stream may be silent longer than either side's idle time.
+7. Closing: "when all is acknowledged" is what a codec means by H3_NO_ERROR, for at most `limits.linger`; any other code
+   goes at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fairlead.core.connection import Connection
+from fairlead.core.errors import FairleadError, NetError, WireError
+from fairlead.net.poll import Watcher
+
+HIGH, LOW = 131_072, 32_768
+KEEP_ALIVE = 10_000_000_000  # ns
+NO_ERROR = 0x100  # H3_NO_ERROR (RFC 9114 section 8.1)
+INTERNAL = 0x102  # H3_INTERNAL_ERROR
+EXACT, UNKNOWN = 0, 5
+NEAR = 0.5  # seconds: the engine's deadlines beyond are rough, and sit in the wheel
+ROUNDS = 32
+
+
+class QuicTls:
+    """What the rest asks a connection's TLS."""
+
+    version = "TLSv1.3"
+    peer_cert: bytes | None = None
+    closed_by_peer = False
+
+    def __init__(self, engine: Any) -> None:
+        self.scope: Any = None
+        self.alpn = engine.protocol()
+        self.cipher = engine.cipher
+        self.server_name = engine.asked_name or None
+        self.resumed = engine.resumed
+        self.early = engine.early
+        self.done = True
+
+
+class QuicConn(Watcher):
+    """`QuicConn(home, engine, service, peer, local)`. `home` has `udp`, `poller`, `wake(conn, at)`, `leave(conn)` and `push(conn)`.
+
+    `make_codec(conn, alpn)` is called when the handshake is done, or when early data comes. `early` is true until then.
+    """
+
+    def __init__(self, home: Any, engine: Any, service: Any, peer: Any, local: Any, client: bool = False) -> None:
+        super().__init__()
+        self.home = home
+        self.poller = home.poller
+        self.engine = engine
+        self.limits = service.limits
+        self.peer = peer
+        self.packed = b""
+        self.conn = Connection(service, self, peer, local, client)
+        self.conn.scheme = "https"
+        self.codec: Any = None
+        self.make_codec: Any = None
+        self.on_close: Any = None
+        self.cids: set[bytes] = set()
+        self.shared: set[bytes] = set()  # of them, those that siblings look up
+        self.told = b""
+        self.closed = self.closing = self.settling = self.gone = False
+        self.early = True
+        self.why: Any = None
+        self.until = 0
+        self.last_heard = 0
+        self.uncredited = 0
+        self.waiting_streams: set[int] = set()
+        self.blocked_streams: set[int] = set()
+        self.inbox: list[bytes] = []
+        self.inbox_from: Any = None
+        self.timer_at = 0.0  # seconds: what `home` was asked to wake us at
+        self.outbox: list[tuple[bytes, Any]] = []
+        self.stuck = False
+        self.first = self.read_at = 0
+        self.stamped = (0, UNKNOWN)
+        self.facts_seen: dict[str, Any] = {}
+        self.asked_streams = False
+
+    # ---- opening
+
+    def start(self, now: int) -> None:
+        """Begin: the handshake's deadline runs."""
+        self.conn.opened = self.conn.last_seen = self.last_heard = now
+        self.until = now + self.limits.handshake if self.limits.handshake else 0
+        self.arm()
+
+    def use(self, codec: Any) -> None:
+        """The codec that speaks from now on."""
+        self.codec = codec
+        self.conn.codec = codec
+        codec.now = self.poller.now()
+        codec.opener = self.open_stream
+
+    def open_stream(self, unidirectional: bool) -> int:
+        """A new stream of ours, -1 when the peer allows none now."""
+        found: int = self.engine.opener(bool(unidirectional))
+        if found < 0:
+            self.asked_streams = True
+        return found
+
+    # ---- in
+
+    def arrived(self, data: bytes, peer: Any, stamp: int, now: int) -> None:
+        """A datagram for us, to be taken in when the batch is over (`pull`). `stamp`: monotonic ns by the kernel, or 0."""
+        if self.inbox and peer != self.inbox_from:
+            self.take_in(now)
+        if not self.inbox:
+            self.inbox_from = peer
+            self.stamped = (stamp, EXACT) if stamp else (0, UNKNOWN)
+        self.inbox.append(data)
+
+    def take_in(self, now: int) -> None:
+        inbox, self.inbox = self.inbox, []
+        if inbox:
+            self.last_heard = now
+            self.engine.receive(inbox, self.inbox_from, now / 1e9)
+
+    def pull(self, woken: int, start: int) -> None:
+        """The batch is over: hear what the engine has to tell, and answer."""
+        now = self.poller.now()
+        count = sum([len(one) for one in self.inbox])
+        self.take_in(now)
+        done = self.poller.now()
+        if self.codec is not None and not self.closed:
+            if self.inbox_from != self.peer:
+                self.moved()
+            self.conn.reading(woken, self.stamped[0], self.stamped[1], start, now, count)
+            self.conn.decrypting(now, done)
+        self.hear(done)
+        if not self.gone:
+            self.settle()
+
+    def moved(self) -> None:
+        """The client may have another address; it counts once the engine has validated the path (RFC 9000 section 9)."""
+        peer = self.engine.peer()
+        if peer is not None and peer != self.peer:
+            self.peer = self.conn.peer = peer
+
+    def hear(self, now: int) -> None:
+        """The engine's events, to the codec."""
+        events = self.engine.events()
+        while events:
+            event = events.popleft()
+            kind = event[0]
+            if kind == "data":
+                self.heard_data(event, now)
+            elif kind == "done":
+                self.handshaken(now)
+            elif kind == "issued":
+                self.home.issued(self, event[1])
+            elif kind == "retired":
+                self.home.retired(self, event[1])
+            elif kind == "closed":
+                self.heard_close(event[1], event[2])
+            elif self.ready_codec(now):
+                self.heard_word(event, now)
+        if self.asked_streams and self.codec is not None and not self.closed:
+            self.asked_streams = False
+            self.codec.opened()
+
+    def heard_data(self, event: Any, now: int) -> None:
+        """Stream bytes."""
+        if not self.ready_codec(now):
+            return
+        _, stream, data, fin = event
+        conn = self.conn
+        self.uncredited += len(data)
+        if self.uncredited > self.limits.connection_window:
+            self.engine.paused = True
+        conn.last_seen = now
+        conn.in_feed = True
+        try:
+            self.codec.feed(data, now, stream, fin)
+        except WireError as error:
+            self.broken(error)
+        finally:
+            conn.in_feed = False
+
+    def heard_word(self, event: Any, now: int) -> None:
+        """A reset, STOP_SENDING, or a DATAGRAM."""
+        conn, codec, kind = self.conn, self.codec, event[0]
+        conn.last_seen = now
+        conn.in_feed = True
+        try:
+            if kind == "reset":
+                codec.stream_reset(event[1], event[2], now)
+            elif kind == "stop":
+                self.engine.reset(event[1], event[2])
+                self.blocked_streams.discard(event[1])
+                codec.stop_sending(event[1], event[2], now)
+            elif kind == "datagram":
+                codec.datagram(event[1], now)
+        except WireError as error:
+            self.broken(error)
+        finally:
+            conn.in_feed = False
+
+    def ready_codec(self, now: int) -> bool:
+        """There is a codec to hear it; early data makes one before the handshake is done."""
+        if self.closed:
+            return False
+        if self.codec is None and self.make_codec is not None:
+            self.conn.tls = QuicTls(self.engine)
+            self.use(self.make_codec(self.conn, self.engine.protocol()))
+            self.conn.mark = now
+        return self.codec is not None
+
+    def handshaken(self, now: int) -> None:
+        """The handshake is over."""
+        self.early = False
+        self.until = 0
+        conn = self.conn
+        if self.codec is None:
+            conn.handshaken(0, now)
+            self.ready_codec(now)
+        else:
+            conn.secured = now
+            conn.tls = QuicTls(self.engine)
+        self.home.secured(self)
+
+    def broken(self, error: WireError) -> None:
+        """The codec will not go on."""
+        self.conn.broken(error)
+        self.why = error
+        self.carry_out(self.codec.orders() if self.codec is not None else [])
+        self.shut(getattr(error, "code", 0) or INTERNAL, str(error))
+
+    def heard_close(self, code: int, reason: str) -> None:
+        """The connection is over: the peer closed it, it timed out, or a rule of QUIC was broken."""
+        if self.closed:
+            return
+        if code in (0, NO_ERROR) and self.engine.done:
+            self.lost(self.why)
+            return
+        step = "receive" if self.engine.done else "tls"
+        status = 499 if self.engine.done else 0
+        what = reason or ("the peer closed the connection" if self.engine.done else "the QUIC handshake failed")
+        self.lost(self.why or NetError(f"{what} (QUIC error {code:#x})", step=step, status=status))
+
+    # ---- out
+
+    def touch(self) -> None:
+        if self.settling or self.closed or self.conn.in_feed:
+            return
+        self.settling = True
+        self.poller.soon(self.settle_later)
+
+    def settle_later(self) -> None:
+        self.settling = False
+        if not self.gone:
+            self.settle()
+
+    def settle(self) -> None:
+        """Give the engine what was said, send what it made of it, and let writers go on."""
+        codec = self.codec
+        if codec is None or self.closed:
+            self.transmit()
+            self.arm()
+            return
+        self.settling = True
+        conn = self.conn
+        rounds = 0
+        try:
+            while not self.closed:
+                rounds += 1
+                begin = self.poller.now()
+                self.say(codec)
+                if self.closed:
+                    break
+                encrypted = self.transmit()
+                self.flushed(begin, encrypted)
+                self.unblock(codec)
+                if rounds > ROUNDS:
+                    self.home.again(self)
+                    break
+                if self.stuck:
+                    break
+                if conn.waiting and not self.backlog():
+                    conn.drained(self.poller.now())
+                elif codec.more and not codec.finished and not self.backlog():
+                    pass  # take again
+                else:
+                    break
+        finally:
+            self.settling = False
+        if not self.closed and codec.finished and not self.closing:
+            self.close_when_told()
+        self.arm()
+
+    def say(self, codec: Any) -> None:
+        """What the codec has for the engine."""
+        engine = self.engine
+        for stream, data, fin in codec.take() or ():
+            engine.send(stream, data, fin)
+            if len(data) > LOW or stream in self.waiting_streams:
+                self.waiting_streams.add(stream)
+        self.carry_out(codec.orders())
+        credits = codec.credit()
+        if credits:
+            for _, count in credits:
+                self.uncredited -= count
+            if engine.paused and self.uncredited <= self.limits.connection_window // 2:
+                engine.resume()
+                if engine.events():
+                    self.poller.soon(self.go_on)
+
+    def go_on(self) -> None:
+        """The engine had more for us while it was paused."""
+        if not self.gone:
+            self.hear(self.poller.now())
+            self.settle()
+
+    def carry_out(self, orders: Any) -> None:
+        """The codec's orders."""
+        engine = self.engine
+        for order in orders:
+            kind = order[0]
+            if kind == "reset":
+                engine.reset(order[1], order[2])
+                self.blocked_streams.discard(order[1])
+            elif kind == "stop":
+                engine.stop(order[1], order[2])
+            elif kind == "datagram":
+                engine.datagram(order[1])
+            elif kind == "close":
+                if order[1] == NO_ERROR:
+                    self.close_when_told()
+                else:
+                    self.shut(order[1], order[2])
+
+    def transmit(self) -> int:
+        """Send what the engine has; when it had made it."""
+        engine, udp = self.engine, self.home.udp
+        now = self.poller.now()
+        if not self.outbox:
+            self.outbox = engine.take(now / 1e9)
+        made = self.poller.now()
+        self.stuck = False
+        while self.outbox:
+            peer = self.outbox[0][1]
+            run = [data for data, to in self.outbox if to == peer]
+            if len(run) != len(self.outbox):
+                run = run[: next(i for i, (_, to) in enumerate(self.outbox) if to != peer)]
+            sent = udp.send(run, peer, self.packed)
+            del self.outbox[:sent]
+            if sent < len(run):
+                self.stuck = True
+                self.home.push(self)
+                break
+            if not self.outbox:
+                self.outbox = engine.take(now / 1e9)
+        if engine.events() and not self.settling and not self.gone:
+            self.hear(self.poller.now())
+        if engine.over and not self.gone:
+            self.lost(self.why)
+        return made
+
+    def backlog(self) -> int:
+        """Bytes that wait in the engine, or 1 for datagrams that the kernel did not take."""
+        return 1 if self.stuck else int(self.engine.unsent())
+
+    def flushed(self, begin: int, encrypted: int) -> None:
+        """Rule 4: tell the Connection what is done."""
+        conn = self.conn
+        conn.unsent = 0
+        backlog = self.backlog()
+        sent = self.poller.now()
+        if not backlog:
+            if conn.client and not conn.blocked_since:
+                conn.said_now = 0
+            else:
+                conn.flushed(begin, encrypted, sent)
+            return
+        since = conn.blocked_since or sent
+        if conn.ending and not self.stuck:
+            left = [ex for ex in conn.ending if self.engine.unsent(ex.stream - 1)]
+            conn.ending = [ex for ex in conn.ending if ex not in left]
+            conn.blocked_since = 0
+            conn.flushed(begin, encrypted, sent)
+            conn.ending = [*conn.ending, *left]
+        conn.blocked_since = since
+
+    def unblock(self, codec: Any) -> None:
+        """Rule 2."""
+        for stream in list(self.waiting_streams):
+            waiting = self.engine.unsent(stream)
+            if stream in self.blocked_streams:
+                if waiting <= LOW:
+                    self.blocked_streams.discard(stream)
+                    codec.unblocked(stream)
+            elif waiting > HIGH:
+                self.blocked_streams.add(stream)
+                codec.blocked(stream)
+            if waiting == 0:
+                self.waiting_streams.discard(stream)
+
+    # ---- time
+
+    def rearm(self) -> None:
+        self.arm()
+
+    def arm(self) -> None:
+        """The engine's deadline to `home`, ours to the wheel."""
+        if self.gone:
+            return
+        due = self.until
+        at = self.engine.timer()
+        if at is not None:
+            if at - self.poller.now() / 1e9 < NEAR:
+                self.home.wake(self, at)
+            elif due == 0 or at * 1e9 < due:
+                due = round(at * 1e9)
+        if self.codec is not None and not self.closed:
+            soon = self.conn.deadline()
+            if soon and (due == 0 or soon < due):
+                due = soon
+            if not self.conn.idle():
+                soon = self.last_heard + KEEP_ALIVE
+                if due == 0 or soon < due:
+                    due = soon
+        if due and (self.slot == 0 or self.slot > due // 100_000_000 + 1):
+            self.poller.wheel.add(due, self)
+
+    def due(self, now: int) -> None:
+        """The wheel: a deadline of ours."""
+        if self.gone:
+            return
+        if self.until and now >= self.until:
+            self.until = 0
+            if self.closing:
+                self.shut(NO_ERROR, "")
+            elif not self.engine.done:
+                self.why = NetError("the QUIC handshake took too long", step="tls", status=0)
+                self.shut(0, "handshake timeout", application=False)
+            return
+        timer = self.engine.timer()
+        if timer is not None and timer * 1e9 <= now:
+            self.ticked(now)
+            return
+        if self.codec is not None and not self.closed:
+            at = self.conn.deadline()
+            if at and now >= at:
+                self.conn.tick(now)
+                if not self.gone:
+                    self.settle()
+                return
+            if not self.conn.idle() and now >= self.last_heard + KEEP_ALIVE:
+                self.last_heard = now
+                self.engine.ping()
+                self.settle()
+                return
+        self.arm()
+
+    def ticked(self, now: int) -> None:
+        """The engine's deadline."""
+        self.engine.tick(now / 1e9)
+        self.hear(self.poller.now())
+        if not self.gone:
+            self.settle()
+
+    def ask_kernel(self, journey: Any) -> None:
+        """What TCP_INFO tells of TCP, the engine tells of QUIC: (-, -, rtt in us, bytes in flight, packets lost)."""
+        found = self.engine.facts()
+        before, self.facts_seen = self.facts_seen, found
+        lost = found.get("lost", 0) - before.get("lost", 0)
+        journey.net = (0, 0, found.get("rtt_us", 0), found.get("in_flight", 0), lost)
+
+    # ---- closing
+
+    def close(self, why: Any) -> None:
+        """Close once everything said is sent and acknowledged."""
+        if self.closed:
+            return
+        self.why = self.why or why
+        if self.codec is None:
+            self.shut(NO_ERROR, "")
+            return
+        self.codec.finished = True
+        self.touch()
+
+    def close_when_told(self) -> None:
+        """Rule 7."""
+        if self.closing or self.closed:
+            return
+        self.closing = True
+        if self.engine.idle():
+            self.shut(NO_ERROR, "")
+            return
+        self.until = self.poller.now() + self.limits.linger
+        self.home.waits(self)
+        self.arm()
+
+    def acknowledged(self) -> None:
+        """We are closing: is everything acknowledged?"""
+        if self.closing and not self.closed and self.engine.idle():
+            self.shut(NO_ERROR, "")
+
+    def shut(self, code: int, reason: str, application: bool = True) -> None:
+        """CONNECTION_CLOSE, now."""
+        if self.closed:
+            return
+        self.engine.close(code, reason[:200], application)
+        self.lost(self.why)
+        self.transmit()
+
+    def abort(self, why: Any) -> None:
+        """Close at once."""
+        if self.closed:
+            return
+        self.why = why if isinstance(why, FairleadError) or why is None else NetError(str(why), step="io", status=499)
+        self.shut(NO_ERROR if why is None or getattr(why, "status", 0) == 503 else INTERNAL, str(why or ""))
+
+    def lost(self, why: Any) -> None:
+        """Nothing more is said or heard. The engine may still answer packets that come late (RFC 9000 section 10.2)."""
+        if not self.closed:
+            self.closed = True
+            self.inbox = []
+            self.poller.wheel.remove(self)
+            self.conn.gone(why)
+            if self.on_close is not None:
+                self.on_close(self)
+                self.on_close = None
+            self.make_codec = None
+        if self.engine.over or self.engine.failed is not None:
+            self.leave()
+        else:
+            self.home.linger(self)
+
+    def leave(self) -> None:
+        """The engine is done, too."""
+        if not self.gone:
+            self.gone = True
+            self.home.leave(self)

@@ -1,0 +1,239 @@
+"""QUIC by qh3 (Rust): its packets and streams, our way of hearing them. See `net.quicverbs` for the verbs and the rules.
+
+Private names of qh3 2.1 are used (`_core`, `_drain_core`, ...), because its facade makes an object for every event and hides the
+core's own word for "nothing to send". The version is pinned for that.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fairlead.net.quicsettings import QuicSettings
+from fairlead.net.quicverbs import PROTOCOL_VIOLATION, Engine, Peer, keeper, watch_hello
+
+try:
+    import qh3.quic.connection as qh3_connection
+    import qh3.tls as qh3_tls
+    from qh3.quic.packet import encode_quic_retry as qh3_retry  # noqa: F401
+    from qh3.quic.tls_bridge import QuicTlsBridge, QuicTlsBridgeError
+except ImportError:
+    qh3_connection = None  # type: ignore[assignment]
+
+
+if qh3_connection is not None:
+    logging.getLogger("quic").setLevel(logging.CRITICAL)  # what peers do wrong is told in our own log
+
+    class Qh3Connection(qh3_connection.QuicConnection):
+        """qh3's facade with our own way of hearing its core."""
+
+        def __init__(self, engine: Qh3Engine, reset_token: bytes | None, **given: Any) -> None:
+            super().__init__(**given)
+            self.engine = engine
+            self.reset_token = reset_token
+
+        def _create_tls(self, remote_source_cid: bytes | None) -> Any:
+            made = self._tls = QuicTlsBridge(
+                self._configuration,
+                version=self._version or 1,
+                local_initial_source_connection_id=self.host_cid,
+                remote_initial_source_connection_id=remote_source_cid,
+                original_destination_connection_id=self._original_destination_connection_id,
+                retry_source_connection_id=self._retry_source_connection_id,
+                stateless_reset_token=self.reset_token,
+                session_ticket_fetcher=self._session_ticket_fetcher,
+                session_ticket_handler=self._session_ticket_handler,
+                quic_logger=self._quic_logger,
+                version_change_handler=self._set_version,
+            )
+            if not self._is_client:
+                watch_hello(self.engine, made.tls, qh3_tls)
+            return made
+
+        def _drain_core(self) -> None:
+            """As the original, but events stay tuples, and none is pulled while the engine is paused."""
+            engine, core = self.engine, self._require_core()
+            queue = engine.queue
+            while not engine.paused or core.state in ("draining", "terminated"):
+                native = core.next_event()
+                if native is None:
+                    return
+                kind = native[0]
+                if kind == "stream_data":
+                    queue.append(("data", native[1], native[2], native[3]))
+                elif kind == "crypto_data":
+                    self.heard_crypto(native)
+                elif kind == "stream_reset":
+                    queue.append(("reset", native[1], native[2]))
+                elif kind == "stop_sending":
+                    queue.append(("stop", native[1], native[2]))
+                elif kind == "stream_finished":
+                    self._created_local_stream_ids.discard(native[1])
+                elif kind == "datagram":
+                    queue.append(("datagram", native[1]))
+                elif kind == "connection_id_issued":
+                    queue.append(("issued", native[1]))
+                elif kind == "connection_id_retired":
+                    queue.append(("retired", native[1]))
+                elif kind == "handshake_done":
+                    self._handshake_confirmed = True
+                    core.handshake_confirmed()
+                elif kind == "new_token":
+                    self._peer_token = native[1]
+                elif kind == "peer_closed":
+                    self.ended(native[2], native[4])
+                elif kind in ("protocol_error", "connection_terminated"):
+                    self.ended(native[1], native[3])
+
+        def heard_crypto(self, native: tuple[Any, ...]) -> None:
+            tls, core = self._tls, self._require_core()
+            if tls is None:  # a client says nothing of TLS once its handshake is over (RFC 9001 section 4.1.3, 6)
+                core.close(PROTOCOL_VIOLATION, 6, b"CRYPTO after the handshake")
+                return
+            try:
+                tls.receive_crypto(qh3_tls.Epoch(native[1]), native[3], native[2], version=core.version)
+                self._drain_tls()
+            except QuicTlsBridgeError as error:
+                core.close(error.error_code, int(error.frame_type), error.reason_phrase.encode())
+                self.ended(error.error_code, error.reason_phrase)
+
+        def ended(self, code: int, reason: Any) -> None:
+            """The connection is closing, or closed: told once."""
+            if self._close_event is None:
+                text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason or "")
+                self._close_event = qh3_connection.events.ConnectionTerminated(code, None, text)
+                self.engine.queue.append(("closed", code, text))
+
+
+class Qh3Engine(Engine):
+    """On qh3."""
+
+    def __init__(self, settings: QuicSettings, reset_token: bytes | None, **given: Any) -> None:
+        super().__init__(settings)
+        handler = given.pop("session_ticket_handler", None) or keeper(self, qh3_tls)
+        fetcher = (lambda _: None) if handler is not None and not settings.client else None
+        self.conn = Qh3Connection(
+            self,
+            reset_token,
+            configuration=settings.qh3(),
+            session_ticket_handler=handler,
+            session_ticket_fetcher=fetcher,
+            **given,
+        )
+
+    def take_in(self, datagrams: list[bytes], peer: Peer, now: float) -> None:
+        conn = self.conn
+        if self.done:
+            if len(datagrams) == 1:
+                conn._core.receive_datagram(datagrams[0], peer, now, len(datagrams[0]))
+            else:
+                conn._core.receive_many_datagrams(datagrams, peer, now)
+            conn._drain_core()
+            return
+        for one in datagrams:
+            before = len(self.queue)
+            conn.receive_datagram(one, peer, now)
+            if conn._handshake_complete and not self.done:
+                self.finish(before)
+
+    def finish(self, place: int) -> None:
+        """The handshake is over: said before what the same datagram brought."""
+        conn, tls = self.conn, self.conn._tls.tls
+        self.done = True
+        self.alpn = tls.alpn_negotiated or ""
+        self.resumed, self.early = tls.session_resumed, tls.early_data_accepted
+        self.cipher = f"TLS_{tls.key_schedule.cipher_suite.name}" if tls.key_schedule is not None else ""
+        if self.cipher.startswith("TLS_TLS_"):
+            self.cipher = self.cipher[4:]
+        conn._events.clear()
+        self.queue.insert(place, ("done",))
+        if not self.settings.client and conn._quic_logger is None:
+            conn._tls = None
+
+    def run_timer(self, now: float) -> None:
+        core = self.conn._core
+        if core is not None:
+            core.handle_timer(now)
+            self.conn._drain_core()
+
+    def resume(self) -> None:
+        """Not paused any more: pull what waits."""
+        self.paused = False
+        if self.conn._core is not None:
+            self.guarded(self.conn._drain_core)
+
+    def take(self, now: float) -> list[tuple[bytes, Peer]]:
+        """Datagrams to send."""
+        core = self.conn._core
+        out: list[tuple[bytes, Peer]] = []
+        if core is None or self.failed is not None:
+            return out
+        poll = core.poll_transmit
+        try:
+            while True:
+                one = poll(now)
+                if one is None:
+                    break
+                out.append((one[0], one[1]))
+        except RuntimeError as error:
+            if "capacity" not in str(error):  # rule 4
+                self.fail(error)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            self.fail(error)
+        if core.state == "terminated":
+            self.over = True
+        return out
+
+    def say(self, stream: int, data: bytes, fin: bool) -> None:
+        conn = self.conn
+        if not self.done:
+            conn.send_stream_data(stream, data, fin)
+        elif conn._core.can_send_stream(stream):
+            conn._record_local_stream(stream)
+            conn._core.send_stream(stream, data, fin)
+
+    def timer(self) -> float | None:
+        core = self.conn._core
+        if core is None or self.failed is not None:
+            return None
+        found = core.get_timer()
+        return None if found is None else float(found[1])
+
+    def unsent(self, stream: int | None = None) -> int:
+        """Bytes that were not sent for the first time yet, of a stream or of all."""
+        if self.failed is not None or self.over:
+            return 0
+        return int(self.conn.get_send_buffer_size(stream))
+
+    def opener(self, unidirectional: bool) -> int:
+        """A new stream of ours, or -1 while the peer allows none."""
+        conn, core = self.conn, self.conn._core
+        if core is None or self.failed is not None or self.over:
+            return -1
+        number = conn.get_next_available_stream_id(unidirectional)
+        if conn._transport_parameters_applied and number // 4 >= core.stream_limits[1 if unidirectional else 0]:
+            return -1
+        conn._open_stream(unidirectional)
+        return int(number)
+
+    def peer(self) -> Peer | None:
+        core = self.conn._core
+        return None if core is None else core.active_path[2]
+
+    def idle(self) -> bool:
+        core = self.conn._core
+        return core is None or (core.bytes_in_flight == 0 and self.unsent() == 0)
+
+    def facts(self) -> dict[str, Any]:
+        core = self.conn._core
+        if core is None:
+            return {}
+        return {
+            "rtt_us": round((core.smoothed_rtt or 0.0) * 1e6),
+            "lost": core.loss_total,
+            "timeouts": core.pto_total,
+            "in_flight": core.bytes_in_flight,
+            "window": core.congestion_window,
+        }

@@ -1,0 +1,193 @@
+"""What a QUIC engine is to us: one set of verbs over qh3 (Rust, the default) and aioquic (Python; the second opinion).
+
+    receive(datagrams, peer, now)     take(now) -> [(datagram, peer)]     timer() -> when `tick(now)` is due, or None
+    events() -> ("data", stream, bytes, fin) ("reset", stream, code) ("stop", stream, code) ("datagram", bytes) ("done",)
+                ("issued", cid) ("retired", cid) ("closed", code, reason)
+    send(stream, bytes, fin)  reset(stream, code)  stop(stream, code)  datagram(bytes)  close(code, reason)  ping()
+    opener(unidirectional) -> stream or -1    unsent(stream or None) -> bytes    key_update()    facts()
+
+Rules
+1. An engine knows no socket and no clock: datagrams and seconds of one monotonic clock go in, datagrams come out.
+2. Nothing an engine raises gets out, be it for what a peer sent or of its own making: `failed` says what it was, the connection is
+   closed with INTERNAL_ERROR, and every later verb does nothing.
+3. While `paused`, stream data stays inside the engine, and it credits the peer nothing (RFC 9000 section 4): the one
+   back-pressure there is. Acknowledgements go on.
+4. qh3 2.1.0 raises "packet builder capacity exhausted" when it is out of anti-amplification credit (RFC 9000 section 8.1) and
+   drops what it had built. Asked packet by packet, that answer means: nothing to send now.
+5. Ids that qh3 makes up itself are random, and told by "issued"; those of aioquic are ours (`Ids`).
+6. Once the handshake is over its state is dropped: it is the larger part of a connection's memory.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from fairlead.net.quicsettings import QuicSettings
+
+INTERNAL_ERROR = 0x1
+PROTOCOL_VIOLATION = 0xA
+log = logging.getLogger("fairlead.error")
+Peer = tuple[str, int]
+
+
+class Engine:
+    """One connection. See the module."""
+
+    def __init__(self, settings: QuicSettings) -> None:
+        self.settings = settings
+        self.queue: deque[tuple[Any, ...]] = deque()
+        self.paused = False
+        self.failed: BaseException | None = None
+        self.over = False  # closed, and it will say nothing more
+        self.done = False
+        self.alpn = ""
+        self.asked_name = ""
+        self.cipher = ""
+        self.resumed = self.early = False
+        self.conn: Any = None
+
+    def protocol(self) -> str:
+        """The ALPN that was agreed on; known before the handshake is done, when early data comes."""
+        tls = None if self.done else self.conn.tls
+        return self.alpn or (tls.alpn_negotiated if tls is not None else "") or ""
+
+    def guarded(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Rule 2."""
+        if self.failed is not None:
+            return None
+        try:
+            return work(*args)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of Rust code is no Exception
+            self.fail(error)
+            return None
+
+    def fail(self, error: BaseException) -> None:
+        self.failed = error
+        self.over = True
+        log.error("the QUIC engine failed: %s: %s", type(error).__name__, error)
+        self.queue.append(("closed", INTERNAL_ERROR, f"the QUIC engine failed ({type(error).__name__})"))
+
+    def receive(self, datagrams: list[bytes], peer: Peer, now: float) -> None:
+        """Datagrams from one peer."""
+        self.guarded(self.take_in, datagrams, peer, now)
+
+    def take_in(self, datagrams: list[bytes], peer: Peer, now: float) -> None:
+        raise NotImplementedError
+
+    def events(self) -> deque[tuple[Any, ...]]:
+        """What happened, to be popped from the left."""
+        return self.queue
+
+    def tick(self, now: float) -> None:
+        """The timer is due."""
+        self.guarded(self.run_timer, now)
+
+    def run_timer(self, now: float) -> None:
+        self.conn.handle_timer(now)
+
+    def send(self, stream: int, data: bytes, fin: bool) -> None:
+        """Queue bytes of a stream. A stream that the peer has stopped takes nothing."""
+        self.guarded(self.say, stream, data, fin)
+
+    def say(self, stream: int, data: bytes, fin: bool) -> None:
+        self.conn.send_stream_data(stream, data, fin)
+
+    def reset(self, stream: int, code: int) -> None:
+        """RESET_STREAM."""
+        self.attempt(self.conn.reset_stream, stream, code)
+
+    def stop(self, stream: int, code: int) -> None:
+        """STOP_SENDING."""
+        self.attempt(self.conn.stop_stream, stream, code)
+
+    def attempt(self, work: Callable[..., Any], *args: Any) -> None:
+        """For verbs that an engine refuses when the stream is over already: then there is nothing to do."""
+        if self.failed is not None or self.over:
+            return
+        try:
+            work(*args)
+        except Exception as error:
+            log.debug("QUIC: %s", error)
+
+    def datagram(self, data: bytes) -> None:
+        """A DATAGRAM frame (RFC 9221); lost when the peer takes none."""
+        self.attempt(self.conn.send_datagram_frame, data)
+
+    def ping(self) -> None:
+        """Something that must be acknowledged."""
+        self.attempt(self.conn.send_ping, 1)
+
+    def key_update(self) -> None:
+        """New keys (RFC 9001 section 6)."""
+        self.attempt(self.conn.request_key_update)
+
+    def close(self, code: int, reason: str, application: bool = True) -> None:
+        """CONNECTION_CLOSE, of the application or of the transport."""
+        self.attempt(self.conn.close, code, None if application else 0, reason)
+
+    def facts(self) -> dict[str, Any]:
+        """What the engine tells of the path: rtt_us, lost, in_flight, window; missing where it does not say."""
+        return {}
+
+    def take(self, now: float) -> list[tuple[bytes, Peer]]:
+        raise NotImplementedError
+
+    def timer(self) -> float | None:
+        raise NotImplementedError
+
+    def unsent(self, stream: int | None = None) -> int:
+        raise NotImplementedError
+
+    def opener(self, unidirectional: bool) -> int:
+        raise NotImplementedError
+
+    def idle(self) -> bool:
+        """Everything that was sent is acknowledged."""
+        raise NotImplementedError
+
+    def peer(self) -> Peer | None:
+        """The peer's address on the validated path."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """Not paused any more: pull what waits."""
+        raise NotImplementedError
+
+
+# ---- what both have in common: a TLS context whose hello we look at first
+
+
+def watch_hello(engine: Engine, context: Any, module: Any) -> None:
+    """Choose the certificate by the name in the ClientHello, and let the tickets judge it, before TLS goes on."""
+    original = context._server_handle_hello
+    settings = engine.settings
+
+    def hello(buffer: Any, *rest: Any) -> Any:
+        at = buffer.tell()
+        told = module.pull_client_hello(buffer)
+        buffer.seek(at)
+        engine.asked_name = told.server_name or ""
+        pair = settings.choose(engine.asked_name)
+        context.certificate, context.certificate_chain, context.certificate_private_key = pair
+        if settings.tickets is not None:
+            offered = told.pre_shared_key.identities if told.pre_shared_key is not None else []
+            age = offered[0][1] if len(offered) == 1 else 0
+            judge = settings.tickets.judge(module, engine.asked_name, age, bool(told.early_data), settings.early_data)
+            context.get_session_ticket_cb = judge
+        return original(buffer, *rest)
+
+    context._server_handle_hello = hello
+    context._max_early_data = 0xFFFFFFFF if settings.early_data else None
+
+
+def keeper(engine: Engine, module: Any) -> Any:
+    """Who is given each ticket that was issued, or None when there are none."""
+    tickets = engine.settings.tickets
+    if tickets is None:
+        return None
+    return lambda ticket: tickets.keep(ticket, engine.asked_name, module)

@@ -1,0 +1,104 @@
+"""A UDP socket of an event loop: batches in, batches out.
+
+Rules
+1. The socket is somebody else's (the master's, handed to us): it is set up here, read and written, and never closed by `Udp`.
+2. One system call reads up to 16 messages, and each may be many datagrams of one sender that the kernel joined (UDP_GRO); one
+   system call sends up to 64 datagrams of one size to one peer (UDP_SEGMENT). Where the kernel or the device can do neither,
+   datagrams go one by one: `segments` turns False at the first refusal.
+3. The kernel stamps each message (SO_TIMESTAMPNS), so that the wait in the socket's buffer is exact, and tells the ECN bits (RFC
+   3168) and, on a socket bound to every address, which one it came to, so that answers leave from there (RFC 1122 section 4.1.3.5).
+4. Nothing is fragmented (RFC 9000 section 14): what is larger than the path takes is lost, and the engine's path MTU
+   discovery sees it.
+5. A send that cannot be done is lost, as any datagram may be: only "no room now" is told, so that the caller can wait.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+try:
+    from fairlead.wire import _fast
+except ImportError:  # no compiler at install
+    from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
+
+SO_TIMESTAMPNS = 35
+SOL_UDP, UDP_GRO = 17, 104
+IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVTOS = 8, 10, 13
+IPV6_RECVPKTINFO, IPV6_MTU_DISCOVER, IPV6_RECVTCLASS = 49, 23, 66
+PROBE = 3  # IP_PMTUDISC_PROBE: set DF, ignore what the kernel believes of the path
+MOST = 64  # datagrams of one call
+BYTES = 65000  # and bytes
+NO_OFFLOAD = (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
+WILD = ("0.0.0.0", "::")
+
+
+class Udp:
+    """`Udp(sock)`: `receive()` and `send(packets, peer, local)`. What was read and sent is counted."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.name = sock.getsockname()[:2]
+        self.datagrams = _fast.Datagrams(sock.fileno())
+        self.segments = True
+        self.messages = self.sent = self.calls = self.lost = self.marked = 0
+        set_up(sock)
+
+    def receive(self) -> list[tuple[bytes, tuple[str, int], bytes, int, int, int]]:
+        """Messages as of `_fast.Datagrams.receive`; [] when none waits."""
+        try:
+            found: list[tuple[bytes, tuple[str, int], bytes, int, int, int]] = self.datagrams.receive()
+        except OSError:
+            return []  # an ICMP error of a datagram that we sent
+        self.messages += len(found)
+        return found
+
+    def send(self, packets: list[bytes], peer: tuple[str, int], local: bytes = b"") -> int:
+        """Send datagrams to one peer, in order; how many are gone (some may be lost). Fewer than all: no room now."""
+        done, count = 0, len(packets)
+        while done < count:
+            size = len(packets[done])
+            end = done + 1
+            if self.segments:
+                total = size
+                while end < count and end - done < MOST and len(packets[end]) <= size and total + size <= BYTES:
+                    total += len(packets[end])
+                    end += 1
+                    if len(packets[end - 1]) < size:
+                        break
+            if not self.send_one(packets[done:end], peer, size if end - done > 1 else 0, local):
+                return done
+            done = end
+        return done
+
+    def send_one(self, packets: list[bytes], peer: tuple[str, int], segment: int, local: bytes) -> bool:
+        """One system call. False when there is no room now."""
+        self.calls += 1
+        try:
+            if not self.datagrams.send(packets, peer, segment, local):
+                return False
+        except OSError as error:
+            if segment and error.errno in NO_OFFLOAD:
+                self.segments = False
+                return all([self.send_one([one], peer, 0, local) for one in packets])
+            self.lost += len(packets)
+            return True
+        self.sent += len(packets)
+        return True
+
+
+def set_up(sock: socket.socket) -> None:
+    """The options of rules 2 to 4, each where the system has it."""
+    wild = sock.getsockname()[0] in WILD
+    options = [(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1), (SOL_UDP, UDP_GRO, 1)]
+    if sock.family == socket.AF_INET6:
+        options += [(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PROBE), (socket.IPPROTO_IPV6, IPV6_RECVTCLASS, 1)]
+        options += [(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)] if wild else []
+    else:
+        options += [(socket.IPPROTO_IP, IP_MTU_DISCOVER, PROBE), (socket.IPPROTO_IP, IP_RECVTOS, 1)]
+        options += [(socket.IPPROTO_IP, IP_PKTINFO, 1)] if wild else []
+    for level, option, value in options:
+        try:
+            sock.setsockopt(level, option, value)
+        except OSError:
+            pass
