@@ -6,12 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from h3client import Client
 from peers import Real
 from processes import free_port
 
-from h3client import Client
-
-APP = Path(__file__).resolve().parents[1] / "h3app.py"
+APP = Path(__file__).resolve().parent / "apps" / "h3app.py"
 CONFIG = """
 [server]
 workers = 2
