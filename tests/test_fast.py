@@ -83,6 +83,34 @@ def test_sending_says_how_much_went_and_minus_one_when_full(leaf, pair):
     assert leaf.send_many(left.fileno(), [block, block], 0) == -1
 
 
+def test_parts_of_a_file_are_sent_as_they_are(leaf, pair, tmp_path):
+    left, right = pair
+    (tmp_path / "f").write_bytes(bytes(range(256)) * 1024)
+    with open(tmp_path / "f", "rb") as file:
+        assert leaf.send_more(left.fileno(), b"head:", 2) == 3
+        assert leaf.sendfile(left.fileno(), file.fileno(), 10, 5) == 5
+        assert right.recv(20) == b"ad:" + bytes(range(10, 15))
+        assert leaf.sendfile(left.fileno(), file.fileno(), 262_140, 100) == 4
+        assert leaf.sendfile(left.fileno(), file.fileno(), 262_144, 100) == 0
+        while leaf.sendfile(left.fileno(), file.fileno(), 0, 262_144) >= 0:
+            pass
+        assert leaf.send_more(left.fileno(), b"x", 0) == -1
+        right.close()
+        with pytest.raises(BrokenPipeError):
+            leaf.sendfile(left.fileno(), file.fileno(), 0, 10)
+        with pytest.raises(BrokenPipeError):
+            leaf.send_more(left.fileno(), b"x", 0)
+
+
+def test_what_was_just_written_is_in_memory_and_what_is_beyond_the_end_is_not(leaf, tmp_path):
+    (tmp_path / "f").write_bytes(b"x" * 200_000)
+    with open(tmp_path / "f", "rb") as file:
+        for at, count in [(0, 1), (0, 200_000), (65_536, 65_536), (199_999, 1), (7, 0)]:
+            assert leaf.resident(file.fileno(), at, count)
+        for at, count in [(0, 200_001), (200_000, 1), (150_000, 200_000)]:
+            assert not leaf.resident(file.fileno(), at, count)
+
+
 def test_sending_to_a_closed_peer_raises_and_no_signal_kills_us(leaf, pair):
     left, right = pair
     right.close()

@@ -1,3 +1,5 @@
+from fairlead.core.region cimport Region
+
 cdef class Sink:
     cpdef head(self, long long stream, object message, bint end)
     cpdef inform(self, long long stream, int status, list headers)
@@ -16,6 +18,7 @@ cdef class Codec:
     cdef public bint client, wants_read, more, finished, reusable, multiplexed, tunnel, fin, halves, silent
     cdef public long long now, abandoned
     cdef public dict waits
+    cdef public Region region
     cpdef feed(self, bytes data, long long now, long long stream=*, bint fin=*)
     cpdef eof(self, long long now, long long stream=*)
     cpdef list take(self)
@@ -30,6 +33,8 @@ cdef class Codec:
     cpdef bint start(self, long long stream) except -1
     cpdef inform(self, long long stream, int status, list headers)
     cpdef bint data(self, long long stream, bytes chunk, bint end) except -1
+    cpdef bint put_region(self, long long stream, Region region, bint end) except -1
+    cpdef region_sent(self)
     cpdef end(self, long long stream, list trailers)
     cpdef consumed(self, long long stream, long long count)
     cpdef reset(self, long long stream, object why, str side)

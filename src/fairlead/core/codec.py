@@ -74,6 +74,7 @@ class Codec:
     fin         a tunnel of one stream (h1): nothing more comes from us, and the peer may go on: shut the write side
     halves      whoever sets it wants that for the tunnel's `end`; else an `end` is the end of the connection
     abandoned   multiplexed: exchanges that ended early while the work for them goes on; their streams are not free yet
+    region      a `core.region.Region` that is to be sent behind all that `take` gives, or None
     waits       multiplexed: {stream: (ns the peer's window kept us waiting, ns ours the peer)} of streams that are over
     """
 
@@ -90,6 +91,7 @@ class Codec:
         self.fin = self.halves = self.silent = False
         self.abandoned = 0
         self.waits = None
+        self.region = None
         self.now = 0
 
     # bytes and time in
@@ -146,6 +148,13 @@ class Codec:
     def data(self, stream, chunk, end):
         """Say body bytes; False: no room, wait for `room`."""
         return True
+
+    def put_region(self, stream, region, end):
+        """Say bytes of a file as body bytes, for the carrier to send; False where that is not possible."""
+        return False
+
+    def region_sent(self):
+        """The carrier sent all of `region`."""
 
     def end(self, stream, trailers):
         """Say the end of the body, with trailers or None."""

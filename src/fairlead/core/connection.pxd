@@ -4,9 +4,10 @@ from fairlead.core.exchange cimport Answer, Channel, Exchange, Stage
 from fairlead.core.handler cimport Admission, Handler, Service
 from fairlead.core.journey cimport Clock, Journey
 from fairlead.core.message cimport Request, Response
+from fairlead.core.region cimport Region
 
 cdef class Carrier:
-    cdef public bint blocked
+    cdef public bint blocked, regions
     cpdef touch(self)
     cpdef close(self, object why)
     cpdef abort(self, object why)
@@ -75,6 +76,8 @@ cdef class Connection(Channel):
     cpdef say_whole(self, Exchange ex, object message, bytes body)
     @cython.locals(room=cython.bint, codec=Codec)
     cpdef bint say_data(self, Exchange ex, bytes chunk, bint end) except -1
+    @cython.locals(codec=Codec, count=cython.longlong)
+    cpdef int say_region(self, Exchange ex, Region region, bint end) except -1
     @cython.locals(stage=Stage, room=cython.bint)
     cdef bint staged(self, Exchange ex, bytes chunk, bint end) except -1
     @cython.locals(new=Exchange)

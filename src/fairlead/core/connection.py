@@ -23,10 +23,10 @@ from fairlead.core.message import Request
 
 
 class Carrier:
-    """What carries a connection's bytes: net.tcp.Tcp, or a stream of another connection."""
+    """What carries a connection's bytes: net.tcp.Tcp, or a stream of another connection. `regions`: it can send a Region."""
 
     def __init__(self):
-        self.blocked = False
+        self.blocked = self.regions = False
 
     def touch(self):
         """Something was said or credited: flush, resume reading, feed what is buffered. Now, or after the current feed."""
@@ -498,6 +498,35 @@ class Connection(Channel):
         if room and ex.stream not in self.held:  # the codec had room, so it is we who tell when there is some again
             self.held.append(ex.stream)
         return False
+
+    def say_region(self, ex, region, end):
+        """Have bytes of a file sent; see `Exchange.region`."""
+        if ex.over or ex.said_end:
+            return 1
+        codec = self.codec
+        count = region.left
+        if not self.carrier.regions or ex.stage is not None or codec.multiplexed:
+            return 0
+        if not self.said_now:
+            self.said_now = self.clock.now()
+        codec.now = self.said_now
+        if not codec.put_region(ex.stream, region, end):
+            return 0
+        self.unsent += count
+        ex.journey.bytes_out += count
+        if end:
+            self.ended(ex)
+            return 1
+        self.telling = ex.stream
+        self.carrier.touch()
+        self.telling = -1
+        self.told = False
+        if codec.region is None and not self.carrier.blocked:
+            return 1
+        self.waiting = True
+        if ex.stream not in self.held:
+            self.held.append(ex.stream)
+        return 2
 
     def say_end(self, ex, trailers):
         if ex.over or ex.said_end:

@@ -2,6 +2,7 @@ cimport cython
 from fairlead.core.codec cimport Sink
 from fairlead.core.journey cimport Journey
 from fairlead.core.message cimport Request, Response
+from fairlead.core.region cimport Region
 
 cdef bint COMPILED
 
@@ -28,6 +29,7 @@ cdef class Channel(Sink):
     cpdef say_whole(self, Exchange exchange, object message, bytes body)
     cpdef say_inform(self, Exchange exchange, int status, list headers)
     cpdef bint say_data(self, Exchange exchange, bytes chunk, bint end) except -1
+    cpdef int say_region(self, Exchange exchange, Region region, bint end) except -1
     cpdef say_end(self, Exchange exchange, list trailers)
     cpdef say_reset(self, Exchange exchange, object why, str side)
     cpdef credit(self, Exchange exchange, long long count)
@@ -49,6 +51,7 @@ cdef class Exchange(Answer):
     cdef public Stage stage
     cdef public bint heard_end, said_head, said_end, over, tunnel, working, abandoned
     cdef begin(self, Channel conn, long long stream, int role, Request request, Journey journey)
+    cpdef int region(self, Region region, bint end) except -1
     cpdef credit(self, long long count)
     cpdef settle(self, long long count)
     cpdef whole(self, Response response, bytes body)

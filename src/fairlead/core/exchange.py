@@ -104,6 +104,10 @@ class Channel(Sink):
         """Send body bytes; False when there is no room."""
         return True
 
+    def say_region(self, exchange, region, end):
+        """Have bytes of a file sent: 0 not possible, 1 room for more, 2 wait for `room`."""
+        return 0
+
     def say_end(self, exchange, trailers):
         """End the body."""
 
@@ -183,6 +187,12 @@ class Exchange(Answer):
     def data(self, chunk, end):
         """Say body bytes; False: taken, but wait for the answer's `room()` before saying more."""
         return self.conn.say_data(self, chunk, end)
+
+    def region(self, region, end):
+        """Say body bytes of an open file (core.region): 0 not possible here, so read them and say `data`; 1 taken, and there is
+        room for more; 2 taken, and nothing more may be said before the answer hears `room()`.
+        """
+        return self.conn.say_region(self, region, end)
 
     def end(self, trailers):
         """Say that the body is over."""

@@ -3,6 +3,8 @@ cimport cython
 from fairlead.core.codec cimport Codec
 from fairlead.core.connection cimport Connection
 from fairlead.core.journey cimport Journey
+from fairlead.core.region cimport Region
+from fairlead.net.pieces cimport next_batch, send_some
 from fairlead.net.poll cimport Poller, Watcher
 from fairlead.net.tls cimport Engine
 from fairlead.wire cimport _fast
@@ -10,7 +12,7 @@ from fairlead.wire cimport _fast
 cdef unsigned int IN, OUT, ERR, HUP, RDHUP
 cdef int EXACT, AT_LEAST, AT_MOST, UNKNOWN
 cdef long long SHORT_TURN
-cdef Py_ssize_t SMALL_READ, LARGE_READ, RECORD, BATCH, HELD
+cdef Py_ssize_t SMALL_READ, LARGE_READ, HELD
 
 cdef class Tcp(Watcher):
     cdef public Poller poller
@@ -52,10 +54,10 @@ cdef class Tcp(Watcher):
     @cython.locals(chunks=list, begin=cython.longlong, encrypted=cython.longlong)
     cdef flush(self)
     cdef long long encrypt_out(self) except -1
-    @cython.locals(size=Py_ssize_t, taken=Py_ssize_t, chunk=bytes, first=bytes)
-    cdef bytes next_batch(self)
     @cython.locals(out=list, sent=Py_ssize_t, chunk=bytes)
     cdef bint send_out(self) except -1
+    @cython.locals(region=Region)
+    cdef bint send_region(self) except -1
     @cython.locals(out=list, chunk=bytes, gone=Py_ssize_t)
     cdef advance(self, Py_ssize_t sent)
     cdef block(self)

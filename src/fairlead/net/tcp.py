@@ -19,8 +19,9 @@ from __future__ import annotations
 import logging
 
 from fairlead.core.connection import Connection
-from fairlead.core.errors import FairleadError, NetError, WireError
+from fairlead.core.errors import AppError, FairleadError, NetError, WireError
 from fairlead.core.handler import error_response
+from fairlead.net.pieces import next_batch, send_some
 from fairlead.net.poll import Watcher
 
 try:
@@ -34,8 +35,6 @@ HELD = 65_536  # bytes: more than this is sent at once
 SHORT_TURN = 1_000_000  # ns: a loop turn this short bounds the buffer wait well enough
 SMALL_READ = 65536
 LARGE_READ = 262144
-RECORD = 16384  # TLS plaintext per record (RFC 8446 section 5.1)
-BATCH = 65536  # plaintext encrypted at once: no more than the socket is likely to take
 NEVER = (0, 0, 0)
 log = logging.getLogger("fairlead.error")
 
@@ -64,7 +63,7 @@ class Tcp(Watcher):
         self.held_at = 0
         self.blocked = self.eof = self.closing = self.closed = self.lingering = self.settling = False
         self.secured = self.owed = self.resuming = False
-        self.shut = False
+        self.shut = self.regions = False
         self.unasked = client
         self.drop_after = 0
         self.until = 0
@@ -87,7 +86,7 @@ class Tcp(Watcher):
             self.make_codec = make_codec
             self.until = now + self.limits.handshake if self.limits.handshake else 0
         else:
-            self.secured = True
+            self.secured = self.regions = True
             self.use(codec)
         self.poller.watch(self.fd, self, self.mask)
         if engine is not None and self.conn.client:
@@ -203,7 +202,7 @@ class Tcp(Watcher):
 
     def writable(self):
         """The kernel has room again."""
-        if not self.send_out():
+        if not self.send_out() or (self.codec is not None and self.codec.region is not None and not self.send_region()):
             return
         self.blocked = False
         self.until = 0
@@ -362,7 +361,7 @@ class Tcp(Watcher):
             self.held_at = 0
         chunks = self.codec.take()
         self.conn.unsent = 0
-        if chunks is None:
+        if chunks is None and self.codec.region is None:
             if self.conn.said_now or self.owed:
                 now = self.poller.now()
                 self.owed = False
@@ -371,9 +370,10 @@ class Tcp(Watcher):
         encrypted = 0
         begin = 0 if self.conn.client else self.poller.now()  # nobody asks how long a leg took to send
         if self.engine is None:
-            self.out = chunks
+            self.out = chunks if chunks is not None else []
             self.start_at = 0
-            self.send_out()
+            if self.send_out() and self.codec.region is not None:
+                self.send_region()
         else:
             self.plain = chunks
             encrypted = self.encrypt_out()
@@ -388,31 +388,12 @@ class Tcp(Watcher):
         """Encrypt and send `plain`, batch by batch while the kernel takes it. The time the first batch was encrypted."""
         encrypted = 0
         while self.plain and not self.blocked and not self.closed:
-            self.engine.write(self.next_batch())
+            self.engine.write(next_batch(self.plain))
             self.out.append(self.engine.take())
             if not encrypted:
                 encrypted = self.poller.now()
             self.send_out()
         return encrypted
-
-    def next_batch(self):
-        """Plaintext for the next records: small chunks joined, large ones cut."""
-        first = self.plain[0]
-        if len(first) > BATCH:
-            self.plain[0] = first[BATCH:]
-            return first[:BATCH]
-        if len(self.plain) == 1:
-            self.plain = []
-            return first
-        size = taken = 0
-        for chunk in self.plain:
-            if taken and size + len(chunk) > RECORD:
-                break
-            size += len(chunk)
-            taken += 1
-        batch = b"".join(self.plain[:taken])
-        del self.plain[:taken]
-        return batch
 
     def send_out(self):
         """Send `out`; True when all of it is with the kernel."""
@@ -421,7 +402,10 @@ class Tcp(Watcher):
             try:
                 if len(out) == 1:
                     chunk = out[0]
-                    sent = _fast.send(self.fd, chunk, self.start_at)
+                    if self.codec is not None and self.codec.region is not None:
+                        sent = _fast.send_more(self.fd, chunk, self.start_at)
+                    else:
+                        sent = _fast.send(self.fd, chunk, self.start_at)
                     if sent + self.start_at == len(chunk):
                         self.start_at = 0
                         out.clear()
@@ -435,6 +419,25 @@ class Tcp(Watcher):
                 self.block()
                 return False
             self.advance(sent)
+        return True
+
+    def send_region(self):
+        """Send the codec's region, behind `out`; True when all of it is with the kernel."""
+        region = self.codec.region
+        try:
+            while region.left:
+                if send_some(self.fd, region) < 0:
+                    self.block()
+                    return False
+                if self.blocked and self.limits.write_idle:
+                    self.until = self.poller.now() + self.limits.write_idle
+        except OSError as error:
+            self.lost(NetError(f"sending failed ({error.strerror})", step="send", status=499))
+            return False
+        except AppError as error:
+            self.lost(error)
+            return False
+        self.codec.region_sent()
         return True
 
     def advance(self, sent):
@@ -594,6 +597,8 @@ class Tcp(Watcher):
         _fast.close(self.fd)
         self.out = []
         self.plain = []
+        if self.codec is not None and self.codec.region is not None:
+            self.codec.region.file = self.codec.region = None
         self.conn.gone(why)
         if self.engine is not None:
             self.engine.free()

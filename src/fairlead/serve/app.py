@@ -24,9 +24,11 @@ from typing import Any
 from fairlead.core.errors import AppError, NetError
 from fairlead.core.handler import Handler
 from fairlead.core.message import Response, is_event_stream
+from fairlead.core.region import WAIT
 from fairlead.serve.done import DONE, Disconnected, is_disconnect
 from fairlead.serve.errorpage import debug_page
 from fairlead.serve.extensions import send_path, send_zero_copy, tls_extension
+from fairlead.serve.opened import send_region
 from fairlead.serve.runner import Runners, Work
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
@@ -455,6 +457,27 @@ class Cycle(Work):
         """The body will have `size` bytes; said in content-length unless the application said another number itself."""
         if self.response is not None and self.response.length < 0:
             self.response.length = self.left = size
+
+    async def file(self, file, fd, offset, count, more):
+        """Have the kernel send a part of a file as body bytes: True when it does, and there is room for more."""
+        exchange = self.exchange
+        if self.response is None or self.bodiless or self.trailers or not exchange.conn.carrier.regions or self.left < count:
+            return False
+        if not more and self.left != count:
+            return False  # `body` says what is wrong
+        if not self.sent:
+            self.sent = True
+            exchange.head(self.response, False)
+        said = send_region(exchange, file, fd, offset, count, not more)
+        if not said:
+            return False
+        self.left -= count
+        if not more:
+            self.finished()
+        elif said == WAIT:
+            self.full = True
+            await self.wait_room()
+        return True
 
     def wants_no_body(self):
         """Is this an answer whose body is not sent (HEAD, 204, 304)?"""

@@ -2,7 +2,8 @@
 
 Rules
 1. A file leaves as body bytes of the answer, piece by piece as the client takes them, so framing, limits and the journey
-   are those of any body. It is opened before the head goes out: an application can still answer 404.
+   are those of any body. It is opened before the head goes out: an application can still answer 404. Where the kernel can send
+   it by itself (serve/opened), it does.
 2. `http.response.pathsend` is the whole body. `http.response.zerocopysend` is a part of one: `offset` and `count` are
    optional, `more_body` says whether more follows; without `offset` the file's own position is used, and moved.
 3. Pieces beyond the first are read in a thread, because a disk may be slow.
@@ -16,8 +17,10 @@ import ssl
 from typing import Any
 
 from fairlead.core.errors import AppError
+from fairlead.serve.opened import Opened
 
 PIECE = 256 * 1024
+MOST = 1024 * 1024  # of a file, said at once
 VERSIONS = {"TLSv1": 0x0301, "TLSv1.1": 0x0302, "TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
 
@@ -25,13 +28,10 @@ async def send_path(cycle: Any, path: Any) -> None:
     """`http.response.pathsend`: the file at an absolute path, whole, as the body."""
     if not isinstance(path, str) or not os.path.isabs(path):
         raise AppError(f"the app sent the path {path!r}"[:200], hint="http.response.pathsend takes an absolute path")
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        size = os.fstat(fd).st_size
-        cycle.promise(size)
-        await send_part(cycle, fd, 0, size, False)
-    finally:
-        os.close(fd)
+    file = Opened(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    size = os.fstat(file.fd).st_size
+    cycle.promise(size)
+    await send_part(cycle, file, file.fd, 0, size, False)
 
 
 async def send_zero_copy(cycle: Any, message: dict[str, Any]) -> None:
@@ -49,13 +49,19 @@ async def send_zero_copy(cycle: Any, message: dict[str, Any]) -> None:
         raise AppError("the app sent a bad offset or count", hint="both are numbers of bytes that are not negative")
     if offset is None:
         os.lseek(fd, start + count, os.SEEK_SET)
-    await send_part(cycle, fd, start, count, bool(message.get("more_body", False)))
+    own = Opened(os.dup(fd))  # the application may close its file while the kernel still sends
+    await send_part(cycle, own, own.fd, start, count, bool(message.get("more_body", False)))
 
 
-async def send_part(cycle: Any, fd: int, offset: int, count: int, more: bool) -> None:
-    """Say `count` bytes of a file from `offset` as body bytes."""
+async def send_part(cycle: Any, file: Any, fd: int, offset: int, count: int, more: bool) -> None:
+    """Say `count` bytes of a file from `offset` as body bytes. `file` owns the descriptor."""
     loop = cycle.app.loop
     first = True
+    while count > MOST and await cycle.file(file, fd, offset, MOST, True):
+        offset += MOST
+        count -= MOST
+    if count and await cycle.file(file, fd, offset, count, more):
+        return
     while True:
         size = min(PIECE, count)
         if cycle.wants_no_body():

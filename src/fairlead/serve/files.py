@@ -4,10 +4,12 @@ Rules
 1. What is opened stays inside the directory: `serve/beneath` sees to it. A name that is not there, hidden, or no file is 404;
    one we may not read is 403; a directory without its closing slash is redirected to it, so that relative links work.
 2. The tag is made of time and size, and of the coding for a precompressed twin: the same in every worker and after a restart.
-3. Bytes are read from the page cache without waiting (preadv2 with RWF_NOWAIT); what is not there is read in a thread, so a slow
-   disk never stops the loop. The next piece is read when the client has taken the one before.
+3. Over HTTP/1.1 without TLS the kernel sends what is in the page cache by itself (serve/opened). Elsewhere it is read from there
+   without waiting (preadv2 with RWF_NOWAIT); what is not there is read in a thread, so a slow disk never stops the loop. The
+   next piece is sent or read when the client has taken the one before.
 4. Small files that are asked for again are kept, at most KEEP bytes in all; whether they changed is looked at once a second, as
-   nginx's open_file_cache does. A file that gets shorter while it is sent cuts the connection: a half file must not look whole.
+   nginx's open_file_cache does; the ones that the kernel sends stay open, and are compared at each request. A file that gets
+   shorter while it is sent cuts the connection: a half file must not look whole.
 5. A directory without an index is 404, or listed when `listing`. `fallback` answers for what is not there (single-page apps).
 """
 
@@ -19,19 +21,23 @@ import os
 import stat
 from collections import OrderedDict
 from html import escape
+from typing import Any
 from urllib.parse import quote
 
 from fairlead.core.errors import AppError, Refused
 from fairlead.core.exchange import Answer
 from fairlead.core.handler import Handler
 from fairlead.core.message import Response
+from fairlead.core.region import NOT_POSSIBLE, WAIT
 from fairlead.serve.beneath import Directory, segments
 from fairlead.serve.conditions import decide, http_date, ranges, wants_range
 from fairlead.serve.filters.coding import accepted
+from fairlead.serve.opened import LEAST, Opened, send_region
 
 PIECE = 256 * 1024
 SMALL = 256 * 1024  # files up to this size are kept
 KEEP = 32 << 20  # bytes of files kept, per route and worker
+KEEP_OPEN = 128  # files kept open, per route and worker
 LOOK_EVERY = 1_000_000_000  # ns
 SUFFIXES = {"br": b".br", "zstd": b".zst", "gzip": b".gz"}
 NOWAIT = getattr(os, "RWF_NOWAIT", 0)
@@ -55,7 +61,7 @@ def type_of(name):
 
 
 class File:
-    """One version of a file: what its answers say of it. `data` is its bytes when it is kept, else None."""
+    """One version of a file: what its answers say of it. `data`: its bytes when it is kept; `opened`: the file, kept open."""
 
     def __init__(self, name, found, coding=""):
         self.size = found.st_size
@@ -67,6 +73,12 @@ class File:
         self.kind = type_of(name)
         self.looked = 0
         self.data = None
+        self.opened: Any = None
+
+    def same(self):
+        """Is the open file still what its bytes were read from?"""
+        found = os.fstat(self.opened.fd)
+        return (found.st_mtime_ns, found.st_size, found.st_ino) == self.stamp
 
 
 class Files(Handler):
@@ -86,7 +98,7 @@ class Files(Handler):
         self.precompressed = precompressed
         self.cache_control = cache_control.encode()
         self.kept = OrderedDict()
-        self.kept_bytes = 0
+        self.kept_bytes = self.kept_open = 0
 
     def open(self, exchange):
         request = exchange.request
@@ -148,7 +160,12 @@ class Files(Handler):
         now = exchange.conn.clock.now()
         key = (coding, b"/".join(parts))  # a twin asked for by its own name is another answer
         known = self.kept.get(key)
-        if known is not None and now - known.looked < LOOK_EVERY and not slash:
+        if (
+            known is not None
+            and now - known.looked < LOOK_EVERY
+            and not slash
+            and (known.opened is None or known.same())
+        ):
             serve(exchange, self, known, -1, extra)
             return
         fd, found = self.directory.open(parts)
@@ -176,12 +193,21 @@ class Files(Handler):
         if data is None or len(data) != file.size:
             return
         file.data = data
-        old = self.kept.pop(key, None)
-        self.kept_bytes += file.size - (old.size if old is not None else 0)
+        if key in self.kept:
+            self.drop(self.kept.pop(key))
+        if file.size >= LEAST and self.kept_open < KEEP_OPEN:
+            file.opened = Opened(os.dup(fd))
+            self.kept_open += 1
+        self.kept_bytes += file.size
         self.kept[key] = file
         while self.kept_bytes > KEEP:
-            _, gone = self.kept.popitem(last=False)
-            self.kept_bytes -= gone.size
+            self.drop(self.kept.popitem(last=False)[1])
+
+    def drop(self, file):
+        """A file is kept no longer; an answer under way may still send it."""
+        self.kept_bytes -= file.size
+        if file.opened is not None:
+            self.kept_open -= 1
 
     def folder(self, exchange, parts, fd, slash):
         """A directory: its index, a redirect to its closing slash, a list, or nothing."""
@@ -276,6 +302,13 @@ def said(exchange, files, file, fd, status, headers, parts, size):
     if exchange.request.method == "HEAD" or not size:
         exchange.whole(response, b"")
         return fd
+    if file.opened is not None and len(parts) == 1 and size >= LEAST and exchange.hooks is None:
+        _, first, end = parts[0]
+        if exchange.conn.carrier.regions:
+            exchange.head(response, False)
+            if not send_region(exchange, file.opened, file.opened.fd, first, size, True):
+                exchange.data(file.data[first:end], True)
+            return fd
     if file.data is not None:
         exchange.whole(response, b"".join([before + file.data[first:end] for before, first, end in parts]))
         return fd
@@ -293,6 +326,8 @@ class Sending(Answer):
         self.exchange = exchange
         self.loop = loop
         self.fd = fd
+        self.file: Any = Opened(fd)
+        self.direct = exchange.conn.carrier.regions
         self.parts = parts
         self.part = 0
         self.at = parts[0][1]
@@ -307,6 +342,10 @@ class Sending(Answer):
         try:
             while self.fd >= 0 and not self.exchange.over:
                 size = min(PIECE, self.parts[self.part][2] - self.at)
+                if self.direct and size >= LEAST and (said := self.hand_out(size)) != NOT_POSSIBLE:
+                    if said == WAIT:
+                        return
+                    continue
                 data = read_now(self.fd, size, self.at) if size else b""
                 if data is None:
                     self.waiting = True
@@ -317,6 +356,31 @@ class Sending(Answer):
         finally:
             self.going = False
         self.close()
+
+    def hand_out(self, size):
+        """Let the kernel send a piece; as `exchange.region` answers. The last one ends the answer, and lets go of the file."""
+        before, _, end = self.parts[self.part]
+        if self.fresh and before:
+            self.fresh = False
+            if not self.exchange.data(before, False):
+                return WAIT
+        last = self.at + size >= end and self.part + 1 == len(self.parts)
+        said = send_region(self.exchange, self.file, self.fd, self.at, size, last)
+        if said == NOT_POSSIBLE:
+            return said
+        self.at += size
+        if last:
+            self.fd = -1
+            self.file = None
+        elif self.at >= end:
+            self.turn_over()
+        return said
+
+    def turn_over(self):
+        """On to the next part."""
+        self.part += 1
+        self.fresh = True
+        self.at = self.parts[self.part][1]
 
     def came(self, future):
         """A read that had to wait is done."""
@@ -341,13 +405,11 @@ class Sending(Answer):
             data = before + data
             self.fresh = False
         if self.at >= end:
-            self.part += 1
-            if self.part == len(self.parts):
+            if self.part + 1 == len(self.parts):
                 self.close()
                 exchange.data(data, True)
                 return False
-            self.fresh = True
-            self.at = self.parts[self.part][1]
+            self.turn_over()
         return exchange.data(data, False)
 
     def room(self):
@@ -359,9 +421,8 @@ class Sending(Answer):
 
     def close(self):
         """No more reading."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        self.fd = -1
+        self.file = None  # a region that is being sent holds on to it
 
 
 def read_now(fd, size, offset):

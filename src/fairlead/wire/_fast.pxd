@@ -63,6 +63,9 @@ cpdef long long realtime_ns() noexcept
 cpdef object recv(int fd, Py_ssize_t size)
 cpdef object recv_stamped(int fd, Py_ssize_t size)
 cpdef Py_ssize_t send(int fd, bytes data, Py_ssize_t start) except -2
+cpdef Py_ssize_t send_more(int fd, bytes data, Py_ssize_t start) except -2
+cpdef Py_ssize_t sendfile(int fd, int source, long long at, Py_ssize_t count) except -2
+cpdef bint resident(int fd, long long at, Py_ssize_t count) except -1
 cpdef Py_ssize_t send_many(int fd, list chunks, Py_ssize_t start) except -2
 cpdef object accept(int fd)
 cpdef object local_address(int fd)

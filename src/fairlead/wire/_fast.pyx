@@ -59,6 +59,31 @@ cdef extern from "sys/socket.h" nogil:
     unsigned char* CMSG_DATA(cmsghdr*)
     enum: MSG_NOSIGNAL, MSG_DONTWAIT, SOL_SOCKET, SHUT_WR, AF_INET, AF_INET6, AF_UNIX
 
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <sys/uio.h>
+    #ifdef __linux__
+    #include <sys/sendfile.h>
+    #define MORE MSG_MORE
+    static inline ssize_t fl_sendfile(int fd, int source, long long at, size_t count) {
+        off_t offset = at;
+        return sendfile(fd, source, &offset, count);
+    }
+    #else
+    #define MORE 0
+    static inline ssize_t fl_sendfile(int fd, int source, long long at, size_t count) { errno = ENOSYS; return -1; }
+    #endif
+    #if defined(__linux__) && defined(RWF_NOWAIT)
+    static inline ssize_t fl_read_now(int fd, const struct iovec* part, long long at) { return preadv2(fd, part, 1, at, RWF_NOWAIT); }
+    #else
+    static inline ssize_t fl_read_now(int fd, const struct iovec* part, long long at) { errno = ENOSYS; return -1; }
+    #endif
+    """
+    enum: MORE, EOPNOTSUPP, ENOSYS, EINVAL
+    ssize_t fl_sendfile(int, int, long long, size_t) nogil
+    ssize_t fl_read_now(int, const iovec*, long long) nogil
+
 cdef extern from "unistd.h" nogil:
     int c_close "close"(int)
 
@@ -209,6 +234,46 @@ cpdef Py_ssize_t send(int fd, bytes data, Py_ssize_t start) except -2:
     if errno == EAGAIN or errno == EINTR:
         return -1
     fail()
+
+
+cpdef Py_ssize_t send_more(int fd, bytes data, Py_ssize_t start) except -2:
+    """Like send, and more follows at once: the kernel may wait for it to fill a segment (MSG_MORE)."""
+    cdef ssize_t n = c_send(fd, PyBytes_AS_STRING(data) + start, PyBytes_GET_SIZE(data) - start, MSG_NOSIGNAL | MSG_DONTWAIT | MORE)
+    if n >= 0:
+        return n
+    if errno == EAGAIN or errno == EINTR:
+        return -1
+    fail()
+
+
+cpdef Py_ssize_t sendfile(int fd, int source, long long at, Py_ssize_t count) except -2:
+    """Bytes of a file, from offset `at`, that the kernel sent to a non-blocking socket; 0 at the file's end, -1 when it takes none now."""
+    cdef ssize_t n = fl_sendfile(fd, source, at, count)
+    if n >= 0:
+        return n
+    if errno == EAGAIN or errno == EINTR:
+        return -1
+    fail()
+
+
+cpdef bint resident(int fd, long long at, Py_ssize_t count) except -1:
+    """Is this part of a file in memory, as far as a look at its first, its last and each 64 KiB between tells? Also True where
+    the kernel does not tell; False when it can not be read to its end.
+    """
+    cdef char one
+    cdef iovec part
+    cdef long long last = at + count - 1
+    cdef ssize_t n
+    part.iov_base = &one
+    part.iov_len = 1
+    while count > 0:
+        n = fl_read_now(fd, &part, at)
+        if n < 0:
+            return errno == EOPNOTSUPP or errno == ENOSYS or errno == EINVAL
+        if n == 0 or at == last:
+            return n > 0
+        at = min(at + 65536, last)
+    return True
 
 
 cpdef Py_ssize_t send_many(int fd, list chunks, Py_ssize_t start) except -2:

@@ -12,6 +12,7 @@ import re
 import select
 import socket
 import struct
+import sys
 import threading
 from time import monotonic_ns as monotonic_ns
 from time import time_ns
@@ -22,6 +23,9 @@ SO_TIMESTAMPNS = 35
 MUTEX = threading.Lock()
 NOTHING = (errno.EAGAIN, errno.EINTR)
 SIOCINQ, SIOCOUTQ = 0x541B, 0x5411
+LINUX = sys.platform == "linux"
+MORE = getattr(socket, "MSG_MORE", 0)
+NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0) | socket.MSG_DONTWAIT
 
 
@@ -73,6 +77,43 @@ def send(fd, data, start):
         raise
     finally:
         sock.detach()
+
+
+def send_more(fd, data, start):
+    sock = borrow(fd)
+    try:
+        return sock.send(memoryview(data)[start:], NOSIGNAL | MORE)
+    except OSError as error:
+        if error.errno in NOTHING:
+            return -1
+        raise
+    finally:
+        sock.detach()
+
+
+def sendfile(fd, source, at, count):
+    if not LINUX:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    try:
+        return os.sendfile(fd, source, at, count)
+    except OSError as error:
+        if error.errno in NOTHING:
+            return -1
+        raise
+
+
+def resident(fd, at, count):
+    last = at + count - 1
+    while count > 0 and NOWAIT:
+        try:
+            if not os.preadv(fd, (bytearray(1),), at, NOWAIT):
+                return False
+        except OSError as error:
+            return error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+        if at == last:
+            return True
+        at = min(at + 65536, last)
+    return True
 
 
 def send_many(fd, chunks, start):

@@ -1,5 +1,6 @@
 cimport cython
 from fairlead.core.message cimport Request, Response
+from fairlead.core.region cimport Region
 from fairlead.wire cimport _fast
 from fairlead.wire.h1block cimport Block
 from fairlead.wire.h1bytes cimport clean, clean_target, token
@@ -41,6 +42,8 @@ cdef class H1(Hearing):
     cpdef inform(self, long long stream, int status, list headers)
     @cython.locals(saying=cython.int, size=Py_ssize_t)
     cpdef bint data(self, long long stream, bytes chunk, bint end) except -1
+    cpdef bint put_region(self, long long stream, Region region, bint end) except -1
+    cpdef region_sent(self)
     @cython.locals(saying=cython.int)
     cpdef end(self, long long stream, list trailers)
     cdef lied(self, str what)

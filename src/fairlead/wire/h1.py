@@ -360,6 +360,8 @@ class H1(Hearing):
             return True
         saying = self.saying
         size = len(chunk)
+        if self.region is not None:
+            self.lied("body bytes were said before the file ahead of them was sent")
         if saying == _SAY_LENGTH:
             if size > self.said_left:
                 self.lied(f"the body has {size - self.said_left} bytes more than its content-length")
@@ -384,10 +386,33 @@ class H1(Hearing):
             return False
         return True
 
+    def put_region(self, stream, region, end):
+        if stream != self.stream or self.finished or self.saying != _SAY_LENGTH:
+            return False
+        if self.region is not None:
+            self.lied("body bytes were said before the file ahead of them was sent")
+        if region.left > self.said_left:
+            self.lied(f"the body has {region.left - self.said_left} bytes more than its content-length")
+        self.said_left -= region.left
+        if end and self.said_left:
+            self.lied(f"the body ended {self.said_left} bytes short of its content-length")
+        self.region = region
+        self.ending = end
+        self.silent = False
+        return True
+
+    def region_sent(self):
+        self.region = None
+        if self.ending and not self.finished:
+            self.ending = False
+            self.said()
+
     def end(self, stream, trailers):
         if stream != self.stream or self.finished:
             return
         saying = self.saying
+        if self.region is not None:
+            self.lied("the end was said before the file ahead of it was sent")
         if saying == _SAY_LENGTH:
             if self.said_left:
                 self.lied(f"the body ended {self.said_left} bytes short of its content-length")
@@ -408,6 +433,7 @@ class H1(Hearing):
         """A body is not as long as was promised: what is out cannot be mended, so the connection ends."""
         self.finished = True
         self.reusable = False
+        self.region = None
         raise AppError(what)
 
     def said(self):
@@ -455,6 +481,7 @@ class H1(Hearing):
             return
         self.reusable = False
         self.finished = True
+        self.region = None
 
     def goaway(self, last):
         self.closing = True

@@ -25,7 +25,7 @@ cdef class Hearing(Codec):
     cdef readonly int hearing, saying
     cdef long long left, said_left, pending, received, dropped
     cdef int minor
-    cdef bint keep, closing, dropping, expecting, waiting, ended, spoiled, upgrading, resumed, bare
+    cdef bint keep, closing, dropping, expecting, waiting, ended, ending, spoiled, upgrading, resumed, bare
     cdef Given given
     cdef int informs, told
     cdef long long first_byte, body_began, body_last, paused_at, idle_since

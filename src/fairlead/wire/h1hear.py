@@ -58,6 +58,7 @@ class Hearing(Codec):
         self.more = self.finished = self.multiplexed = self.tunnel = False
         self.reusable = client
         self.silent = True
+        self.region = None
         self.now = 0
         self.common = common
         self.scheme = scheme
@@ -75,7 +76,7 @@ class Hearing(Codec):
         self.method = ""
         self.minor = 1
         self.keep = True
-        self.closing = self.dropping = self.expecting = self.waiting = self.ended = self.spoiled = False
+        self.closing = self.dropping = self.expecting = self.waiting = self.ended = self.ending = self.spoiled = False
         self.upgrading = self.resumed = self.bare = self.fin = self.halves = False
         self.given = Given()
         self.informs = self.told = 0
