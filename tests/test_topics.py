@@ -8,8 +8,9 @@ import pytest
 
 from fairlead.core.handler import Handler
 from fairlead.serve.feed import Feed, FeedLimits
+from fairlead.serve.topicforms import EventFrames
 from fairlead.serve.topics import TopicOptions, TopicRoute
-from fairlead.store.contract import NewEvent, Offset, TopicConfig
+from fairlead.store.contract import Gap, NewEvent, Offset, TopicConfig
 from fairlead.store.open import open_store
 from recorder import Peer
 
@@ -431,3 +432,54 @@ def test_each_stream_has_the_heartbeat_of_its_route():
         assert beats == [6, 1]  # the first turn of each finds that it had events
 
     play(story, heartbeat=1.0)
+
+
+def test_frames_tell_all_of_an_event_by_every_way_of_reading():
+    async def story(server):
+        headers = [JSON, (b"fairlead-type", b"gap"), (b"fairlead-key", b"k")]
+        await server.done("POST", "/t/a", b"[1]", *headers)
+        poll = await server.done("GET", "/t/a?offset=-1&form=frames")
+        frame = json.loads(poll.answer)
+        (event,) = frame["events"]
+        assert frame["topic"] == "a" and frame["next"] == event["o"] and frame["up_to_date"] and "closed" not in frame
+        assert (event["type"], event["key"], event["data"]) == ("gap", "k", 1) and event["at"] > 0
+        assert header(poll, "content-type") == "application/json"
+        plain = await server.done("GET", "/t/a?offset=-1")
+        assert header(poll, "etag") != header(plain, "etag")
+        stream = server.ask("GET", "/t/a?offset=-1&form=frames", b"", STREAM)
+        text = await says(stream, "data:")
+        assert "event:" not in text and f"id: {event['o']}\ndata:" in text  # unnamed: EventSource's onmessage hears it
+        waiting = server.ask("GET", f"/t/a?offset={event['o']}&live=long-poll&form=frames")
+        await server.done("POST", "/t/a", b"2", JSON)
+        assert [one["data"] for one in json.loads((await answered(waiting)).answer)["events"]] == [2]
+        await server.done("POST", "/t/a", b"", (b"stream-closed", b"true"))
+        await says(stream, '"closed":true')
+        assert json.loads((await server.done("GET", "/t/a?offset=-1&form=frames")).answer)["closed"]
+        for target in ("/t/a?offset=-1&form=xml", "/t/a?offset=-1&live=sse&form=frames"):
+            assert (await server.done("GET", target)).status == 400
+
+    play(story)
+
+
+def test_gaps_and_what_was_left_out_as_frames_of_a_stream():
+    form = EventFrames("a", "json")
+    gap = Gap("a", Offset(1, 5), Offset(1, 9))
+    lost = {"earliest": "0000000000001_0000000000000005", "next": "0000000000001_0000000000000009"}
+    assert json.loads(form.gap(gap).decode().split("data:")[1]) == {"topic": "a", "gap": lost}
+    assert '"dropped": 3' in form.dropped(3, Offset(1, 9)).decode()
+    assert form.ended("a", "slow", Offset(1, 9), False) == b"" == form.ended("a", "closed", Offset(1, 9), True)
+    assert b'"gone":true' in form.ended("a", "gone", Offset(1, 9), True)
+
+
+def test_the_javascript_client_is_behind_every_topic_route():
+    async def story(server):
+        got = await server.done("GET", "/t/$client.js")
+        assert got.status == 200 and b"export class Topics" in got.answer
+        assert header(got, "content-type") == "text/javascript; charset=utf-8"
+        tag = header(got, "etag").encode()
+        assert (await server.done("GET", "/t/$client.js", b"", (b"if-none-match", tag))).status == 304
+        assert b"export class Topics" in (await server.done("GET", "/t/$client.d.ts")).answer
+        assert (await server.done("POST", "/t/$client.js", b"1", JSON)).status == 403
+        assert (await server.done("GET", "/t/$other.js")).status == 403
+
+    play(story)

@@ -12,6 +12,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import time
@@ -182,7 +183,7 @@ async def asking(
     try:
         try:
             async with asyncio.timeout(timeout):
-                reader, writer, peer = await _connected(place, await _addresses(place, guard), tls, step)
+                reader, writer, peer = await connected(place, await addresses(place, guard), tls, step)
                 asked = Asked(place, reader, writer, peer)
                 step[0] = "send"
                 await asked.send(method, headers, body)
@@ -191,7 +192,7 @@ async def asking(
         except TimeoutError:
             raise NetError(f"no answer within {timeout:g} s", step=step[0], side="upstream", status=504) from None
         except OSError as error:
-            raise NetError(_said(error), step=step[0], side="upstream", status=502) from error
+            raise NetError(said(error), step=step[0], side="upstream", status=502) from error
         yield asked
     finally:
         if writer is not None:
@@ -222,25 +223,32 @@ async def ask(
         except TimeoutError:
             raise NetError(f"no whole answer within {timeout:g} s", step="receive", side="upstream", status=504) from None
         except OSError as error:
-            raise NetError(_said(error), step="receive", side="upstream", status=502) from error
+            raise NetError(said(error), step="receive", side="upstream", status=502) from error
         return Answer(asked.status, asked.headers, b"".join(parts)[:most], time.monotonic() - began, asked.peer)
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """What a system's error is, in words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, OSError) and (error.errno or 0) > 0:
+        return os.strerror(error.errno or 0)  # asyncio says "Connect call failed" whatever it was
     return str(getattr(error, "strerror", None) or error or type(error).__name__)
 
 
-async def _addresses(place: Where, guard: Guard | None) -> list[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
-    addresses = [str(one[4][0]) for one in found]
-    return guard.pick(place.host, addresses) if guard else list(dict.fromkeys(addresses))
+async def addresses(place: Where, guard: Guard | None) -> list[str]:
+    """Those of a place that may be dialed. OSError, Refused."""
+    infos = await asyncio.get_running_loop().getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    found = [str(one[4][0]) for one in infos]
+    return guard.pick(place.host, found) if guard else list(dict.fromkeys(found))
 
 
-async def _connected(place: Where, addresses: list[str], tls: ssl.SSLContext | None, step: list[str]):
+async def connected(
+    place: Where, found: list[str], tls: ssl.SSLContext | None, step: list[str]
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
+    """(reader, writer, address) of the first that takes the connection; `step[0]` says how far it came. OSError."""
     failed: OSError = OSError("no address")
-    for address in addresses:
+    for address in found:
         step[0] = "dial"
         try:
             reader, writer = await asyncio.open_connection(address, place.port, limit=PIECE)

@@ -17,7 +17,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-COMMANDS = ("run", "check", "explain", "demo", "cert", "status", "reload", "drain", "why", "watch", "verify", "job", "idempotency")
+COMMANDS = (
+    "run", "check", "explain", "demo", "cert", "status", "reload", "drain", "why", "watch", "verify", "topic", "job", "idempotency",
+)  # fmt: skip
 MODULES = {  # which module registers a command
     "run": "serving",
     "check": "explain",
@@ -29,6 +31,7 @@ MODULES = {  # which module registers a command
     "drain": "client",
     "why": "client",
     "watch": "watchport",
+    "topic": "topic",
     "verify": "verify",
     "job": "jobcli",
     "idempotency": "keycli",

@@ -2,6 +2,11 @@
 
 Everything here is pure. Content types come in three kinds: JSON (one event is one value; a body is an array of them), text, and
 bytes (in event streams and frames as base64).
+
+A *frame* is the one form that every way of reading has (on a WebSocket always, elsewhere for `?form=frames`), and that tells all
+that is known of an event; our own clients ask for it:
+
+    {"topic", "next": o, "events": [{"o", "type", "key", "at", "data" | "base64"}], "up_to_date", "closed"}
 """
 
 from __future__ import annotations
@@ -95,6 +100,10 @@ class StreamForm(Form):
             said["upToDate"] = True
         return sse.event(compact(said), "control", str(next_))
 
+    def ended(self, topic: str, why: str, after: Offset | None, told: bool) -> bytes:
+        """That nothing more comes. `told`: a piece has said so."""
+        return self.control(after, True, True) if why == "closed" and not told and after is not None else b""
+
     def gap(self, gap: Gap) -> bytes:
         said = {"gap": {"earliest": str(gap.earliest), "latest": str(gap.latest)}, "streamNextOffset": str(gap.earliest)}
         return sse.event(compact(said), "control", str(gap.earliest))
@@ -125,6 +134,10 @@ class EventForm(Form):
 
     def dropped(self, count: int, after: Offset) -> bytes:
         return sse.event(json.dumps({"dropped": count, "next": str(after)}).encode(), "gap", str(after))
+
+    def ended(self, topic: str, why: str, after: Offset | None, told: bool) -> bytes:
+        """That nothing more comes."""
+        return sse.event(json.dumps({"reason": why}).encode(), "end" if why != "slow" else "slow", str(after or ""))
 
 
 def value_of(event: Event, kind: str) -> dict[str, Any]:
@@ -171,6 +184,41 @@ class FrameForm(Form):
 
     def dropped(self, count: int, after: Offset) -> bytes:
         return json.dumps({"topic": self.topic, "gap": {"dropped": count, "next": str(after)}}).encode()
+
+
+class EventFrames(Form):
+    """An event stream whose events are frames, unnamed: EventSource's `onmessage` hears events of every type."""
+
+    def __init__(self, topic: str, kind: str) -> None:
+        self.frames = FrameForm(topic, kind)
+        self.key = ("frames", kind, topic)
+
+    def encode(self, piece: Piece) -> bytes:
+        data = self.frames.encode(piece)
+        return sse.event(data, "", str(piece.next)) if data else b""
+
+    def gap(self, gap: Gap) -> bytes:
+        return sse.event(self.frames.gap(gap), "", str(gap.earliest))
+
+    def dropped(self, count: int, after: Offset) -> bytes:
+        return sse.event(self.frames.dropped(count, after), "", str(after))
+
+    def ended(self, topic: str, why: str, after: Offset | None, told: bool) -> bytes:
+        """That nothing more comes; who was slow may come again, and needs no word."""
+        if why == "slow" or (told and why == "closed"):
+            return b""
+        said = {"topic": topic, "closed": True, **({"gone": True} if why == "gone" else {})}
+        return sse.event(compact(said), "", str(after or ""))
+
+
+def framed(topic: str, piece: Piece, kind: str) -> bytes:
+    """A read as one frame."""
+    epoch = piece.next.epoch
+    said: dict[str, Any] = {"topic": topic, "next": str(piece.next)}
+    said["events"] = [described(event, kind, epoch) for event in piece.events]
+    if piece.up_to_date:
+        said |= {"up_to_date": True, **({"closed": True} if piece.closed else {})}
+    return compact(said)
 
 
 def new_events(body: bytes, content_type: str, kind: str, key: str, empty: bool = False) -> list[NewEvent]:

@@ -7,7 +7,9 @@
             ?offset=&live=sse                    an event stream, as Durable Streams has it
             Accept: text/event-stream            an event stream for EventSource, resumed by Last-Event-ID
             Upgrade: websocket                   many topics on one socket (`topicws`)
+            &form=frames                         any of them but live=sse, in the socket's JSON frames
     HEAD    its ends      DELETE    it is gone
+    GET     $client.js                           our JavaScript client (`topicscript`)
     POST    …/groups/G:claim :ack :nack :extend :term :seek   GET …/groups   consumer groups (`topicgroups`)
     …/webhooks…                                  webhooks out (`topichooks`)
 
@@ -37,6 +39,7 @@ from fairlead.core.exchange import Answer, Exchange
 from fairlead.core.handler import Handler
 from fairlead.core.message import Response
 from fairlead.serve import topicforms as forms
+from fairlead.serve import topicscript
 from fairlead.serve.feed import Feed, Form, Leg, Out, Piece, Ring
 from fairlead.serve.topicforks import Forks, source_of
 from fairlead.serve.topicwords import (
@@ -45,6 +48,7 @@ from fairlead.serve.topicwords import (
     absolute,
     canonical,
     fields_of,
+    gap_fields,
     lifetime,
     next_field,
     producer_of,
@@ -158,6 +162,9 @@ class TopicRoute(Handler):
 
     async def answer(self, call: Call) -> None:
         """By the path, then by method."""
+        if (script := topicscript.asked(call.request)) is not None:
+            await call.respond(*script)
+            return
         try:
             topic, rest = self.topic_of(call.exchange)
         except Refused as error:
@@ -186,8 +193,7 @@ class TopicRoute(Handler):
             else:
                 await refuse(call, 404, "there is no such topic")
         except Gap as gap:
-            fields = [(b"stream-earliest-offset", str(gap.earliest).encode()), next_field(gap.latest)]
-            await refuse(call, 410, f"{gap}", fields)
+            await refuse(call, 410, f"{gap}", gap_fields(gap))
         except FairleadError as error:
             if call.gone is not None:
                 raise
@@ -374,6 +380,8 @@ class TopicRoute(Handler):
         live = query.get("live", "")
         if live not in ("", "sse", "long-poll"):
             raise Refused('`live` is "sse" or "long-poll"', status=400)
+        if query.get("form", "frames") != "frames" or (live == "sse" and "form" in query):
+            raise Refused('`form` is "frames", and not for live=sse', status=400)
         if live and "offset" not in query:
             raise Refused("`offset` is missing", status=400, hint='write offset=-1 for all, offset=now for what comes')
         plain = not live and "text/event-stream" in given.get("accept", "")
@@ -432,7 +440,8 @@ class TopicRoute(Handler):
         batch = await self.store.log.read(topic, after, max_bytes=self.options.batch)
         piece = Piece(batch.events, batch.next, batch.up_to_date, batch.closed)
         begin = after or head.first
-        tag = f'"{begin}:{piece.next}{":c" if piece.closed and piece.up_to_date else ""}"'.encode()
+        form = ":f" if "form" in query else ""
+        tag = f'"{begin}:{piece.next}{":c" if piece.closed and piece.up_to_date else ""}{form}"'.encode()
         if token == "now":
             fields = [(b"cache-control", b"no-store")]
         else:
@@ -440,32 +449,37 @@ class TopicRoute(Handler):
             if given.get("if-none-match", "").encode() == tag:
                 await call.respond(304, b"", [*fields, next_field(piece.next), *SECURITY])
                 return
-        await call.respond(200, *self.read(piece, head, query, fields))
+        await call.respond(200, *self.read(topic, piece, head, query, fields))
 
-    def read(self, piece: Piece, head: Head, query: dict[str, str], more: list[Any]) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    def read(
+        self, topic: str, piece: Piece, head: Head, query: dict[str, str], more: list[Any]
+    ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
         """(body, fields) of a read."""
-        kind = forms.kind_of(head.config.content_type)
-        fields = [(b"content-type", head.config.content_type.encode()), next_field(piece.next), *more]
+        frames, kind = "form" in query, forms.kind_of(head.config.content_type)
+        content_type = MADE_BY_READING if frames else head.config.content_type
+        fields = [(b"content-type", content_type.encode()), next_field(piece.next), *more]
         fields.append((b"stream-cursor", forms.cursor(query.get("cursor", "")).encode()))
         if piece.up_to_date:
             fields.append((b"stream-up-to-date", b"true"))
             if piece.closed:
                 fields.append((b"stream-closed", b"true"))
-        return forms.body_of(piece.events, kind), fields + SECURITY
+        return forms.framed(topic, piece, kind) if frames else forms.body_of(piece.events, kind), fields + SECURITY
 
     async def long_poll(self, call: Call, topic: str, query: dict[str, str], token: str, wait: float) -> None:
         """What is there, or what comes first."""
         ring, head, after = await self.place(topic, token)
         piece = await self.feed.piece(ring, after)
         if piece.events or piece.closed or wait <= 0:
-            await call.respond(*self.polled(piece, head, query))
+            await call.respond(*self.polled(topic, piece, head, query))
             return
         call.check()
         Poll(self, call.exchange, ring, head, piece.next, query, wait)
 
-    def polled(self, piece: Piece, head: Head, query: dict[str, str]) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    def polled(
+        self, topic: str, piece: Piece, head: Head, query: dict[str, str]
+    ) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
         """The answer of a long poll."""
-        body, fields = self.read(piece, head, query, [(b"cache-control", b"no-store")])
+        body, fields = self.read(topic, piece, head, query, [(b"cache-control", b"no-store")])
         if not piece.events:
             return 204, b"", [field for field in fields if field[0] != b"content-type"]
         return 200, body, fields
@@ -480,9 +494,11 @@ class TopicRoute(Handler):
             return
         fields = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache, no-transform")]
         fields.append((b"x-accel-buffering", b"no"))
-        if kind == forms.BYTES:
+        if kind == forms.BYTES and "form" not in query:
             fields.append((b"stream-sse-data-encoding", b"base64"))
         form: Form = forms.EventForm(kind) if plain else forms.StreamForm(kind, query.get("cursor", ""))
+        if "form" in query:
+            form = forms.EventFrames(topic, kind)
         call.check()
         exchange.head(Response(200, fields + SECURITY, -1), False)
         out = Stream(self.feed, form, self.options, exchange)
@@ -528,9 +544,9 @@ class Poll(Answer):
         """What there is now."""
         try:
             piece = await self.route.feed.piece(self.ring, self.after)
-            self.whole(*self.route.polled(piece, self.ends, self.query))
+            self.whole(*self.route.polled(self.ring.topic, piece, self.ends, self.query))
         except Gap as gap:
-            self.whole(*refusal(410, f"{gap}", [next_field(gap.latest)]))
+            self.whole(*refusal(410, f"{gap}", gap_fields(gap)))
         except FairleadError as error:
             self.whole(*refusal(404 if isinstance(error, NoTopic) else error.status or 503, f"{error}", after=error.after))
 
@@ -573,11 +589,9 @@ class Stream(Answer, Out):
         """Its topic has ended: so has the stream."""
         if self.over:
             return
-        if isinstance(self.form, forms.StreamForm) and why == "closed" and not leg.told and leg.after is not None:
-            self.exchange.data(self.form.control(leg.after, True, True), False)
-        if isinstance(self.form, forms.EventForm):
-            name = "end" if why != "slow" else "slow"
-            self.exchange.data(sse.event(json.dumps({"reason": why}).encode(), name, str(leg.after or "")), False)
+        form: Any = self.form
+        if last := form.ended(leg.ring.topic, why, leg.after, leg.told):
+            self.exchange.data(last, False)
         self.close()
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from fairlead.core.aio import Call
 from fairlead.core.errors import Refused
-from fairlead.store.contract import Offset, Producer
+from fairlead.store.contract import Gap, Offset, Producer
 
 NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 SAFE = 2**53 - 1
@@ -87,6 +87,11 @@ def producer_of(given: dict[str, str]) -> Producer | None:
 def next_field(offset: Offset) -> tuple[bytes, bytes]:
     """Stream-Next-Offset."""
     return b"stream-next-offset", str(offset).encode()
+
+
+def gap_fields(gap: Gap) -> list[tuple[bytes, bytes]]:
+    """Where a reader who lost events may go on, and where the topic ends."""
+    return [(b"stream-earliest-offset", str(gap.earliest).encode()), next_field(gap.latest)]
 
 
 def absolute(request: Any) -> bytes:
