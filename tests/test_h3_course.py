@@ -399,12 +399,10 @@ def test_streams_are_opened_as_the_transport_allows():
     talk = Talk(client=True)
     talk.room[0] = 1
     assert talk.ask() == 1
-    assert talk.codec.reusable
     assert talk.codec.open_stream() == 0
-    assert not talk.codec.reusable
+    assert talk.codec.reusable, "that may change at any moment"
     talk.room[0] = 1
     talk.codec.opened()
-    assert talk.codec.reusable
     assert talk.ask() == 5
 
 

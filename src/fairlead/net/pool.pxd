@@ -24,7 +24,7 @@ cdef class TopUp(Watcher):
 cdef class Pool(Owner):
     cdef public Poller poller
     cdef public Service service
-    cdef public object dialer, address, make_codec, tls, server_name, dial_timeout, waiting, topping
+    cdef public object dialer, address, make_codec, tls, server_name, dial_timeout, waiting, topping, make_opening
     cdef public long long most, keep_warm, queue, queue_wait, busy, dials, streams
     cdef public list stack
     cdef public set slots, openings, handshaking
@@ -40,6 +40,8 @@ cdef class Pool(Owner):
     cpdef top_up(self)
     @cython.locals(conn=Connection, slot=Slot)
     cpdef connected(self, opening, int fd, peer)
+    @cython.locals(slot=Slot)
+    cpdef opened(self, opening, Connection conn)
     cpdef secured(self, Connection conn, alpn)
     @cython.locals(codec=Codec)
     cpdef usable(self, Slot slot)

@@ -104,6 +104,7 @@ class Pool(Owner):
     tls          object with .engine(server_name), or None; server_name is sent and checked
     most, warm   connections at most, and kept open in advance
     streams      how many legs one connection is expected to carry: the last one's answer, so 1 for HTTP/1
+    make_opening make_opening(pool) begins a dial; `quicdial.QuicOpening` for HTTP/3
     queue        askers that may wait; queue_wait: for how long, ns; dial_timeout: seconds or None
     """
 
@@ -130,6 +131,7 @@ class Pool(Owner):
         self.streams = 1
         self.retired = False
         self.topping = None
+        self.make_opening = Opening
 
     # ---- taking
 
@@ -202,7 +204,7 @@ class Pool(Owner):
     def dial(self):
         """One more connection."""
         self.dials += 1
-        self.openings.add(Opening(self))
+        self.openings.add(self.make_opening(self))
 
     def top_up(self):
         """Dial until `keep_warm` connections are open or on their way; the first call starts the clock for it."""
@@ -229,6 +231,15 @@ class Pool(Owner):
         tcp.start(self.make_codec(conn))
         if not conn.closed:
             self.usable(slot)
+
+    def opened(self, opening, conn):
+        """A dial is done that made the connection itself, with its handshake (QUIC)."""
+        self.openings.discard(opening)
+        slot = Slot(conn)
+        conn.owner = self
+        conn.target = slot
+        self.slots.add(slot)
+        self.usable(slot)
 
     def secured(self, conn, alpn):
         """The TLS handshake is done: the codec; the slot is usable once the carrier has it."""

@@ -15,7 +15,7 @@ from fairlead.core.errors import NetError
 from fairlead.wire.h1 import H1
 
 ALPN = {"h2": "h2", "h1": "http/1.1"}  # in our order of preference
-UPSTREAM_ALPN = {"h1": ("http/1.1",), "h2": ("h2",), "auto": ("h2", "http/1.1")}
+UPSTREAM_ALPN = {"h1": ("http/1.1",), "h2": ("h2",), "auto": ("h2", "http/1.1"), "h3": ("h3",)}
 
 
 def server_codec(protocols: Sequence[str], limits: Any, common: Any) -> Callable[[Any, Any], Any]:
@@ -57,7 +57,11 @@ def with_h3(others: Callable[[Any, Any], Any], limits: Any, common: Any) -> Call
 
 
 def client_codec(protocol: str) -> Callable[[Any], Any]:
-    """`make_codec(conn)` of an upstream that speaks `protocol` ("h1", "h2", "h2c" or "auto")."""
+    """`make_codec(conn)` of an upstream that speaks `protocol` ("h1", "h2", "h2c", "h3" or "auto")."""
+    if protocol == "h3":
+        from fairlead.wire.h3 import H3
+
+        return lambda conn: H3(conn, conn.service.limits, client=True)
 
     def h1(conn: Any) -> Any:
         return H1(conn, conn.service.limits, client=True)

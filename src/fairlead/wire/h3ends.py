@@ -109,14 +109,7 @@ class Ends(Frames):
 
     def may_open(self):
         """Client role: whether another stream may be opened now."""
-        if (
-            self.dead
-            or self.finished
-            or not self.client
-            or self.goaway_sent >= 0
-            or self.goaway_heard >= 0
-            or self.starved
-        ):
+        if self.dead or self.finished or not self.client or self.goaway_sent >= 0 or self.goaway_heard >= 0:
             return False
         return len(self.streams) < self.max_streams
 

@@ -17,7 +17,6 @@ cdef class Frames(Codec):
     cdef readonly dict streams
     cdef Guard guard
     cdef readonly bint dead
-    cdef bint starved
     cdef readonly long long goaway_sent, goaway_heard, heard_last
     cdef long long goaway_at
     cdef readonly Encoder encoder

@@ -35,7 +35,7 @@ class Frames(Codec):
         self.control_stream = self.decoder_stream = -1
         self.streams = {}
         self.guard = Guard(limits)
-        self.dead = self.starved = False
+        self.dead = False
         self.goaway_sent = self.goaway_heard = self.heard_last = -1
         self.goaway_at = 0
         self.encoder = Encoder()

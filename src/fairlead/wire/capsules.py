@@ -1,0 +1,74 @@
+"""The capsule protocol (RFC 9297 section 3): typed messages in the bytes of a tunnel, the same over every version of HTTP.
+
+    capsule = type, length (QUIC integers, RFC 9000 section 16), payload          DATAGRAM is type 0
+
+Rules
+1. A capsule is told when it is whole. One whose length is beyond `most` is passed over as it comes, told as None, and nothing of it
+   is kept: a type that nobody knows is skipped just so (section 3.2).
+2. A tunnel that ends inside a capsule was cut: `whole` is False (section 3.3).
+"""
+
+from __future__ import annotations
+
+from fairlead.wire.h3frames import varint
+
+DATAGRAM = 0
+MOST = 65536  # bytes of a capsule's payload: no UDP datagram is longer
+
+
+class Capsules:
+    """Reads the capsules of one tunnel. `known`: the types that are told; None for all."""
+
+    def __init__(self, most: int = MOST, known: frozenset[int] | None = frozenset((DATAGRAM,))) -> None:
+        self.most = most
+        self.known = known
+        self.rest = b""
+        self.left = 0
+
+    @property
+    def whole(self) -> bool:
+        """No capsule is cut where the bytes end so far."""
+        return not self.rest and not self.left
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes | None]]:
+        """Bytes of the tunnel: (type, payload) of each capsule that they complete; None for a payload that was too long."""
+        found: list[tuple[int, bytes | None]] = []
+        if self.left:
+            skipped = min(self.left, len(data))
+            self.left -= skipped
+            data = data[skipped:]
+        data = self.rest + data
+        at, end = 0, len(data)
+        while at < end:
+            kind, inside = integer(data, at)
+            size, inside = integer(data, inside) if kind >= 0 else (-1, inside)
+            if size < 0:
+                break
+            told = self.known is None or kind in self.known
+            if not told or size > self.most:
+                if told:
+                    found.append((kind, None))
+                self.left = max(size - (end - inside), 0)
+                at = min(inside + size, end)
+                continue
+            if size > end - inside:
+                break
+            found.append((kind, data[inside : inside + size]))
+            at = inside + size
+        self.rest = data[at:]
+        return found
+
+
+def capsule(kind: int, payload: bytes) -> bytes:
+    """One capsule."""
+    return varint(kind) + varint(len(payload)) + payload
+
+
+def integer(data: bytes, at: int) -> tuple[int, int]:
+    """A QUIC integer and where it ends; -1 when it is not whole."""
+    if at >= len(data):
+        return -1, at
+    size = 1 << (data[at] >> 6)
+    if len(data) - at < size:
+        return -1, at
+    return int.from_bytes(data[at : at + size], "big") & ((1 << (8 * size - 2)) - 1), at + size
