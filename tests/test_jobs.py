@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from enginesuite import open_here
 from fairlead.core.errors import AppError, Refused
 from fairlead.serve import jobs as j
+from fairlead.serve import jobwork
 from fairlead.serve.jobs import JobKind, JobOptions, Jobs, job, key_of, queue_of, topic_of
 from fairlead.serve.jobwork import Give, Retry, Work, current_job
-from fairlead.store.contract import Conflict, Item, Offset
+from fairlead.store.contract import Conflict, Item, Offset, StoreError
 
 QUICK = {"backoff": 0.0, "jitter": 0.0, "lease": 1.0}
 
@@ -471,3 +473,87 @@ def test_redriving_what_is_not_over_changes_nothing():
         assert Offset(1, 2) < Offset(1, 3)
 
     play(story, add, working=False)
+
+
+def test_code_that_does_not_end_when_it_was_told_to_is_given_up(monkeypatch):
+    monkeypatch.setattr(jobwork, "STUBBORN", 0.02)
+    left = []
+
+    async def deaf():
+        while not left:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        left.append("gone")
+
+    async def story(jobs, work):
+        row = await jobs.submit("deaf")
+        while not work.runs:
+            await asyncio.sleep(0.001)
+        await jobs.cancel("deaf", row.id)
+        assert (await over(jobs, row)).state == "cancelled"
+        assert (await over(jobs, await jobs.submit("add", [1]))).result == 1
+        left.append("go")
+        while len(left) < 2:  # what it still does is nobody's
+            await asyncio.sleep(0.001)
+        assert (await jobs.get("deaf", row.id)).state == "cancelled"
+
+    play(story, deaf, add)
+
+
+def test_code_whose_lease_cannot_be_renewed_ends_before_another_may_have_the_job():
+    ended = []
+
+    async def endless():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(current_job().stopped)
+
+    async def away(leases, ttl):
+        raise StoreError("away", retry="always")
+
+    async def story(jobs, work):
+        row = await jobs.submit("endless")
+        while not work.runs:
+            await asyncio.sleep(0.001)
+        extend, jobs.store.leases.extend = jobs.store.leases.extend, away
+        work.stopping = True  # and nothing is claimed here again
+        while not ended:
+            await asyncio.sleep(0.001)
+        assert ended == ["fenced"] and (await jobs.get("endless", row.id)).state == "running"
+        jobs.store.leases.extend = extend
+
+    play(story, endless, lease=0.4)
+
+
+def test_a_process_that_has_to_go_because_of_its_jobs_counts_their_attempts():
+    async def hungry():
+        await asyncio.sleep(60)
+
+    async def story(jobs, work):
+        row = await jobs.submit("hungry")
+        for attempt in (1, 2):
+            worker = Work(jobs, {"hungry": 1})
+            worker.start()
+            while not worker.runs:
+                await asyncio.sleep(0.001)
+            await worker.stop(0.0, "its process grew too large")
+            row = await jobs.get("hungry", row.id)
+            assert (row.attempt, row.error) == (attempt, "its process grew too large")
+        assert row.state == "failed"
+
+    play(story, hungry, working=False, retries=1)
+
+
+def test_code_that_wants_to_leave_the_process_only_fails():
+    async def leaves():
+        raise SystemExit(3)
+
+    def blocks():
+        raise SystemExit(4)
+
+    async def story(jobs, work):
+        rows = [await over(jobs, await jobs.submit(name)) for name in ("leaves", "blocks")]
+        assert [(row.state, row.error) for row in rows] == [("failed", "SystemExit: 3"), ("failed", "SystemExit: 4")]
+
+    play(story, leaves, blocks, retries=0)

@@ -16,6 +16,8 @@ from typing import Any
 from fairlead.run import config as c
 from fairlead.run import plan as plans
 from fairlead.run.storing import Works
+from fairlead.run.units import show_size
+from fairlead.run.wear import Wear
 from fairlead.run.worker import Worker
 from fairlead.serve.loader import import_from
 
@@ -45,6 +47,14 @@ class JobWorker(Worker):
         """Nobody asks anything of it; memory wears it out."""
         most = self.config.jobs.max_memory or self.config.server.max_memory
         return replace(self.config.server, max_requests=0, max_memory=most)
+
+    def grow_old(self, wear: Wear) -> None:
+        """One that outgrew its memory says so to the jobs that it runs."""
+        realtime, most = self.builder.realtime, self.lifetime().max_memory
+        why = wear.why(replace(self.lifetime(), max_age=0.0), self.loop.time(), 0) if most else ""
+        if realtime is not None and why:
+            realtime.blame = f"its process grew above {show_size(most or 0)}"
+        super().grow_old(wear)
 
     def open(self, socks: Any) -> None:
         """There is nothing to accept on."""

@@ -59,6 +59,7 @@ class Realtime:
         self.slots: dict[str, int] = {}
         self.inside = TopicRoute(self.feed, TopicOptions(start="-1"), loop=loop)  # topics without a URL of their own
         self.begun = False
+        self.blame = ""  # why this process has to end, when that may be its jobs' doing
         self.relays: dict[str, Relay] = {}
         attach(self.jobs)
         topicapi.attach(self.feed)
@@ -185,7 +186,7 @@ class Realtime:
         for one in self.relays.values():
             await one.stop()
         if self.begun:
-            await self.work.stop(grace)
+            await self.work.stop(grace, self.blame)
         if self.deliveries is not None and self.deliveries.task is not None:
             await self.deliveries.stop()
 

@@ -7,7 +7,8 @@ Rules
 1. A claimed job's row is read first. One that is over already (its worker died between outcome and ack) is only acked; one
    that another fence above ours runs is left alone.
 2. The lease lasts `options.lease` and is extended every third of it while the code runs, all of a kind in one call, so a long job
-   needs no guess of how long it takes. When extending says fenced, the code is cancelled and nothing of it is written.
+   needs no guess of how long it takes. When extending says fenced, or could not be done for nearly as long as the lease lasts (the
+   store is away), the code is cancelled and nothing of it is written: before anybody else may have the job.
 3. A failed attempt is followed by another after backoff x 2^n, at most `max_backoff`, less a random part; after the last one
    the job is `failed` and its item a dead letter. A worker that died is a failed attempt, seen by the next who claims.
 4. `timeout` ends one attempt: async code is cancelled, a thread gets `TimeoutError` raised in it. So does a cancellation,
@@ -60,6 +61,7 @@ from fairlead.store.contract import Conflict, Fenced, Lease, StoreError
 THREADS = 40  # for blocking jobs of one process
 LOOK = 2.0  # seconds between looks at a queue that no hint told of
 SWEEP = 10.0
+HELD = 0.85  # the part of a lease after which code whose lease could not be renewed is ended
 STUBBORN = 10.0  # seconds that code has to end in when it was told to
 TRACE = 8192  # characters kept of a traceback
 log = logging.getLogger("fairlead.jobs")
@@ -100,8 +102,9 @@ class Left(Exception):
 class Run:
     """One attempt of a job, as its own code sees it through `fairlead.current_job()`."""
 
-    def __init__(self, work: Work, kind: JobKind, row: Row, lease: Lease, slot: str = "") -> None:
+    def __init__(self, work: Work, kind: JobKind, row: Row, lease: Lease, slot: str = "", since: float = 0.0) -> None:
         self.work, self.kind, self.row, self.lease, self.slot = work, kind, row, lease, slot
+        self.since = since  # when its lease was asked for, or last renewed
         self.task: asyncio.Task[Any] | None = None
         self.thread = 0
         self.blocking = not is_async(kind.function)
@@ -189,6 +192,7 @@ class Work:
         self.me = f"{os.uname().nodename}:{os.getpid()}:{os.urandom(3).hex()}"
         self.stops: list[Callable[[], None]] = []
         self.stopping = False
+        self.blame = ""
         self.done = self.failed = 0
         self.counts: dict[str, dict[str, int]] = {}  # by kind: done, failed
         self.tried: deque[Tried] = deque(maxlen=50)  # attempts that were in vain, of late
@@ -208,6 +212,7 @@ class Work:
         self.stops.append(self.jobs.hub.queue(queue_of(kind), self.wakes[kind].set))
         self.spawn(self.serve(kind))
         self.spawn(self.heartbeat(kind))
+        self.spawn(self.guard(kind))
         self.spawn(self.tell_of(kind))
 
     async def tell_of(self, kind: str) -> None:
@@ -237,8 +242,11 @@ class Work:
             if run := self.runs.get((kind, job)):
                 run.stop("cancelled")
 
-    async def stop(self, grace: float = 10.0) -> None:
-        """Claim nothing more; what runs has `grace` to end, then it is handed back."""
+    async def stop(self, grace: float = 10.0, blame: str = "") -> None:
+        """Claim nothing more; what runs has `grace` to end, then it is handed back. With `blame` (why this process has to go, which
+        may be its jobs' doing) that counts as a failed attempt, or a job that eats memory would go round for ever.
+        """
+        self.blame = blame
         self.stopping = True
         for stop in self.stops:
             stop()
@@ -248,7 +256,7 @@ class Work:
         while self.runs and self.loop.time() < ends:
             await asyncio.sleep(0.02)
         for run in list(self.runs.values()):
-            run.stop("stop")
+            run.stop("blame" if blame else "stop")
         ends = self.loop.time() + 2.0
         while self.runs and self.loop.time() < ends:
             await asyncio.sleep(0.02)
@@ -290,10 +298,11 @@ class Work:
                 await self.free_slots(slots)
                 return wait
             n = 1 if options.rate else free
+            began = self.loop.time()
             leases = await self.store.leases.claim(queue_of(kind), n, options.lease, self.me)
             for lease in leases:
                 self.busy[kind] += 1
-                self.spawn(self.one(kind, lease, slots.pop() if slots else ""))
+                self.spawn(self.one(kind, lease, slots.pop() if slots else "", began))
             await self.free_slots(slots)
             if len(leases) < n:
                 due = await self.store.leases.next_due(queue_of(kind))
@@ -337,10 +346,10 @@ class Work:
 
     # ---- one attempt
 
-    async def one(self, kind: str, lease: Lease, slot: str) -> None:
-        """A claimed job, from its row to its outcome."""
+    async def one(self, kind: str, lease: Lease, slot: str, since: float = 0.0) -> None:
+        """A claimed job, from its row to its outcome. `since`: when the lease was asked for, on the loop's clock."""
         try:
-            await self.attempt(self.jobs.kinds[kind], lease, slot)
+            await self.attempt(self.jobs.kinds[kind], lease, slot, since or self.loop.time())
         except (Fenced, Conflict):
             log.info("job %s: its lease was lost, so its outcome is another worker's", lease.id)
         except StoreError as error:
@@ -352,7 +361,7 @@ class Work:
                 with suppress(StoreError):
                     await self.free_slots([slot])
 
-    async def attempt(self, kind: JobKind, lease: Lease, slot: str) -> None:
+    async def attempt(self, kind: JobKind, lease: Lease, slot: str, since: float) -> None:
         """Rule 1, then the code, then the outcome."""
         row = await self.jobs.get(kind.name, lease.id)
         while True:
@@ -369,10 +378,12 @@ class Work:
                 started=await self.store.now(), error="", trace="",
             )  # fmt: skip
             try:
-                run = Run(self, kind, await self.jobs.write(begun), lease, slot)
+                run = Run(self, kind, await self.jobs.write(begun), lease, slot, since)
                 break
             except Conflict:  # somebody began to follow it, or cancelled it
                 row = await self.jobs.get(kind.name, lease.id)
+        if self.late(run):  # the store was away meanwhile
+            raise Fenced(f"job {run.id}")
         self.runs[kind.name, lease.id] = run
         try:
             await self.settle(run, *await self.call(run))
@@ -385,9 +396,12 @@ class Work:
         while True:
             await asyncio.sleep(term / 3)
             runs = [run for (name, _), run in self.runs.items() if name == kind]
+            began = self.loop.time()
             with suppress(StoreError):
                 for run, held in zip(runs, await self.store.leases.extend([run.lease for run in runs], term) if runs else ()):
-                    if not held:
+                    if held:
+                        run.since = began
+                    else:
                         run.stop("fenced")
                 for run in runs:
                     if run.slot:
@@ -395,6 +409,18 @@ class Work:
                     row = await self.jobs.get(kind, run.id)
                     if row is not None and row.cancel and row.fence == run.lease.fence:
                         run.stop("cancelled")
+
+    async def guard(self, kind: str) -> None:
+        """A lease that could not be renewed may be another's soon: its code ends before."""
+        while True:
+            await asyncio.sleep(self.jobs.kinds[kind].options.lease / 10)
+            for (name, _), run in list(self.runs.items()):
+                if name == kind and self.late(run):
+                    run.stop("fenced")
+
+    def late(self, run: Run) -> bool:
+        """Most of its lease is over."""
+        return self.loop.time() - run.since > HELD * run.kind.options.lease
 
     async def hold_slot(self, slot: str, term: float) -> None:
         """One of a kind's places, for longer."""
@@ -430,7 +456,7 @@ class Work:
             return "fail" if not run.stopped else "error", str(error), ""
         except asyncio.CancelledError:
             if not run.stopped:
-                run.stopped = "stop" if self.stopping else "cancelled"
+                run.stopped = ("blame" if self.blame else "stop") if self.stopping else "cancelled"
             if run.task is not None and not run.task.done():
                 run.task.cancel()
                 run.task.add_done_callback(swallow)
@@ -506,6 +532,8 @@ class Work:
         """A failed attempt: once more, or the end."""
         options, attempt = run.kind.options, run.row.attempt
         error, delay = value if how == "retry" else (value, None)
+        if run.stopped == "blame":
+            error = self.blame
         if run.stopped == "timeout":
             error = f"it took longer than {options.timeout:g} s"
         if how == "fail" or attempt > retries_of(run.row, run.kind):
