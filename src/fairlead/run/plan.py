@@ -165,8 +165,6 @@ def proxy_refusals(path: str, proxy: c.Proxy, problem: Say) -> Iterator[Problem]
 
 def upstream_refusals(path: str, upstream: c.Upstream, problem: Say) -> Iterator[Problem]:
     """What of one [[upstream]] is not served."""
-    if upstream.protocol == "h3":
-        yield problem(f"{path}.protocol", f'"{upstream.protocol}" is not in this version', 'write "h2" or "auto"')
     if upstream.discover:
         yield problem(f"{path}.discover", "discovery is not in this version", "write servers = [ ... ]")
     if upstream.socket.cork:

@@ -74,7 +74,11 @@ def upstream_settings(given: c.Upstream, workers: int) -> Settings:
 
 
 def client_tls(settings: c.UpstreamTls, alpn: tuple[str, ...] = ("http/1.1",)) -> Any:
-    """TLS towards an upstream, offering `alpn`."""
+    """TLS towards an upstream, offering `alpn`; for HTTP/3, QUIC towards it."""
+    if "h3" in alpn:
+        from fairlead.net.quicdial import QuicClient
+
+        return QuicClient(settings)
     from fairlead.net.tls import ClientTls
 
     return ClientTls(settings, alpn=alpn)

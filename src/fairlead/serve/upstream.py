@@ -132,7 +132,7 @@ class Upstream:
 
     servers      `Server`s, (address, weight, backup), or addresses: (host, port), or a path
     make_codec   make_codec(conn): the client codec of a new connection; default HTTP/1.1
-    tls          None, or an object with .engine(server_name)
+    tls          None, or an object with .engine(server_name), or for HTTP/3 a `net.quicdial.QuicClient`
     """
 
     def __init__(self, poller, name, servers, settings=None, make_codec=None, tls=None, random=None):
@@ -174,6 +174,9 @@ class Upstream:
         pool = TargetPool(self.poller, self.dialer, self.service, target.address, self.make_codec)
         pool.belong(target)
         pool.tls = self.tls
+        opening = getattr(self.tls, "opening", None)  # QUIC dials and shakes hands in one
+        if opening is not None:
+            pool.make_opening = opening
         pool.server_name = settings.server_name or (target.address[0] if type(target.address) is tuple else None)
         self.tune(pool)
         return pool
