@@ -284,7 +284,7 @@ def test_a_slow_reader_may_be_told_how_much_was_left_out():
         peer = await stalled(server, "drop")
         for n in range(3):
             await server.publish(f"left out {n}")
-        while server.feed.slow < 3:
+        while server.feed.left_out < 3:
             await asyncio.sleep(0)
         resume(peer)
         assert '"dropped": 3' in await says(peer, "event: gap")

@@ -12,6 +12,11 @@ cdef class Sink:
     cpdef goaway(self, long long last)
     cpdef lost(self, object why)
 
+cdef class Cast:
+    cdef public bytes data, chunk
+    cdef public Cast frame
+    cdef public dict packed
+
 cdef class Codec:
     cdef public Sink sink
     cdef public object limits
@@ -35,6 +40,7 @@ cdef class Codec:
     cpdef bint data(self, long long stream, bytes chunk, bint end) except -1
     cpdef bint put_region(self, long long stream, Region region, bint end) except -1
     cpdef region_sent(self)
+    cpdef bytes cast(self, long long stream, Cast cast)
     cpdef end(self, long long stream, list trailers)
     cpdef consumed(self, long long stream, long long count)
     cpdef reset(self, long long stream, object why, str side)

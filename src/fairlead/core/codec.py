@@ -60,6 +60,17 @@ class Sink:
         """The connection is gone; every open exchange ends with `why` (a FairleadError)."""
 
 
+class Cast:
+    """Body bytes that many exchanges say alike, `data`, and what a framing makes of them: made by the first, kept for all.
+
+    `chunk`: a chunk of HTTP/1.1. `frame`: a WebSocket message, as a Cast of its own; `packed`: deflated, by window bits.
+    """
+
+    def __init__(self, data):
+        self.data = data
+        self.chunk = self.frame = self.packed = None
+
+
 class Codec:
     """One connection's protocol state. Attributes everybody may read:
 
@@ -155,6 +166,10 @@ class Codec:
 
     def region_sent(self):
         """The carrier sent all of `region`."""
+
+    def cast(self, stream, cast):
+        """The bytes that would say `cast.data` now; the caller sends them itself, and at once. None: say it by `data`."""
+        return None
 
     def end(self, stream, trailers):
         """Say the end of the body, with trailers or None."""

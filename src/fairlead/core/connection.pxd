@@ -1,5 +1,5 @@
 cimport cython
-from fairlead.core.codec cimport Codec
+from fairlead.core.codec cimport Cast, Codec
 from fairlead.core.exchange cimport Answer, Channel, Exchange, Stage
 from fairlead.core.handler cimport Admission, Handler, Service
 from fairlead.core.journey cimport Clock, Journey
@@ -11,6 +11,7 @@ cdef class Carrier:
     cpdef touch(self)
     cpdef close(self, object why)
     cpdef abort(self, object why)
+    cpdef int post(self, bytes data) except -1
     cpdef rearm(self)
     cpdef ask_kernel(self, Journey journey)
 
@@ -78,6 +79,8 @@ cdef class Connection(Channel):
     cpdef bint say_data(self, Exchange ex, bytes chunk, bint end) except -1
     @cython.locals(codec=Codec, count=cython.longlong)
     cpdef int say_region(self, Exchange ex, Region region, bint end) except -1
+    @cython.locals(codec=Codec, framed=bytes, begin=cython.longlong, posted=cython.int, j=Journey)
+    cpdef bint say_cast(self, Exchange ex, Cast cast) except -1
     @cython.locals(stage=Stage, room=cython.bint)
     cdef bint staged(self, Exchange ex, bytes chunk, bint end) except -1
     @cython.locals(new=Exchange)

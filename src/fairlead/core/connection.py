@@ -37,6 +37,12 @@ class Carrier:
     def abort(self, why):
         """Close at once, unsent bytes dropped."""
 
+    def post(self, data):
+        """Send these bytes at once, past the codec, which has nothing to say: 0 when that cannot be now, 1 when the kernel has
+        all of them, 2 when it had no room for all: they are as if the codec had said them, and wait.
+        """
+        return 0
+
     def rearm(self):
         """A deadline became earlier: look at `Connection.deadline()` again."""
 
@@ -527,6 +533,30 @@ class Connection(Channel):
         if ex.stream not in self.held:
             self.held.append(ex.stream)
         return 2
+
+    def say_cast(self, ex, cast):
+        if ex.over or ex.said_end:
+            return True
+        codec = self.codec
+        if ex.stage is not None or ex.role or self.said_now or codec.multiplexed or self.in_feed:
+            return self.say_data(ex, cast.data, False)
+        framed = codec.cast(ex.stream, cast)
+        if framed is None:
+            return self.say_data(ex, cast.data, False)
+        begin = self.clock.now()
+        posted = self.carrier.post(framed)
+        if posted == 0:
+            return self.say_data(ex, cast.data, False)
+        j = ex.journey
+        j.bytes_out += len(cast.data)
+        if posted == 1:
+            j.spent_send += self.clock.now() - begin  # journey
+            return True
+        self.carrier.rearm()
+        self.waiting = True
+        if ex.stream not in self.held:
+            self.held.append(ex.stream)
+        return False
 
     def say_end(self, ex, trailers):
         if ex.over or ex.said_end:

@@ -1,5 +1,5 @@
 cimport cython
-from fairlead.core.codec cimport Sink
+from fairlead.core.codec cimport Cast, Sink
 from fairlead.core.journey cimport Journey
 from fairlead.core.message cimport Request, Response
 from fairlead.core.region cimport Region
@@ -30,6 +30,7 @@ cdef class Channel(Sink):
     cpdef say_inform(self, Exchange exchange, int status, list headers)
     cpdef bint say_data(self, Exchange exchange, bytes chunk, bint end) except -1
     cpdef int say_region(self, Exchange exchange, Region region, bint end) except -1
+    cpdef bint say_cast(self, Exchange exchange, Cast cast) except -1
     cpdef say_end(self, Exchange exchange, list trailers)
     cpdef say_reset(self, Exchange exchange, object why, str side)
     cpdef credit(self, Exchange exchange, long long count)
@@ -52,6 +53,7 @@ cdef class Exchange(Answer):
     cdef public bint heard_end, said_head, said_end, over, tunnel, working, abandoned
     cdef begin(self, Channel conn, long long stream, int role, Request request, Journey journey)
     cpdef int region(self, Region region, bint end) except -1
+    cpdef bint cast(self, Cast cast) except -1
     cpdef credit(self, long long count)
     cpdef settle(self, long long count)
     cpdef whole(self, Response response, bytes body)

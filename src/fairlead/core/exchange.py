@@ -108,6 +108,10 @@ class Channel(Sink):
         """Have bytes of a file sent: 0 not possible, 1 room for more, 2 wait for `room`."""
         return 0
 
+    def say_cast(self, exchange, cast):
+        """Send body bytes that many hear alike; False when there is no room."""
+        return self.say_data(exchange, cast.data, False)
+
     def say_end(self, exchange, trailers):
         """End the body."""
 
@@ -193,6 +197,10 @@ class Exchange(Answer):
         room for more; 2 taken, and nothing more may be said before the answer hears `room()`.
         """
         return self.conn.say_region(self, region, end)
+
+    def cast(self, cast):
+        """Say body bytes that many exchanges say alike (a Cast, not empty): as `data`, but framed once for all of them."""
+        return self.conn.say_cast(self, cast)
 
     def end(self, trailers):
         """Say that the body is over."""

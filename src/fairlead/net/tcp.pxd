@@ -50,6 +50,7 @@ cdef class Tcp(Watcher):
     cpdef settle(self)
     cdef resume_later(self)
     cpdef resume(self)
+    cpdef int post(self, bytes data) except -1
     cpdef settle_later(self)
     @cython.locals(chunks=list, begin=cython.longlong, encrypted=cython.longlong)
     cdef flush(self)

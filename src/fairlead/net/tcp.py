@@ -65,10 +65,7 @@ class Tcp(Watcher):
         self.secured = self.owed = self.resuming = False
         self.shut = self.regions = False
         self.unasked = client
-        self.drop_after = 0
-        self.until = 0
-        self.slot = 0
-        self.reads = 0
+        self.drop_after = self.until = self.slot = self.reads = 0
         self.why = None
         self.looked = NEVER
 
@@ -294,6 +291,12 @@ class Tcp(Watcher):
             self.poller.soon(self.settle_later)
         elif not self.hold():
             self.settle()
+
+    def post(self, data):
+        if self.engine is not None or self.blocked or self.settling or self.closed or self.lingering or self.held_at:
+            return 0
+        self.out.append(data)
+        return 1 if self.send_out() or self.closed else 2
 
     def settle_later(self):
         self.settling = False

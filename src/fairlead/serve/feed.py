@@ -13,7 +13,8 @@ Rules
 3. A batch is encoded once per form, however many hear it.
 4. Slow: an `Out` without room is given nothing more. What then becomes of its legs is the route's choice: `cursor` follows
    from where it was when there is room again (no memory at all); `latest` keeps the last event of each key meanwhile; `drop`
-   leaves out what came meanwhile and says so; `close` ends it. The first time it happens to an Out it is named in the log.
+   leaves out what came meanwhile and says so; `close` ends it. The first time it happens to an Out it is named in the log
+   (of more than `NAMED` in a second, how many); who is slow now is in `late`, and what became of it is counted.
 5. Lost events are said in band (`gap`), with where it goes on.
 6. Heartbeats are a wheel of one timer: each second those are looked at whose turn it is.
 """
@@ -24,16 +25,21 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
+from fairlead.serve.legs import Form, Leg, Out, Piece, tell
 from fairlead.store.contract import Batch, Event, Gap, NoTopic, Offset, Store, StoreError
 from fairlead.store.hub import Hub
+
+__all__ = ["Feed", "FeedLimits", "Form", "Leg", "Out", "Piece", "Ring"]
 
 LOOK = 15.0  # seconds between looks at the log of a topic that somebody follows
 SETTLE = 0.05  # seconds after a hint to a look at what it did not say
 LINGER = 5.0  # seconds a ring outlives its last follower
+NAMED = 10  # slow followers that are named in a second
+POLL = "long-poll"
 log = logging.getLogger("fairlead")
 
 
@@ -50,41 +56,6 @@ class FeedLimits:
     keys: int = 1000  # of one `latest` follower that waits
 
 
-class Piece:
-    """Some events in a row, and their encodings. `next` is where one is after them."""
-
-    __slots__ = ("closed", "encoded", "events", "next", "up_to_date")
-
-    def __init__(self, events: Sequence[Event], next_: Offset, up_to_date: bool, closed: bool) -> None:
-        self.events, self.next, self.up_to_date, self.closed = events, next_, up_to_date, closed
-        self.encoded: dict[Any, bytes] = {}
-
-    def form(self, form: Form) -> bytes:
-        """As a form has it."""
-        made = self.encoded.get(form.key)
-        if made is None:
-            made = self.encoded[form.key] = form.encode(self)
-        return made
-
-
-class Form:
-    """How events are written. Forms with the same `key` write the same bytes."""
-
-    key: Any = ""
-
-    def encode(self, piece: Piece) -> bytes:
-        """The bytes of a piece."""
-        raise NotImplementedError
-
-    def gap(self, gap: Gap) -> bytes:
-        """That events are missing."""
-        return b""
-
-    def dropped(self, count: int, after: Offset) -> bytes:
-        """That events were left out because the follower was slow."""
-        return b""
-
-
 class Ring:
     """One topic in this process."""
 
@@ -97,7 +68,8 @@ class Ring:
         self.gone: StoreError | None = None
         self.live: set[Leg] = set()
         self.polls: set[Any] = set()
-        self.followers = 0
+        self.followers = self.events_in = self.delivered = 0
+        self.by_transport: dict[str, int] = {}
         self.reading: asyncio.Task[None] | None = None
         self.again = False
         self.settling: asyncio.TimerHandle | None = None
@@ -182,9 +154,12 @@ class Ring:
             old = self.events.popleft()
             self.size -= len(old.data)
             self.floor = Offset(self.last.epoch, old.seq)
-        self.feed.delivered += len(piece.events) * len(self.live)
-        for leg in tuple(self.live):
-            leg.give(piece)
+        told = len(piece.events) * len(self.live)
+        self.delivered += told
+        self.events_in += len(piece.events)
+        self.feed.delivered += told
+        self.feed.events_in += len(piece.events)
+        tell(tuple(self.live), piece)
         polls, self.polls = self.polls, set()
         for poll in polls:
             poll.wake()
@@ -231,7 +206,13 @@ class Feed:
         self.wheels: dict[int, list[set[Out]]] = {}  # by seconds between two beats: who has its turn in which of them
         self.turn = 0
         self.ticking: asyncio.TimerHandle | None = None
-        self.outs = self.legs = self.delivered = self.slow = self.gaps = 0
+        self.outs = self.legs = self.delivered = self.events_in = self.gaps = 0
+        self.slow: dict[str, int] = {}  # by policy: times that a follower had no room when events came
+        self.conflated = self.left_out = 0  # events
+        self.late: dict[Out, Ring] = {}  # who is slow now, and by which topic that was noticed
+        self.by_transport: dict[str, int] = {}
+        self.naming = 0
+        self.named_in = 0.0
         self.tasks: set[asyncio.Task[Any]] = set()
         self.looked = 0
 
@@ -266,15 +247,19 @@ class Feed:
         finally:
             self.opening.pop(topic, None)
 
-    def enter(self, ring: Ring) -> None:
+    def enter(self, ring: Ring, transport: str = POLL) -> None:
         """Somebody follows it."""
         ring.followers += 1
         self.legs += 1
+        for table in (ring.by_transport, self.by_transport):
+            table[transport] = table.get(transport, 0) + 1
 
-    def leave(self, ring: Ring) -> None:
+    def leave(self, ring: Ring, transport: str = POLL) -> None:
         """And no longer does. A ring nobody follows is kept a moment: clients come back."""
         ring.followers -= 1
         self.legs -= 1
+        for table in (ring.by_transport, self.by_transport):
+            table[transport] -= 1
         if not ring.followers:
             asyncio.get_running_loop().call_later(LINGER, self.rest, ring)
 
@@ -300,6 +285,66 @@ class Feed:
                 return found
         batch: Batch = await self.store.log.read(ring.topic, after, limits.batch, limits.batch_bytes)
         return Piece(batch.events, batch.next, batch.up_to_date, batch.closed)
+
+    async def follow(self, leg: Leg) -> None:
+        """Read for a leg until it is at the end, or there is no room."""
+        out, ring = leg.out, leg.ring
+        try:
+            while leg.there and not out.blocked:
+                if leg.after == ring.last and ring.gone is None:
+                    if ring.closed:
+                        leg.close("closed")
+                    else:
+                        ring.live.add(leg)
+                    return
+                try:
+                    piece = await self.piece(ring, leg.after)
+                except Gap as gap:
+                    self.gaps += 1
+                    leg.after = gap.earliest
+                    if leg.there:
+                        out.say(leg.form.gap(gap))
+                    continue
+                except NoTopic:
+                    leg.close("gone")
+                    return
+                if not leg.there:
+                    return
+                if not piece.events and not piece.closed and piece.next == leg.after:
+                    ring.look()  # the log is behind the ring, or the ring behind the log
+                    await asyncio.sleep(0.01)
+                    continue
+                leg.pass_on(piece)
+            leg.behind = leg.there
+        except StoreError as error:
+            log.warning("topic %s: the store cannot be reached: %s", ring.topic, error)
+            if leg.there:
+                asyncio.get_running_loop().call_later(1.0, leg.retry)
+        finally:
+            leg.task = None
+
+    # ---- who is slow
+
+    def is_late(self, out: Out, ring: Ring) -> None:
+        """Something came for a follower that has no room: count it, and name it the first time."""
+        self.slow[out.slow] = self.slow.get(out.slow, 0) + 1
+        self.late[out] = ring
+        if out.named:
+            return
+        out.named = True
+        now = monotonic()
+        if now - self.named_in >= 1.0:
+            if self.naming > NAMED:
+                log.info("topics: %d more followers were slow", self.naming - NAMED)
+            self.named_in, self.naming = now, 0
+        self.naming += 1
+        if self.naming <= NAMED:
+            log.info("topic %s: %s is slow (%s, %s)", ring.topic, out.title(), out.transport, out.slow)
+
+    def on_time(self, out: Out) -> None:
+        """It has room again, or is gone."""
+        out.late = 0.0
+        self.late.pop(out, None)
 
     # ---- heartbeats
 
@@ -347,199 +392,3 @@ class Feed:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class Out:
-    """A stream or socket that events leave by. Subclasses write."""
-
-    def __init__(self, feed: Feed, form: Form, slow: str = "cursor", heartbeat: float | None = None) -> None:
-        self.feed, self.form, self.slow = feed, form, slow
-        self.every = max(1, round(feed.heartbeat if heartbeat is None else heartbeat))
-        self.legs: list[Leg] = []
-        self.blocked = self.over = self.said = self.named = False
-        self.bucket = 0
-        feed.attend(self)
-
-    def write(self, data: bytes) -> bool:
-        """Say it; False when there is no room for more."""
-        raise NotImplementedError
-
-    def beat(self) -> None:
-        """Something that says "still here"."""
-
-    def finish(self, leg: Leg, why: str) -> None:
-        """A leg has come to an end: `closed`, `gone` or `slow`."""
-
-    def title(self) -> str:
-        """Who it is, for the log."""
-        return "a follower"
-
-    def say(self, data: bytes) -> None:
-        """Write, and see whether there is room."""
-        self.said = True
-        if data and not self.write(data):
-            self.blocked = True
-
-    def ready(self) -> None:
-        """There is room again."""
-        self.blocked = False
-        for leg in self.legs:
-            leg.resume()
-            if self.blocked:
-                break
-
-    def is_slow(self, leg: Leg) -> None:
-        """Something came and there is no room: say it once."""
-        self.feed.slow += 1
-        if not self.named:
-            self.named = True
-            log.info("topic %s: %s is slow (%s)", leg.ring.topic, self.title(), self.slow)
-
-    def shut(self) -> None:
-        """The end: every leg leaves."""
-        if self.over:
-            return
-        self.over = True
-        self.feed.dismiss(self)
-        for leg in self.legs:
-            leg.leave()
-        self.legs = []
-
-
-class Leg:
-    """One topic on one Out: where it is, and whether it is live."""
-
-    __slots__ = ("after", "behind", "dropped", "form", "kept", "out", "ring", "task", "there", "told")
-
-    def __init__(self, out: Out, ring: Ring, after: Offset | None, form: Form | None = None) -> None:
-        self.out, self.ring, self.after = out, ring, after
-        self.form = form or out.form
-        self.behind = False
-        self.dropped = 0
-        self.kept: dict[str, Event] | None = None
-        self.task: asyncio.Task[Any] | None = None
-        self.there = True
-        self.told = False  # of the end of its topic, in a piece
-        out.feed.enter(ring)
-        out.legs.append(self)
-        self.follow_soon()
-
-    def follow_soon(self) -> None:
-        """Go on from where it is, in a task, unless it is at the end already."""
-        if self.after == self.ring.last and not self.ring.closed and self.ring.gone is None:
-            self.ring.live.add(self)
-        elif self.task is None:
-            self.task = self.out.feed.spawn(self.follow())
-
-    async def follow(self) -> None:
-        """Read until the end is reached, or there is no room."""
-        out, ring = self.out, self.ring
-        try:
-            while self.there and not out.blocked:
-                if self.after == ring.last and ring.gone is None:
-                    if ring.closed:
-                        self.close("closed")
-                    else:
-                        ring.live.add(self)
-                    return
-                try:
-                    piece = await out.feed.piece(ring, self.after)
-                except Gap as gap:
-                    out.feed.gaps += 1
-                    self.after = gap.earliest
-                    if self.there:
-                        out.say(self.form.gap(gap))
-                    continue
-                except NoTopic:
-                    self.close("gone")
-                    return
-                if not self.there:
-                    return
-                if not piece.events and not piece.closed and piece.next == self.after:
-                    ring.look()  # the log is behind the ring, or the ring behind the log
-                    await asyncio.sleep(0.01)
-                    continue
-                self.pass_on(piece)
-            self.behind = self.there
-        except StoreError as error:
-            log.warning("topic %s: the store cannot be reached: %s", ring.topic, error)
-            if self.there:
-                asyncio.get_running_loop().call_later(1.0, self.retry)
-        finally:
-            self.task = None
-
-    def retry(self) -> None:
-        """The store was away: try again."""
-        if self.there and self.task is None:
-            self.task = self.out.feed.spawn(self.follow())
-
-    def pass_on(self, piece: Piece) -> None:
-        """Write it."""
-        self.after = piece.next
-        self.out.say(piece.form(self.form))
-        if piece.closed and piece.up_to_date and self.there:
-            self.told = True
-            self.close("closed")
-
-    def give(self, piece: Piece) -> None:
-        """The ring, to one that is live."""
-        out = self.out
-        if not out.blocked:
-            self.pass_on(piece)
-            return
-        out.is_slow(self)
-        if out.slow == "close":
-            self.close("slow")
-        elif out.slow == "drop":
-            self.dropped += len(piece.events)
-            self.after = piece.next
-        elif out.slow == "latest" and self.keep(piece):
-            self.after = piece.next
-        else:
-            self.ring.live.discard(self)
-            self.behind = True
-
-    def keep(self, piece: Piece) -> bool:
-        """`latest`: one event of each key. False when there are too many keys."""
-        kept = self.kept = self.kept or {}
-        for event in piece.events:
-            kept.pop(event.key, None)
-            kept[event.key] = event
-        if len(kept) <= self.out.feed.limits.keys and not piece.closed:
-            return True
-        self.kept = None
-        return False
-
-    def resume(self) -> None:
-        """There is room again."""
-        out = self.out
-        if self.kept:
-            kept, self.kept = list(self.kept.values()), None
-            out.say(Piece(kept, self.after or self.ring.last, True, False).form(self.form))
-        if self.dropped:
-            count, self.dropped = self.dropped, 0
-            out.say(self.form.dropped(count, self.after or self.ring.last))
-        if self.behind and not out.blocked:
-            self.behind = False
-            self.follow_soon()
-        elif self.ring.closed and self.task is None and self.after == self.ring.last:
-            self.close("closed")
-
-    def ended(self, error: StoreError) -> None:
-        """The topic is gone."""
-        self.close("gone")
-
-    def close(self, why: str) -> None:
-        """This leg has nothing more to say."""
-        if self.there:
-            self.leave()
-            with suppress(ValueError):
-                self.out.legs.remove(self)
-            self.out.finish(self, why)
-
-    def leave(self) -> None:
-        """The follower is gone."""
-        if self.there:
-            self.there = False
-            self.ring.live.discard(self)
-            self.out.feed.leave(self.ring)

@@ -184,6 +184,8 @@ class BatchForm(Form):
 class Stream(Out):
     """One Subscribe: its topics, and the batches that wait to be sent."""
 
+    transport = "grpc"
+
     def __init__(self, feed: Feed) -> None:
         Out.__init__(self, feed, Form())
         self.waiting: deque[bytes] = deque()

@@ -141,6 +141,8 @@ class Pieces(Form):
 class Listening(Out):
     """Python code that follows: it has room while it has read everything."""
 
+    transport = "python"
+
     def __init__(self, feed: Feed) -> None:
         Out.__init__(self, feed, Form())
         self.waiting: list[Piece | Gap] = []

@@ -565,12 +565,14 @@ class Poll(Answer):
         self.wake()
 
 
-class Stream(Answer, Out):
+class Stream(Out):
     """An event stream: hears the exchange, is told by legs."""
+
+    transport = "sse"
 
     def __init__(self, feed: Feed, form: Form, options: TopicOptions, exchange: Any) -> None:
         Out.__init__(self, feed, form, options.slow, options.heartbeat)
-        self.exchange = exchange
+        self.exchange = self.body = exchange
         exchange.answer = self
         self.timer = asyncio.get_running_loop().call_later(options.stream, self.farewell)
 

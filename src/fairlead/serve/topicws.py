@@ -41,7 +41,7 @@ from fairlead.serve import topicforms as forms
 from fairlead.serve.feed import Form, Leg, Out
 from fairlead.serve.topics import MADE_BY_READING, NAME, TopicRoute
 from fairlead.store.contract import Gap, NewEvent, NoTopic
-from fairlead.wire.ws import Ear, WebSocket
+from fairlead.wire.ws import WebSocket
 from fairlead.wire.wshand import answer, check, good_origin, subprotocols
 
 PROTOCOL = "fairlead.v1.json"
@@ -88,8 +88,10 @@ class Timer(Watcher):
         self.socket = None
 
 
-class TopicSocket(Ear, Out):
+class TopicSocket(Out):
     """One socket."""
+
+    transport = "websocket"
 
     def __init__(self, home: Sockets, exchange: Any, response: Any, topic: str) -> None:
         Out.__init__(self, home.feed, Form(), home.route.options.slow)
@@ -103,7 +105,8 @@ class TopicSocket(Ear, Out):
         exchange.deadline = 0
         exchange.heard_end = False
         exchange.journey.started = exchange.journey.started or self.clock.now()
-        self.ws = WebSocket(self, home.limits, False, None, None, self.clock.now())
+        self.ws = self.socket = WebSocket(self, home.limits, False, None, None, self.clock.now())
+        self.body = exchange
         exchange.answer = self
         exchange.head(response, False)
         exchange.tunnel = True

@@ -1,4 +1,5 @@
 cimport cython
+from fairlead.core.codec cimport Cast
 from fairlead.core.message cimport Request, Response
 from fairlead.core.region cimport Region
 from fairlead.wire cimport _fast
@@ -44,6 +45,7 @@ cdef class H1(Hearing):
     cpdef bint data(self, long long stream, bytes chunk, bint end) except -1
     cpdef bint put_region(self, long long stream, Region region, bint end) except -1
     cpdef region_sent(self)
+    cpdef bytes cast(self, long long stream, Cast cast)
     @cython.locals(saying=cython.int)
     cpdef end(self, long long stream, list trailers)
     cdef lied(self, str what)

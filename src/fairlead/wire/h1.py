@@ -407,6 +407,17 @@ class H1(Hearing):
             self.ending = False
             self.said()
 
+    def cast(self, stream, cast):
+        if stream != self.stream or self.finished or self.waiting or self.out:
+            return None
+        if self.saying == _SAY_CHUNKED:
+            if cast.chunk is None:
+                cast.chunk = _fast.joined([_fast.hexadecimal(len(cast.data)), b"\r\n", cast.data, b"\r\n"])
+            return cast.chunk
+        if self.saying == _SAY_UNTIL_CLOSE or self.saying == _SAY_TUNNEL:
+            return cast.data
+        return None
+
     def end(self, stream, trailers):
         if stream != self.stream or self.finished:
             return

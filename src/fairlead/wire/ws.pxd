@@ -1,4 +1,5 @@
 cimport cython
+from fairlead.core.codec cimport Cast
 from fairlead.core.exchange cimport Answer
 from fairlead.wire cimport _fast
 
@@ -58,6 +59,8 @@ cdef class WebSocket:
     cdef write(self, int opcode, bytes payload)
     cdef long long next_key(self) except -2
     cpdef text(self, str message)
+    @cython.locals(made=Cast)
+    cpdef Cast cast(self, Cast cast, long long now)
     cpdef binary(self, bytes message)
     cpdef fragment(self, int opcode, bytes payload, bint fin)
     cpdef ping(self, bytes payload)

@@ -21,6 +21,7 @@ Rules
 
 from __future__ import annotations
 
+from fairlead.core.codec import Cast
 from fairlead.core.exchange import Answer
 from fairlead.wire.wsdeflate import BadDeflate, TooLong
 
@@ -442,6 +443,29 @@ class WebSocket:
             self.out.append(_fast.frame_text(0x81, message, self.next_key()))
         self.messages_out += 1
         self.message_at = self.now
+
+    def cast(self, cast, now):
+        """Say `cast.data`, UTF-8, as a text message, framed (and deflated, where nothing is remembered between messages) once
+        for all who do: the Cast to send at once, or None: say it by `text`.
+        """
+        if self.said_close or self.over or self.out or self.client:
+            return None
+        deflate = self.deflate
+        if deflate is not None and len(cast.data) >= deflate.least:
+            if deflate.takeover:
+                return None
+            if cast.packed is None:
+                cast.packed = {}
+            made = cast.packed.get(deflate.bits)
+            if made is None:
+                made = cast.packed[deflate.bits] = Cast(_fast.frame(0xC1, deflate.pack(cast.data), -1))
+        else:
+            if cast.frame is None:
+                cast.frame = Cast(_fast.frame(0x81, cast.data, -1))
+            made = cast.frame
+        self.messages_out += 1
+        self.now = self.message_at = now
+        return made
 
     def binary(self, message):
         """Say a binary message."""
