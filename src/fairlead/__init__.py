@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from fairlead.run.version import __version__
 
 if TYPE_CHECKING:
+    from fairlead.core.errors import Refused
     from fairlead.run.embed import Server
     from fairlead.serve.jobs import job
     from fairlead.serve.jobwork import current_job
     from fairlead.serve.topicapi import Topic
 
-__all__ = ["Server", "Topic", "__version__", "current_job", "grpc", "job", "serve", "topic"]
+__all__ = ["Refused", "Server", "Topic", "__version__", "current_job", "grpc", "job", "serve", "topic"]
 LATE = {  # what is imported when it is asked for first
+    "Refused": "fairlead.core.errors",
     "Server": "fairlead.run.embed",
     "Topic": "fairlead.serve.topicapi",
     "current_job": "fairlead.serve.jobwork",

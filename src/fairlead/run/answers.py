@@ -175,12 +175,23 @@ class Job:
 
 @frozen
 class Upload:
-    """Resumable uploads (IETF resumable upload, tus 1.0). Short form: `upload = "dir"`."""
+    """Resumable uploads (IETF resumable upload, tus 1.0). Short form: `upload = "dir"`, or `upload = "s3://bucket/prefix"`."""
 
-    dir: str = setting(REQUIRED, "Directory for the files; relative to the file.", u.PATH)
-    max: int | None = setting("none", "Largest upload.", u.SOME_SIZE)
-    keep: float = setting("24h", "How long an unfinished upload is kept.", u.DURATION)
+    dir: str = setting(REQUIRED, "Directory for the files, relative to the file; or `s3://bucket/prefix` (extra `s3`).", u.PATH)
+    max: int | None = setting("none", "Largest upload; above it 413.", u.SOME_SIZE)
+    keep: float = setting("24h", "How long an unfinished upload is kept after its last request.", u.DURATION)
+    kept: float = setting("24h", "How long the record of a finished one is kept: until then its client can ask what was answered, and it counts in quotas. The file stays.", u.DURATION)
+    quota: int | None = setting("none", "Bytes that the uploads of one principal may have; above it 413.", u.SOME_SIZE)
+    total: int | None = setting("none", "Bytes that all uploads of the route may have; above it 507.", u.SOME_SIZE)
+    unfinished: int | None = setting("none", "Uploads that one principal may have begun and not finished; above it 429.", u.SOME_COUNT)
+    before: str = setting("", "`module:function` asked before an upload begins; it may raise `Refused`.", u.matching("module:attribute", r"([\w.]+:[\w.]+)?", 'write "module:function"'))
     done: str = setting("", "`module:function` called with each finished file.", u.matching("module:attribute", r"([\w.]+:[\w.]+)?", 'write "module:function"'))
+    publish: str = setting("", "Topic that gets an event for each finished file.")
+    job: str = setting("", "`module:function` that runs as a job for each finished file.", u.matching("module:attribute", r"([\w.]+:[\w.]+)?", 'write "module:function"'))
+    app: App | None = table(App, "Application that is asked when a file is whole, as if one request had brought it.", absent=True)
+    module_dir: str = setting(".", "Directory added to the import path for `before`, `done` and `job`; relative to the file.", u.PATH)
+    endpoint: str = setting("", "URL of an S3-compatible server; empty is AWS.", u.matching("a URL", r"(https?://\S+)?", 'write "https://minio.internal:9000"'))
+    region: str = setting("", "Region of the bucket; empty is what botocore finds.")
 
     short: ClassVar[Callable[[Any], Any]] = short_form("dir", str)
 

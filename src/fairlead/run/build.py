@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fairlead")
 
 WRAPPING = ("idempotency", "respond-async")  # filters that stand around the handler itself
-BELOW = ("topic", "job")  # answers whose routes also answer what stands behind their own path
+BELOW = ("topic", "job", "upload")  # answers whose routes also answer what stands behind their own path
 
 
 class Leaving(Handler):
@@ -187,6 +187,7 @@ class Builder:
         self.gate: Any = None
         self.slab: Any = None  # where it is shared with other workers
         self.rates: Any = None  # what the rate limits of all workers count in
+        self.building = self.config
         self.realtime: Realtime | None = None
         self.works = storing.Works()  # what of jobs runs here
         self.beside: list[Route] = []  # routes that others bring with them: where requests that became jobs are looked at
@@ -204,6 +205,7 @@ class Builder:
         """The plan in this process. Raises FairleadError, and then nothing of it stays."""
         self.state.begin()
         self.upstreams = {}
+        self.building = plan.config
         try:
             self.workers = values["workers"]
             if self.store is None and storing.wanted(values["config"]):
@@ -257,6 +259,7 @@ class Builder:
             "grpc": self.grpc,
             "topic": self.topic,
             "job": self.job,
+            "upload": self.upload,
             "proxy": self.proxy,
             "files": self.files,
             "redirect": self.redirect,
@@ -359,6 +362,12 @@ class Builder:
         """A kind of job."""
         assert self.realtime is not None
         return self.realtime.job(settings)
+
+    async def upload(self, settings: c.Route) -> Handler:
+        """The uploads of a route; what they feed is built anew, who appends outlives the plan."""
+        from fairlead.run.uploading import make_uploads
+
+        return await make_uploads(self, settings)
 
     def files(self, settings: c.Route) -> Handler:
         """Files of a directory; what it keeps of them outlives the plan."""

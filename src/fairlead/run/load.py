@@ -343,7 +343,7 @@ class Reader:
             return value
         if isinstance(value, Secret) and value.source == "file":
             return Secret("file", os.path.join(self.base, value.name))
-        if setting.kind is not None and setting.kind.path and value and value not in ("-", "off"):
+        if setting.kind is not None and setting.kind.path and value and value not in ("-", "off") and not str(value).startswith("s3://"):
             return os.path.normpath(os.path.join(self.base, value))
         return value
 

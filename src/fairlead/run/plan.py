@@ -20,9 +20,8 @@ from fairlead.core.errors import ConfigError, Problem
 from fairlead.run import config as c
 from fairlead.run import filtering, patterns
 
-SERVED = ("app", "wsgi", "grpc", "proxy", "files", "topic", "job", "redirect", "respond")
+SERVED = ("app", "wsgi", "grpc", "proxy", "files", "topic", "job", "upload", "redirect", "respond")
 NEXT = {
-    "upload": "uploads are",
     "signal": "signalling is",
 }
 UNUSED: dict[str, str] = {}  # settings that are read and not served: what to do instead

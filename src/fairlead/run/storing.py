@@ -23,7 +23,7 @@ from fairlead.run.units import BadValue, Secret
 if TYPE_CHECKING:
     from fairlead.store.contract import Store
 
-NEEDED_BY = ("topic", "job")  # answers that need a store
+NEEDED_BY = ("topic", "job", "upload")  # answers that need a store
 FILTERS = ("idempotency", "respond-async")  # and filters
 SERVICES = "fairlead.services:server"  # and the gRPC server that is ours
 KEPT = ("memory:", "sqlite:")  # engines that one process must own

@@ -75,7 +75,14 @@ class Dispatch(Pattern):
 
 def hopping(route: c.Route) -> Any:
     """The settings of the application that a route asks, or None for what a front answers itself."""
+    if route.upload is not None:
+        return route.upload.app
     return getattr(route, route.answer) if route.answer in HOPPING else None
+
+
+def flat(route: c.Route) -> c.Route:
+    """The route as a worker sees it: an application, be it that of an upload."""
+    return route if route.upload is None else replace(route, upload=None, app=route.upload.app)
 
 
 def number_of(settings: Any) -> int:
@@ -139,7 +146,7 @@ class Front(Worker):
 
     def route(self, settings: c.Route) -> Any:
         """The handler of a route whose application runs in the workers, or None."""
-        given = hopping(settings)
+        given = hopping(settings) if settings.upload is None else None
         if given is None:
             return None
         hop = Hop(self.dispatcher, number_of(given), self.config.server.sticky.encode(), settings.path)
@@ -198,7 +205,7 @@ class Runner(Worker):
         plan = super().plan(config)
         jobs = () if config.jobs.workers else ("job",)
         routes = tuple(
-            replace(route, filters=()) for route in config.routes if hopping(route) is not None or route.answer in jobs
+            replace(flat(route), filters=()) for route in config.routes if hopping(route) is not None or route.answer in jobs
         )
         return replace(plan, config=replace(config, listeners=(), upstreams=(), routes=routes))
 
