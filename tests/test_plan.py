@@ -58,10 +58,12 @@ def test_what_http3_cannot_do_is_refused_with_the_reason(lines, why):
         made(BASE.replace('bind = "127.0.0.1:8000"', f'bind = "127.0.0.1:8000"\n{lines}'))
 
 
-@pytest.mark.parametrize("answer", ['signal = { peers = 4 }'])
-def test_answers_of_later_versions_are_refused_with_their_line(answer):
-    with pytest.raises(ConfigError, match=r"fairlead\.toml:9: .*not in this version"):
-        made(BASE.replace('app = "shop:app"', answer))
+ROOM = ('path = "/*"\napp = "shop:app"', 'path = "/rtc/{room}"\nsignal = {}')
+
+
+def test_answers_of_later_versions_are_refused_with_their_line():
+    with pytest.raises(ConfigError, match=r"fairlead\.toml:\d+: .*not in this version"):
+        made(BASE.replace(*ROOM))
 
 
 def test_a_pattern_that_there_is_not_is_refused():
@@ -71,7 +73,7 @@ def test_a_pattern_that_there_is_not_is_refused():
 
 def test_every_refusal_is_told_at_once():
     with pytest.raises(ConfigError) as caught:
-        made(BASE.replace("[server]", "[cache]\nsize = \"1MiB\"\n[server]").replace('app = "shop:app"', 'signal = { peers = 4 }'))
+        made(BASE.replace("[server]", '[cache]\nsize = "1MiB"\n[server]').replace(*ROOM))
     assert len(caught.value.problems) == 2
 
 

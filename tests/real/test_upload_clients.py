@@ -268,7 +268,8 @@ const [endpoint, path] = process.argv.slice(2)
 const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 let paused = false
 const upload = new tus.Upload(fs.createReadStream(path), {
-  endpoint, chunkSize: 200000, uploadSize: fs.statSync(path).size, metadata: { filename: "a.bin" }, retryDelays: [50, 100, 500, 1000],
+  endpoint, chunkSize: 200000, uploadSize: fs.statSync(path).size, metadata: { filename: "a.bin" },
+  retryDelays: [50, 100, 500, 1000],
   async onChunkComplete(size, accepted) {
     if (paused || accepted < 600000) return
     paused = true
