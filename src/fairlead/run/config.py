@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fairlead.core.limits import Limits as CoreLimits
@@ -574,6 +574,19 @@ class Config:
     cache: Cache = table(Cache, "The HTTP cache.")
     source: str = field(default="", compare=False)
     sources: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def fed(self) -> tuple[Route, ...]:
+        """What upload routes feed, as routes of their own: for processes that run applications and jobs but take no uploads."""
+        found = []
+        known = {route.job.run for route in self.routes if route.job is not None}
+        for route in self.routes:
+            if route.upload is not None and route.upload.app is not None:
+                found.append(replace(route, upload=None, app=route.upload.app))
+            if route.upload is not None and route.upload.job and route.upload.job not in known:
+                known.add(route.upload.job)
+                found.append(replace(route, upload=None, job=Job(run=route.upload.job, dir=route.upload.module_dir)))  # type: ignore[call-arg]
+        return tuple(found)
 
     def origin(self, path: str) -> Origin:
         """Where the value at a key path such as ``listener[0].limits.header`` came from."""

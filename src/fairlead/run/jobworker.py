@@ -32,7 +32,7 @@ class JobWorker(Worker):
     def plan(self, config: c.Config) -> plans.Plan:
         """See rule 1."""
         routes = []
-        for route in config.routes:
+        for route in (*config.routes, *config.fed):
             later = tuple(one for one in route.filters if one.name == "respond-async")
             if route.answer == "job" or later:
                 routes.append(replace(route, filters=later))

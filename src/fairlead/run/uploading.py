@@ -10,7 +10,6 @@ from fairlead.core.errors import AppError
 from fairlead.core.handler import Handler
 from fairlead.run import answers as a
 from fairlead.run import config as c
-from fairlead.serve.jobs import JobKind, JobOptions
 from fairlead.serve.loader import found_at
 from fairlead.serve.uploaddisk import Disk
 from fairlead.serve.uploadfeeds import Feeds, before_of
@@ -67,21 +66,16 @@ async def make_feeds(builder: Builder, settings: c.Route, given: a.Upload, stora
     """Those that it feeds."""
     realtime = builder.realtime
     assert realtime is not None
-    kind = ""
-    if given.job:
-        found = found_at(given.job, given.module_dir)
-        if not isinstance(found, JobKind):
-            found = JobKind(function(given.job, given) or found, given.job, JobOptions())
-        kind = found.name
-        if kind not in realtime.jobs.kinds:
-            realtime.jobs.add(found)
+    for one in builder.building.fed:
+        if one.job is not None and one.job.run == given.job:
+            realtime.job(one)  # where its code runs, it is known by this
     app = None
     if given.app is not None:
         asking = replace(settings, upload=None, app=given.app, filters=())
         app = builder.hop(asking) if builder.hop is not None else await builder.app(asking)
     return Feeds(
         storage, done=function(given.done, given), topic=given.publish, log=realtime.store.log,
-        jobs=realtime.jobs if kind else None, kind=kind, base=job_base(builder.building, given.job), app=app,
+        jobs=realtime.jobs if given.job else None, kind=given.job, base=job_base(builder.building, given.job), app=app,
     )  # fmt: skip
 
 

@@ -75,14 +75,7 @@ class Dispatch(Pattern):
 
 def hopping(route: c.Route) -> Any:
     """The settings of the application that a route asks, or None for what a front answers itself."""
-    if route.upload is not None:
-        return route.upload.app
     return getattr(route, route.answer) if route.answer in HOPPING else None
-
-
-def flat(route: c.Route) -> c.Route:
-    """The route as a worker sees it: an application, be it that of an upload."""
-    return route if route.upload is None else replace(route, upload=None, app=route.upload.app)
 
 
 def number_of(settings: Any) -> int:
@@ -93,7 +86,7 @@ def number_of(settings: Any) -> int:
 
 def numbers_of(config: c.Config) -> list[int]:
     """The numbers of all applications that workers of this configuration run."""
-    return sorted({number_of(hopping(route)) for route in config.routes if hopping(route) is not None})
+    return sorted({number_of(hopping(route)) for route in (*config.routes, *config.fed) if hopping(route) is not None})
 
 
 class Patient(Handler):
@@ -146,7 +139,7 @@ class Front(Worker):
 
     def route(self, settings: c.Route) -> Any:
         """The handler of a route whose application runs in the workers, or None."""
-        given = hopping(settings) if settings.upload is None else None
+        given = hopping(settings)
         if given is None:
             return None
         hop = Hop(self.dispatcher, number_of(given), self.config.server.sticky.encode(), settings.path)
@@ -205,7 +198,7 @@ class Runner(Worker):
         plan = super().plan(config)
         jobs = () if config.jobs.workers else ("job",)
         routes = tuple(
-            replace(flat(route), filters=()) for route in config.routes if hopping(route) is not None or route.answer in jobs
+            replace(one, filters=()) for one in (*config.routes, *config.fed) if hopping(one) is not None or one.answer in jobs
         )
         return replace(plan, config=replace(config, listeners=(), upstreams=(), routes=routes))
 
