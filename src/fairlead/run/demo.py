@@ -1,5 +1,5 @@
-"""`fairlead demo`: the example shop over HTTPS, a second application behind a proxy, a little traffic, and the
-journey page.
+"""`fairlead demo`: the example shop over HTTPS, a second application behind a proxy, a chat room that four delivery patterns
+join at once, a little traffic, and the journey page.
 
 Everything is on loopback and ends with Ctrl-C. The traffic comes from a child process (`python -m
 fairlead.run.demo`), a handful of requests per second, some on kept connections, some on new ones, one of them reading
@@ -38,6 +38,8 @@ workers = 2
 grace = "3s"
 [log]
 access = "{access}"
+[store]
+url = "sqlite:///{folder}/demo.db"
 [[listener]]
 name = "shop"
 bind = "127.0.0.1:{https}"
@@ -55,6 +57,12 @@ respond = "hello\\n"
 [[route]]
 path = "/stock/*"
 proxy = "stock"
+[[route]]
+path = "/rooms/{{topic}}"
+topic = {{ keep = "1h", max = 1000 }}
+[[route]]
+path = "/chat/*"
+files = {{ dir = "{chat}", index = ["room.html"], cache_control = "no-cache" }}
 [[route]]
 path = "/*"
 app = "fairlead.run.shop.app:app"
@@ -115,7 +123,10 @@ class Demo:
         """What the demo serves; the same text is shown by `--help` readers in docs/guide/running.md."""
         from fairlead.run.load import loads
 
-        text = CONFIG.format(https=self.https, http=self.http, stock=self.stock, access=self.args.access_log)
+        chat = os.path.join(os.path.dirname(__file__), "chat")
+        text = CONFIG.format(
+            https=self.https, http=self.http, stock=self.stock, access=self.args.access_log, folder=self.folder, chat=chat
+        )
         config = loads(text, "the demo")
         return replace(config, admin=replace(config.admin, page=Address("127.0.0.1", 9900)))
 
@@ -151,11 +162,13 @@ class Demo:
   the shop           {base}/          (HTTPS with the development CA)
   without TLS        http://localhost:{self.http}/
   a second app       {base}/stock/1   (proxied over a unix socket)
+  a chat room        {base}/chat/     (one room by WebSocket, event stream, long poll and poll)
 
 Try:
   curl --cacert {ca} -i {base}/items
   curl -k {base}/report         slow: sql
   curl -k {base}/stock/1        pool, dial, upstream
+  fairlead topic follow http://localhost:{self.http}/rooms/lobby
   fairlead status                               the same in the terminal
 
 Ctrl-C stops it.""", flush=True)  # fmt: skip

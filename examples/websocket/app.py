@@ -1,7 +1,7 @@
 """A chat room over WebSockets, bare ASGI: whoever is connected hears what anybody says.
 
-    fairlead run app:app --dir examples/chat          # then open http://127.0.0.1:8000 in two windows
-    fairlead run examples/chat/fairlead.toml          # the same with other sites' pages kept out
+    fairlead run app:app --dir examples/websocket          # then open http://127.0.0.1:8000 in two windows
+    fairlead run examples/websocket/fairlead.toml     # the same with other sites' pages kept out
 
 One process holds the room, so it runs with one worker.
 """
