@@ -16,8 +16,7 @@ HEARD = '[...document.querySelectorAll("article")].map((a) => [...a.querySelecto
 def test_four_ways_hear_the_same_room_and_miss_nothing_when_the_server_is_killed() -> None:
     with Real() as peers, Browser() as page:
         home = peers.home()
-        for file in EXAMPLE.glob("room.*"):
-            shutil.copy(file, home)
+        shutil.copytree(EXAMPLE / "page", home / "page")
         config = (EXAMPLE / "fairlead.toml").read_text().replace("127.0.0.1:8000", "127.0.0.1:@PORT@")
         server = peers.fairlead(config=config, home=home)
         server.says("Ctrl-C")
