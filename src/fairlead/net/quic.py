@@ -28,7 +28,7 @@ from fairlead.net import quicengine, steer
 from fairlead.net.listen import FAREWELL
 from fairlead.net.poll import IN, OUT, Watcher
 from fairlead.net.quicconn import QuicConn
-from fairlead.net.quicforward import Forwarder, Turn
+from fairlead.net.quicforward import Forwarder, Hub, Turn
 from fairlead.net.udp import Udp
 from fairlead.wire import quic as wire
 
@@ -52,7 +52,7 @@ class QuicListener(Watcher):
     """
 
     def __init__(
-        self, poller: Any, sock: Any, service: Any, make_codec: Any, settings: Any, tokens: Any, share: Any = None
+        self, poller: Any, sock: Any, service: Any, make_codec: Any, settings: Any, tokens: Any, share: Any = None, hub: Any = None
     ) -> None:
         super().__init__()
         self.poller = poller
@@ -68,9 +68,10 @@ class QuicListener(Watcher):
         self.own = sock.dup()  # the one that was given closes when we are to read no more, and we may still have to send
         self.udp = Udp(self.own)
         self.tcps: set[Any] = set()
-        self.routes: dict[bytes, QuicConn] = {}
+        self.hub = hub or Hub()
+        self.routes: dict[bytes, QuicConn] = self.hub.routes  # of all our sockets: a client's packets may come over another
+        self.conns: set[QuicConn] = set()
         self.handshaking: set[QuicConn] = set()
-        self.closing: set[QuicConn] = set()
         self.heap: list[tuple[float, int, QuicConn]] = []
         self.numbers = 0
         self.alarm: Any = None
@@ -100,7 +101,7 @@ class QuicListener(Watcher):
     def forward(self) -> None:
         """Be reachable for siblings."""
         if self.share is not None and self.forwarder is None:
-            self.forwarder = Forwarder(self.poller, self.tokens.name, self.region, self.udp.name[1], self.passed_on)
+            self.forwarder = self.hub.join(self, self.tokens.name)
 
     def take_turn(self) -> None:
         """Rule 1."""
@@ -169,9 +170,8 @@ class QuicListener(Watcher):
         for conn in dirty:
             if not conn.gone:
                 conn.pull(woken, start)
-        if self.closing:
-            for conn in list(self.closing):
-                conn.acknowledged()
+                if conn.closing:
+                    conn.acknowledged()
 
     def sort(self, data: bytes, peer: Any, local: bytes, at: int, segment: int, now: int) -> None:
         """One message: datagrams of one peer, each to its connection."""
@@ -206,8 +206,8 @@ class QuicListener(Watcher):
         if head is None:
             self.counts["dropped"] += 1
         elif head.kind == wire.INITIAL:
-            known = self.share is not None and self.share.owner(head.destination) >= 0
-            if known and self.pass_on(head, data, peer, local):
+            owner = self.share.owner(head.destination) if self.share is not None else -1
+            if owner not in (-1, self.region) and self.pass_on(head, data, peer, local):
                 return None
             if len(data) >= wire.LEAST and self.listening:
                 return self.opened(head, peer, local, at, now)
@@ -293,9 +293,11 @@ class QuicListener(Watcher):
         self.routes[told] = self.routes[cid] = conn
         conn.cids.update((told, cid))
         if self.share is not None:
-            self.share.own(told, self.region)
-            conn.told = told
+            for one in (told, cid):  # an Initial has the one or the other, and any worker may get it
+                self.share.own(one, self.region)
+            conn.first_ids = (told, cid)
         self.tcps.add(conn)
+        self.conns.add(conn)
         self.handshaking.add(conn)
         self.accepted += 1
         self.service.observer.opened(conn.conn)
@@ -346,38 +348,33 @@ class QuicListener(Watcher):
     def secured(self, conn: QuicConn) -> None:
         """A handshake is over."""
         self.handshaking.discard(conn)
-        self.forget_told(conn)
+        self.forget_first(conn)
 
-    def forget_told(self, conn: QuicConn) -> None:
-        """The id that the client made up is not used any more."""
-        if conn.told and self.share is not None:
-            self.share.disown(conn.told)
-        conn.told = b""
-
-    def waits(self, conn: QuicConn) -> None:
-        """It closes when all is acknowledged."""
-        self.closing.add(conn)
+    def forget_first(self, conn: QuicConn) -> None:
+        """No Initial comes any more."""
+        for cid in conn.first_ids:
+            self.share.disown(cid)
+        conn.first_ids = ()
 
     def linger(self, conn: QuicConn) -> None:
         """It is closed, and its engine answers late packets for a moment."""
         self.handshaking.discard(conn)
-        self.closing.discard(conn)
         self.poller.loop.call_later(LINGER, conn.leave)
 
     def leave(self, conn: QuicConn) -> None:
         """It is gone."""
         self.handshaking.discard(conn)
-        self.closing.discard(conn)
+        self.conns.discard(conn)
         self.tcps.discard(conn)
         for cid in conn.cids:
             if self.routes.get(cid) is conn:
                 del self.routes[cid]
         for cid in conn.shared:
             self.share.disown(cid)
-        self.forget_told(conn)
+        self.forget_first(conn)
         conn.cids.clear()
         conn.shared.clear()
-        if not self.listening and not self.routes:
+        if not self.listening and not self.conns:
             self.shut()
 
     def push(self, conn: QuicConn) -> None:
@@ -460,7 +457,7 @@ class QuicListener(Watcher):
         left = list(self.tcps)
         for conn in left:
             conn.abort(FairleadError("the server is shutting down", status=503))
-        if not self.tcps:
+        if not self.conns:
             self.shut()
         return len(left)
 
@@ -472,7 +469,7 @@ class QuicListener(Watcher):
     def shut(self) -> None:
         """Everything is over."""
         if self.forwarder is not None:
-            self.forwarder.close()
+            self.hub.part(self)
             self.forwarder = None
         if self.alarm is not None:
             self.alarm.cancel()

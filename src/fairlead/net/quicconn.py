@@ -12,7 +12,9 @@ Rules
    keep-alive) sit in the wheel.
 6. A connection with requests open is kept alive by a PING in each `KEEP_ALIVE` of silence (RFC 9000 section 10.1.2): an event
    stream may be silent longer than either side's idle time.
-7. Closing: "when all is acknowledged" is what a codec means by H3_NO_ERROR, for at most `limits.linger`; any other code
+7. A client may move as often as its engine can follow (`most_moves`); with the last move comes a GOAWAY, so that it makes a new
+   connection in its own time.
+8. Closing: "when all is acknowledged" is what a codec means by H3_NO_ERROR, for at most `limits.linger`; any other code
    goes at once.
 """
 
@@ -71,7 +73,8 @@ class QuicConn(Watcher):
         self.on_close: Any = None
         self.cids: set[bytes] = set()
         self.shared: set[bytes] = set()  # of them, those that siblings look up
-        self.told = b""
+        self.first_ids: tuple[bytes, ...] = ()
+        self.moves = 0
         self.closed = self.closing = self.settling = self.gone = False
         self.early = True
         self.why: Any = None
@@ -149,6 +152,9 @@ class QuicConn(Watcher):
         peer = self.engine.peer()
         if peer is not None and peer != self.peer:
             self.peer = self.conn.peer = peer
+            self.moves += 1
+            if self.moves == self.engine.most_moves and not self.conn.draining:
+                self.conn.drain()
 
     def hear(self, now: int) -> None:
         """The engine's events, to the codec."""
@@ -493,7 +499,7 @@ class QuicConn(Watcher):
         self.touch()
 
     def close_when_told(self) -> None:
-        """Rule 7."""
+        """Rule 8."""
         if self.closing or self.closed:
             return
         self.closing = True
@@ -501,7 +507,6 @@ class QuicConn(Watcher):
             self.shut(NO_ERROR, "")
             return
         self.until = self.poller.now() + self.limits.linger
-        self.home.waits(self)
         self.arm()
 
     def acknowledged(self) -> None:

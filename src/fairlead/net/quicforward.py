@@ -92,6 +92,44 @@ class Forwarder(Watcher):
             self.sock.close()
 
 
+class Hub:
+    """What the QUIC sockets of one worker have in common: which connection has an id, and one Forwarder for each port."""
+
+    def __init__(self) -> None:
+        self.routes: dict[bytes, Any] = {}
+        self.forwarders: dict[int, tuple[Forwarder, list[Any]]] = {}
+
+    def join(self, listener: Any, secret: str) -> Forwarder:
+        """A listener on a port begins."""
+        port = listener.udp.name[1]
+        if port not in self.forwarders:
+            heard = Relay(self, port)
+            self.forwarders[port] = Forwarder(listener.poller, secret, listener.region, port, heard), []
+        forwarder, listeners = self.forwarders[port]
+        listeners.append(listener)
+        return forwarder
+
+    def part(self, listener: Any) -> None:
+        """It has ended."""
+        port = listener.udp.name[1]
+        forwarder, listeners = self.forwarders[port]
+        listeners.remove(listener)
+        if not listeners:
+            del self.forwarders[port]
+            forwarder.close()
+
+
+class Relay:
+    """Gives what was passed on for a port to a listener that is there."""
+
+    def __init__(self, hub: Hub, port: int) -> None:
+        self.hub = hub
+        self.port = port
+
+    def __call__(self, data: bytes, peer: Any, local: bytes) -> None:
+        self.hub.forwarders[self.port][1][-1].passed_on(data, peer, local)
+
+
 class Turn:
     """Rule 4."""
 

@@ -108,6 +108,8 @@ if qh3_connection is not None:
 class Qh3Engine(Engine):
     """On qh3."""
 
+    most_moves = 3
+
     def __init__(self, settings: QuicSettings, reset_token: bytes | None, **given: Any) -> None:
         super().__init__(settings)
         handler = given.pop("session_ticket_handler", None) or keeper(self, qh3_tls)

@@ -185,6 +185,7 @@ class Builder:
         self.upstreams: dict[str, Upstream] = {}
         self.leaving: list[Listener] = []
         self.gate: Any = None
+        self.quic_hub: Any = None
         self.slab: Any = None  # where it is shared with other workers
         self.rates: Any = None  # what the rate limits of all workers count in
         self.building = self.config

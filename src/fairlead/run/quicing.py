@@ -62,6 +62,15 @@ def share_of(builder: Any) -> Any:
     return Share(builder.slab.quic(), builder.slab.fd)
 
 
+def hub_of(builder: Any) -> Any:
+    """What all QUIC sockets of this worker have in common, across plans."""
+    if builder.quic_hub is None:
+        from fairlead.net.quicforward import Hub
+
+        builder.quic_hub = Hub()
+    return builder.quic_hub
+
+
 def number_of(address: str) -> int:
     """The number of a UDP socket on its port, as the master wrote it before the address."""
     return int(address.split(":", 2)[1]) if address.startswith("udp:") else 0
@@ -84,7 +93,7 @@ class Side:
 
         builder = self.builder
         tokens = Tokens(self.share.key if self.share is not None else os.urandom(32))
-        made = QuicListener(builder.poller, sock, self.service, make_codec, self.settings, tokens, self.share)
+        made = QuicListener(builder.poller, sock, self.service, make_codec, self.settings, tokens, self.share, hub_of(builder))
         made.place = number_of(address)
         made.region = builder.region.index
         made.idle = builder.idle
