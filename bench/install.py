@@ -25,8 +25,8 @@ DEBIAN = {
     "openssl": "openssl",
     "taskset": "util-linux",
 }
-PYPI = ["uvicorn[standard]", "granian[uvloop]", "hypercorn", "gunicorn", "uvloop", "httptools", "fastapi", "starlette"]
-PYPI += ["flask", "django", "picows", "websockets"]
+PYPI = ["uvicorn[standard]", "granian[uvloop]", "hypercorn[h3]", "gunicorn", "uvloop", "httptools", "fastapi", "starlette"]
+PYPI += ["flask", "django", "picows", "websockets", "qh3>=2.1,<2.2"]
 SWITCH = "FAIRLEAD_WITHOUT_JOURNEY"
 BUILD = ["cython>=3.1,<4", "setuptools>=68", "cryptography>=42"]
 
@@ -116,7 +116,7 @@ def versions() -> dict[str, str]:
             number = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
             found[name] = number.group(0) if number else "?"
     code = "from importlib.metadata import version as v\nimport sys\nfor n in sys.argv[1:]: print(n, v(n))"
-    names = [name.partition("[")[0] for name in PYPI]
+    names = [re.split(r"[\[>]", name)[0] for name in PYPI]
     if PYTHON.exists():
         lines = subprocess.run([str(PYTHON), "-c", code, *names], capture_output=True, text=True).stdout.splitlines()
         found.update(dict(line.split(" ", 1) for line in lines))

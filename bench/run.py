@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import h2
+import h3
 import install
 import measure
 import peers
@@ -68,9 +69,8 @@ def main() -> int:
 
 def more() -> dict[str, Any]:
     """The cases that are programs of their own."""
-    return {f"h2-{name}": case for name, case in h2.CASES.items()} | {
-        f"websocket-{name}": case for name, case in websocket.CASES.items()
-    }
+    programs = {"h2": h2.CASES, "h3": h3.CASES, "websocket": websocket.CASES}
+    return {f"{program}-{name}": case for program, cases in programs.items() for name, case in cases.items()}
 
 
 def measured(options: argparse.Namespace) -> Iterator[report.Section]:

@@ -19,6 +19,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,13 @@ from fairlead.core.errors import FairleadError
 from fairlead.run import config as c
 from fairlead.run import storing
 from fairlead.run.channel import Channel
+from fairlead.run.jobalone import follow
 from fairlead.run.staff import identity
+from fairlead.store.contract import Declaration
+from fairlead.store.open import without_secrets
 
 if TYPE_CHECKING:
     from fairlead.run.master import Master
-    from fairlead.store.contract import Declaration
 
 log = logging.getLogger("fairlead")
 
@@ -177,8 +180,6 @@ class Keepers:
             if self.borrow is not None and url not in self.kept and url not in self.borrowed:
                 if found := await asyncio.to_thread(self.borrow, url):
                     self.borrowed[url] = found
-                    from fairlead.run.jobalone import follow
-
                     self.master.spawn(follow(self))
             if url not in self.kept and url not in self.borrowed:
                 address, sock = self.master.given.keepers.pop(url, ("", None))
@@ -251,8 +252,6 @@ class Keepers:
 def shown(url: str) -> str:
     """The URL without what is secret in it."""
 
-    from fairlead.store.open import without_secrets
-
     return without_secrets(url)
 
 
@@ -262,8 +261,6 @@ def listen(user: dict[str, Any]) -> tuple[str, socket.socket]:
     if sys.platform == "linux":
         address = f"\0fairlead-keeper-{os.getpid()}-{secrets.token_hex(8)}"
     else:
-        import tempfile
-
         folder = tempfile.mkdtemp(prefix="fairlead-")
         address = os.path.join(folder, "keeper")
     sock.bind(address)
