@@ -287,7 +287,7 @@ class Connection(Channel):
 
     def refused(self, stream, why):
         now = self.clock.now()
-        request = Request("-", self.scheme, b"", b"-", [], "2", 0)
+        request = Request("-", self.scheme, b"", b"-", [], getattr(self.codec, "version", "2"), 0)
         j = Journey()
         self.stamp(j, now)
         j.done = now  # journey

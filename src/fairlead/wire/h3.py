@@ -54,6 +54,11 @@ _NO_ERROR, _INTERNAL, _CANCELLED = 0x100, 0x102, 0x10C
 class H3(Hearing):
     """One HTTP/3 connection. `opener` is set by the transport before the first `take`."""
 
+    @property
+    def version(self):
+        """What the log calls a request that was refused."""
+        return "3"
+
     # ---- what leaves
 
     def take(self):
