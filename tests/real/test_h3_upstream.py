@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import ssl
 import sys
 import threading
@@ -317,3 +318,24 @@ def test_grpcio_in_front_and_http_3_behind(server, real):
         with pytest.raises(grpc.RpcError) as raised:
             todo.CreateTodo(pb.Item(), timeout=30)
         assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_stop_lets_what_is_open_finish(real):
+    config = CONFIG.format(web=free_port(), origin=1, ca="", nobody=1).partition("[[listener]]")[0]
+    config += '[[listener]]\nbind = "127.0.0.1:@PORT@"\nprotocols = ["h1", "h3"]\ntls = "dev"\n[[route]]\napp = "h3app:app"\n'
+    server = real.fairlead(config=config, files={"h3app.py": (APPS / "h3app.py").read_text()}, port=free_port(), tls=True)
+
+    async def main() -> None:
+        async with Client("aioquic", server.port) as client:
+            upload = client.ask("/digest", method="POST", body=b"x" * 1000, end=False)
+            ticks = client.ask("/ticks/8")
+            await asyncio.wait_for(ticks.begun, 30)
+            server.signal(signal.SIGTERM)
+            await asyncio.to_thread(server.says, "finishing what is open")
+            client.http.send_data(upload.stream, b"y" * 200_000, True)
+            client.transmit()
+            await asyncio.wait_for(asyncio.gather(upload.done, ticks.done), 30)
+            assert upload.body.startswith(b"201000 ")
+            assert ticks.body == b"0 1 2 3 4 5 6 7 "
+
+    asyncio.run(main())

@@ -41,6 +41,7 @@ BATCHES = 4  # reads of one wake-up
 RESETS = 100  # a second
 GRAIN = 0.0005  # seconds: deadlines so near are one
 TURN = 0.02  # seconds until the next look whether the socket is ours to read
+HEIR = 0.1  # seconds that a successor has to take the socket of one who drains
 LINGER = 3.0  # seconds that a closed connection answers late packets, at most
 log = logging.getLogger("fairlead.error")
 
@@ -79,7 +80,7 @@ class QuicListener(Watcher):
         self.dirty: dict[QuicConn, None] = {}
         self.stuck: list[QuicConn] = []
         self.accepted = 0
-        self.listening = self.reading = self.paused = self.watched = False
+        self.listening = self.reading = self.paused = self.watched = self.left = False
         self.gate: Any = None
         self.idle: Any = None
         self.tls: Any = settings
@@ -448,6 +449,7 @@ class QuicListener(Watcher):
     async def drain(self, grace: float) -> int:
         """As `Listener.drain`."""
         self.stop()
+        self.read_on()
         self.begin_drain()
         await self.ended(grace)
         for conn in list(self.tcps):
@@ -460,6 +462,19 @@ class QuicListener(Watcher):
         if not self.conns:
             self.shut()
         return len(left)
+
+    def read_on(self) -> None:
+        """While we drain, whoever took the socket over passes on what is ours; when nobody did, we read it ourselves."""
+        if self.listening or self.reading or not self.tcps:
+            return
+        if self.share is None or self.left:
+            self.turn = Turn(None) if self.share is None else Turn.take(self.tokens.name, self.udp.name, self.place)
+            if self.turn is not None:
+                self.reading = True
+                self.watch()
+                return
+        self.left = True
+        self.poller.loop.call_later(HEIR, self.read_on)
 
     async def ended(self, seconds: float) -> None:
         end = self.poller.loop.time() + seconds
@@ -475,6 +490,9 @@ class QuicListener(Watcher):
             self.alarm.cancel()
             self.alarm = None
         self.heap.clear()
+        if self.turn is not None:
+            self.turn.close()
+            self.turn = None
         if self.own.fileno() >= 0:
             if self.watched:
                 self.poller.unwatch(self.own.fileno())
