@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from fairlead.run.embed import Server
     from fairlead.serve.jobs import job
     from fairlead.serve.jobwork import current_job
+    from fairlead.serve.sessions import Session, revoke_sessions
     from fairlead.serve.topicapi import Topic
 
-__all__ = ["Refused", "Server", "Topic", "__version__", "current_job", "grpc", "job", "serve", "topic"]
+__all__ = [
+    "Refused", "Server", "Session", "Topic", "__version__", "current_job", "grpc", "job", "revoke_sessions", "serve", "topic",
+]  # fmt: skip
 LATE = {  # what is imported when it is asked for first
     "Refused": "fairlead.core.errors",
     "Server": "fairlead.run.embed",
     "Topic": "fairlead.serve.topicapi",
     "current_job": "fairlead.serve.jobwork",
     "job": "fairlead.serve.jobs",
+    "Session": "fairlead.serve.sessions",
+    "revoke_sessions": "fairlead.serve.sessions",
 }
 
 

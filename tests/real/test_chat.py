@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 from browser import Browser
 from peers import Real
+from processes import accepts, eventually
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "chat"
 HEARD = '[...document.querySelectorAll("article")].map((a) => [...a.querySelectorAll("li p")].map((p) => p.textContent).reverse())'
@@ -31,6 +32,7 @@ def test_four_ways_hear_the_same_room_and_miss_nothing_when_the_server_is_killed
         assert page.run(HEARD) == [["curl <b>before</b>", "page hello"]] * 4
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+        eventually(lambda: not accepts(server.port), what="the last worker is gone")
         page.run('document.getElementById("text").value = "is anybody there"; document.getElementById("say").requestSubmit()')
         page.wait('document.querySelector("#websocket .state.away")')
         server.start()

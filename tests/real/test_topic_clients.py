@@ -12,7 +12,7 @@ import httpx
 import pytest
 from browser import Browser
 from peers import Real
-from processes import Process, eventually
+from processes import Process, accepts, eventually
 
 from fairlead.client import Client, Gap, ServerError
 
@@ -82,6 +82,7 @@ def kill(server: Process) -> None:
     """All of it at once, by SIGKILL."""
     os.killpg(server.pid, signal.SIGKILL)
     server.wait()
+    eventually(lambda: not accepts(server.port), what="the last worker is gone")
 
 
 def again(server: Process) -> None:

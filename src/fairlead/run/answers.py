@@ -333,11 +333,18 @@ class CorsFilter:
 
 @frozen
 class SessionFilter:
-    """`session`: server-side sessions behind a cookie."""
+    """`session`: what an application remembers of a client, behind a cookie: `scope["session"]`, `environ["fairlead.session"]`."""
 
-    cookie: str = setting("session", "Name of the cookie.", u.FIELD)
-    where: str = setting("store", "Where sessions live: in the `store`, or in the worker's own memory (`worker`).", u.choice("store", "worker"))
+    where: str = setting("store", "Where sessions live: in the `store`, in the memory of one `worker`, or in the cookie itself, encrypted (`token`).", u.choice("store", "worker", "token"))
     keep: float = setting("24h", "How long an unused session lives.", u.DURATION)
+    cookie: str = setting("session", "Name of the cookie.", u.FIELD)
+    samesite: str = setting("lax", "`SameSite` of the cookie.", u.choice("lax", "strict", "none"))
+    domain: str = setting("", "`Domain` of the cookie; empty is this host alone.")
+    path: str = setting("/", "`Path` of the cookie.")
+    turn: float | None = setting("none", "The id of a session in the store or a worker is changed so often by itself; the application does so at a login.", u.SOME_DURATION)
+    secrets: tuple[u.Secret, ...] = setting([], "For `token`: what the cookie is encrypted with. The first one seals, all of them open.", u.several(u.SECRET))
+    revocable: bool = setting(False, "For `token`: look in the store whether it was revoked, on each request.", u.FLAG)
+    most: int = setting(100000, "For `worker`: sessions in one worker's memory; the one unused for longest goes first.", u.count(1, 100_000_000))
 
 
 @frozen

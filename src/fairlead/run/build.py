@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fairlead")
 
-WRAPPING = ("idempotency", "respond-async")  # filters that stand around the handler itself
+WRAPPING = ("idempotency", "respond-async", "session")  # filters that stand around the handler itself
 BELOW = ("topic", "job", "upload")  # answers whose routes also answer what stands behind their own path
 
 
@@ -321,15 +321,16 @@ class Builder:
 
         if loaded.interface == "grpc":
             return await self.grpc(settings, c.Grpc(target=given.target, threads=given.threads), loaded.target)
+        target, sessions = filtering.with_sessions(self, settings, loaded)
         if loaded.interface == "wsgi":
-            return self.state.take(("wsgi", given), lambda: self.wsgi(loaded.target, given))
+            return self.state.take(("wsgi", given, sessions), lambda: self.wsgi(target, given))
 
         def make() -> App:
-            app = App(loaded.target, self.loop, name=given.target, state=state, strip=given.strip)
+            app = App(target, self.loop, name=given.target, state=state, strip=given.strip)
             app.sockets = web_sockets(app, settings.websocket)
             return app
 
-        return self.state.take(("app", given, settings.websocket), make)
+        return self.state.take(("app", given, settings.websocket, sessions), make)
 
     async def grpc(self, settings: c.Route, given: c.Grpc | None = None, server: Any = None) -> Handler:
         """A gRPC server: imported, its lifespan entered."""

@@ -21,13 +21,14 @@ from fairlead.serve.filters.fields import Headers, Security
 from fairlead.serve.filters.jwt import Jwt, KeySet
 from fairlead.serve.filters.limits import BodyLimit, Concurrency, RateLimit, SharedBuckets
 from fairlead.serve.filters.rewrite import Maintenance, Rewrite
+from fairlead.serve.sessionkeeps import Kept, Local, Sealed
+from fairlead.serve.sessions import Cookie, Keep, Sessions, here
 
 try:
     from fairlead.wire import _fast
 except ImportError:  # no compiler at install
     from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
-LATER = ("session",)
 COUNTING = ("ratelimit", "concurrency")  # their counts outlive a reload
 
 
@@ -133,6 +134,31 @@ def make_maintenance(given: a.MaintenanceFilter, workers: int) -> Maintenance:
 
 def make_accel(given: a.AccelFilter, workers: int) -> Accel:
     return Accel(Files(given.dir, asyncio.get_running_loop(), links=given.links, hidden=True), given.prefix)
+
+
+def make_sessions(given: a.SessionFilter, store: Any) -> Sessions:
+    """The sessions that stand around an application. `store` when they need one."""
+    keep: Keep
+    try:
+        if given.where == "token":
+            secrets = [one.value() for one in given.secrets]
+            keep = Sealed(secrets, given.keep, store.state if given.revocable else None)
+        else:
+            keep = Kept(store.state if given.where == "store" else Local(given.most), given.keep, turn=given.turn)
+    except BadValue as bad:
+        raise ConfigError(f"filter session: {bad.message}", hint=bad.hint) from None
+    here.add(keep)
+    return Sessions(keep, Cookie(given.cookie, given.keep, given.samesite, given.domain, given.path))
+
+
+def with_sessions(builder: Any, settings: Any, loaded: Any) -> tuple[Any, a.SessionFilter | None]:
+    """(a route's application, with sessions around it if it has the filter; the filter). Sessions outlive the plan."""
+    given = next((one.options for one in settings.filters if one.name == "session"), None)
+    if given is None:
+        return loaded.target, None
+    sessions = builder.state.take(("sessions", given), lambda: make_sessions(given, builder.store))
+    wsgi = loaded.interface == "wsgi"
+    return sessions.wsgi(loaded.target, builder.loop) if wsgi else sessions.asgi(loaded.target), given
 
 
 MAKERS: dict[str, Callable[[Any, int], Any]] = {

@@ -18,7 +18,7 @@ from typing import Any
 
 from fairlead.core.errors import ConfigError, Problem
 from fairlead.run import config as c
-from fairlead.run import filtering, patterns
+from fairlead.run import patterns
 
 SERVED = ("app", "wsgi", "grpc", "proxy", "files", "topic", "job", "upload", "redirect", "respond")
 NEXT = {
@@ -143,8 +143,8 @@ def route_refusals(path: str, route: c.Route, problem: Say) -> Iterator[Problem]
             f"this version has {', '.join(SERVED)}",
         )
     for index, one in enumerate(route.filters):
-        if one.name in filtering.LATER:
-            yield problem(f"{path}.filters[{index}]", f'the filter "{one.name}" is not in this version', "leave it out")
+        if one.name == "session" and route.answer not in ("app", "wsgi"):
+            yield problem(f"{path}.filters[{index}]", f"a session cannot stand before {route.answer}", "it is an application's")
         if one.name == "respond-async" and route.answer in ALONE:
             hint = "it stands before app, wsgi, proxy, files, redirect and respond"
             yield problem(f"{path}.filters[{index}]", f"respond-async cannot stand before {route.answer}", hint)

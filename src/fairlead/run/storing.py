@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fairlead.store.contract import Store
 
 NEEDED_BY = ("topic", "job", "upload")  # answers that need a store
-FILTERS = ("idempotency", "respond-async")  # and filters
+FILTERS = ("idempotency", "respond-async", "session")  # and filters
 SERVICES = "fairlead.services:server"  # and the gRPC server that is ours
 KEPT = ("memory:", "sqlite:")  # engines that one process must own
 
@@ -49,10 +49,15 @@ def wanted(config: c.Config) -> bool:
     """Whether this configuration needs a store."""
     if config.jobs.workers or any(path.startswith("store.") for path in config.sources):
         return True
-    filters = [one.name for route in config.routes for one in route.filters]
+    filters = [one.name for route in config.routes for one in route.filters if one.name != "session" or stored(one.options)]
     if any(route.grpc is not None and route.grpc.target == SERVICES for route in config.routes):
         return True
     return any(route.answer in NEEDED_BY for route in config.routes) or any(name in FILTERS for name in filters)
+
+
+def stored(session: Any) -> bool:
+    """Whether sessions need a store."""
+    return session.where == "store" or (session.where == "token" and session.revocable)
 
 
 def urls(config: c.Config) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from fairlead.core.errors import Problem
 from fairlead.run import config as c
-from fairlead.run.answers import Filter
+from fairlead.run.answers import Filter, SessionFilter
 from fairlead.run.units import Address, nearest, quote
 from fairlead.serve.filters.coding import available
 from fairlead.serve.table import Entry, parse_path
@@ -340,6 +340,8 @@ class Checker:
         given = one.options
         if one.name == "jwt" and bool(given.jwks) == (given.secret is not None):
             self.say(path, "needs a key set or a secret, and one of them", 'write jwks = "https://..." or secret = "env:NAME"')
+        elif one.name == "session":
+            self.session(given, path)
         elif one.name == "basic" and not given.users:
             self.say(path, "lets nobody in: it has no users", 'write users = { ann = "env:ANN_PASSWORD" }')
         elif one.name == "cors" and not given.origins:
@@ -353,6 +355,21 @@ class Checker:
                 re._parser.parse_template(given.to, re.compile(given.match))  # type: ignore[attr-defined]
             except (re.error, IndexError) as error:
                 self.say(f"{path}.to", f"{quote(given.to)} does not fit its pattern: {error}", "see re.sub")
+
+    def session(self, given: SessionFilter, path: str) -> None:
+        """Whether sessions can be where they should."""
+        server = self.config.server
+        if given.where == "token" and not given.secrets:
+            self.say(path, 'where = "token" needs secrets', 'write secrets = "env:SESSION_SECRET"')
+        elif given.where != "token" and (given.secrets or given.revocable):
+            self.say(path, f'secrets and revocable are for where = "token", not "{given.where}"', "leave them out")
+        if given.where == "token" and given.turn is not None:
+            self.say(path, "turn is for sessions with an id, and a token is new with each change", "leave it out")
+        if given.where == "worker" and server.workers != 1 and server.pattern != "single" and not server.sticky:
+            right = 'write workers = 1, or pattern = "dispatch" and sticky = "lead", or where = "store"'
+            self.say(path, "a session in one worker's memory is lost when the next request reaches another", right, "warning")
+        if given.cookie.startswith("__Host-") and (given.domain or given.path != "/"):
+            self.say(path, 'a "__Host-" cookie has no domain and the path "/"', "leave them out")
 
     def codings(self, path: str, names: Sequence[str]) -> None:
         """A coding that is asked for by name has to be there; of the default ones those that are not installed are left out."""

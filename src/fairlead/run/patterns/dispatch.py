@@ -78,15 +78,21 @@ def hopping(route: c.Route) -> Any:
     return getattr(route, route.answer) if route.answer in HOPPING else None
 
 
-def number_of(settings: Any) -> int:
+def sessions_of(route: c.Route) -> tuple[Any, ...]:
+    """The session filter of a route: it stands around the application, in the workers."""
+    return tuple(one for one in route.filters if one.name == "session")
+
+
+def number_of(route: c.Route) -> int:
     """The number by which fronts and workers know an application: made of its settings, so equal in every process."""
-    shown = repr([(f.name, getattr(settings, f.name)) for f in fields(settings)])
+    settings, sessions = hopping(route), [one.options for one in sessions_of(route)]
+    shown = repr([(f.name, getattr(settings, f.name)) for f in fields(settings)] + sessions)
     return int.from_bytes(blake2b(shown.encode(), digest_size=7).digest(), "big")
 
 
 def numbers_of(config: c.Config) -> list[int]:
     """The numbers of all applications that workers of this configuration run."""
-    return sorted({number_of(hopping(route)) for route in (*config.routes, *config.fed) if hopping(route) is not None})
+    return sorted({number_of(route) for route in (*config.routes, *config.fed) if hopping(route) is not None})
 
 
 class Patient(Handler):
@@ -142,7 +148,7 @@ class Front(Worker):
         given = hopping(settings)
         if given is None:
             return None
-        hop = Hop(self.dispatcher, number_of(given), self.config.server.sticky.encode(), settings.path)
+        hop = Hop(self.dispatcher, number_of(settings), self.config.server.sticky.encode(), settings.path)
         return Patient(hop) if settings.grpc is not None else hop
 
     def gauge(self, region: Any) -> None:
@@ -197,8 +203,9 @@ class Runner(Worker):
         """Applications only: the rest, and every key, is the fronts'."""
         plan = super().plan(config)
         jobs = () if config.jobs.workers else ("job",)
+        all_ = (*config.routes, *config.fed)
         routes = tuple(
-            replace(one, filters=()) for one in (*config.routes, *config.fed) if hopping(one) is not None or one.answer in jobs
+            replace(one, filters=sessions_of(one)) for one in all_ if hopping(one) is not None or one.answer in jobs
         )
         return replace(plan, config=replace(config, listeners=(), upstreams=(), routes=routes))
 
@@ -235,7 +242,7 @@ class Runner(Worker):
         """A plan is served: its applications by number. There is nothing to accept on."""
         assert self.built is not None
         pairs = zip(self.built.plan.config.routes, self.built.routes)
-        self.entry.apps = {number_of(hopping(s)): route.handler for s, route in pairs if hopping(s) is not None}
+        self.entry.apps = {number_of(s): route.handler for s, route in pairs if hopping(s) is not None}
         super().open([])
 
     async def drain(self, grace: float, settle: float) -> None:
