@@ -28,6 +28,7 @@ from fairlead.run import config as c
 from fairlead.run.observe import Observation, page_files
 from fairlead.run.prometheus import exposition
 from fairlead.run.role import SERVING
+from fairlead.run.topicstats import Topics
 from fairlead.run.units import Address
 from fairlead.serve import admin
 from fairlead.wire.h1 import H1
@@ -73,6 +74,7 @@ class Admin:
         loop = self.master.loop
         self.common = Common()
         self.poller = Poller(loop, self.common)
+        self.topics = Topics(self.master)
         self.observation = Observation(self.master.slab, self.master.status, living=self.living)
         self.task = loop.create_task(self.watch())
         self.start_socket()
@@ -197,13 +199,21 @@ class Admin:
         made = admin.Admin(
             self.observation,
             control=self.master,
-            more={"/api/grpc": self.grpc, "/api/jobs": self.jobs, "/api/idempotency": self.keys, **keepers},
+            more={
+                "/api/grpc": self.grpc,
+                "/api/topics": self.topics.show,
+                "/api/jobs": self.jobs,
+                "/api/idempotency": self.keys,
+                **keepers,
+            },
             changes={
+                "/api/topics/redrive": self.topics.redrive,
                 "/api/jobs/redrive": self.change_job,
                 "/api/jobs/cancel": self.change_job,
                 "/api/idempotency/settle": self.settle_key,
             },
             exposition=exposition,
+            measured=self.topics.exposition,
             page=pages(),
             token=token,
             hosts=hosts,

@@ -70,7 +70,7 @@ def status(args: argparse.Namespace) -> int:
     for place, (where, value) in enumerate(found):
         if place:
             print()
-        print("\n".join(describe(where, value)))
+        print("\n".join([*describe(where, value), *topics(ask(where, "GET", "/api/topics", args, missing=True))]))
     return 0
 
 
@@ -148,6 +148,20 @@ def describe(where: str, value: dict[str, Any]) -> list[str]:
     if verdict.get("text"):
         lines.append(f"  {verdict['text']}" + (f" {verdict['advice']}" if verdict.get("advice") else ""))
     return lines
+
+
+def topics(found: dict[str, Any] | None) -> list[str]:
+    """Who follows topics, who is slow, which groups wait; nothing where nobody does."""
+    if not found or not (found["followers"] or found["groups"]):
+        return []
+    followers, late, groups = found["followers"], sum(found["late"].values()), found["groups"]
+    each = ", ".join(f"{kind} {count}" for kind, count in sorted(followers.items()))
+    line = f"  topics   {sum(followers.values())} followers{f' ({each})' if each else ''}, {found['delivered']} deliveries"
+    line += f", {late} slow now" if late else ""
+    if groups:
+        dead = sum(one["dead"] for one in groups)
+        line += f"; {len(groups)} groups, lag {max(one['lag'] for one in groups)} at most{f', {dead} dead letters' if dead else ''}"
+    return [line]
 
 
 def accept_path(path: dict[str, Any]) -> list[str]:

@@ -138,7 +138,7 @@ class Master:
                 systemd.ready(standing.words(self))
                 self.given.serving()
                 self.spawn(self.keep_fresh())
-                self.spawn(statsd.serve(self.config.metrics, self.slab))
+                self.spawn(statsd.serve(self.config.metrics, self.slab, self.admin.topics if self.admin is not None else None))
                 self.spawn(self.memory.watch(self))
                 self.spawn(Watch(self).run())
             await self.ended

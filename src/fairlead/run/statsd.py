@@ -14,6 +14,7 @@ from typing import Any
 
 from fairlead.core import histogram as h
 from fairlead.core.journey import STEPS
+from fairlead.run.topicstats import flat
 
 MTU = 1432  # bytes of a datagram that every path carries, as StatsD's own documents advise
 COUNTERS = {
@@ -29,13 +30,17 @@ log = logging.getLogger("fairlead")
 class Statsd:
     """Sends what an `Observation` sees to `address` (host, port), each name behind `prefix`."""
 
-    def __init__(self, seen: Any, address: tuple[str, int], prefix: str = "fairlead.", every: float = 10.0) -> None:
+    def __init__(
+        self, seen: Any, address: tuple[str, int], prefix: str = "fairlead.", every: float = 10.0, topics: Any = None
+    ) -> None:
         self.seen = seen
+        self.topics = topics  # a run.topicstats.Topics, or None
         self.address = address
         self.prefix = prefix
         self.every = every
         self.totals: dict[str, int] = {}
         self.steps: dict[str, list[int]] = {}
+        self.shown: set[str] = set()  # gauges of topics
 
     async def run(self) -> None:
         """Send for ever."""
@@ -49,7 +54,7 @@ class Statsd:
             self.lines()
             while True:
                 await asyncio.sleep(self.every)
-                for packet in packets(self.lines()):
+                for packet in packets(self.lines() + await self.topic_lines()):
                     try:
                         sock.sendto(packet, where)
                     except OSError:
@@ -77,13 +82,30 @@ class Statsd:
         return out
 
 
-async def serve(given: Any, slab: Any) -> None:
+    async def topic_lines(self) -> list[str]:
+        """The same of topics, when there are any."""
+        found = await self.topics.numbers() if self.topics is not None else {"served": False}
+        if not found["served"]:
+            return []
+        counters, gauges = flat(found)
+        out = []
+        for name, now in counters.items():
+            more = now - self.totals.get(name, 0)
+            self.totals[name] = now
+            if more > 0:
+                out.append(f"{self.prefix}{name}:{more}|c")
+        gone = {name: 0 for name in self.shown if name not in gauges}  # a gauge keeps its last value at the receiver
+        self.shown = set(gauges)
+        return out + [f"{self.prefix}{name}:{value}|g" for name, value in {**gauges, **gone}.items()]
+
+
+async def serve(given: Any, slab: Any, topics: Any = None) -> None:
     """[metrics] statsd, if there is one, for as long as the server lives."""
     if given.statsd:
         from fairlead.run.observe import Observation
 
         host, _, port = given.statsd.rpartition(":")
-        await Statsd(Observation(slab), (host.strip("[]"), int(port)), given.prefix, given.every).run()
+        await Statsd(Observation(slab), (host.strip("[]"), int(port)), given.prefix, given.every, topics).run()
 
 
 def packets(lines: list[str]) -> list[bytes]:

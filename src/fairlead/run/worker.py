@@ -106,6 +106,12 @@ class Worker:
         if self.builder.store is not None:
             self.channel.say("store", declared=dict(self.builder.store.declarations))
 
+    async def tell_topics(self, values: dict[str, Any]) -> None:
+        """What the page shows of topics, or what is done to them."""
+        from fairlead.run.topicstats import answer
+
+        self.channel.say("topics", **await answer(self.builder.realtime, values))
+
     async def tell_jobs(self, values: dict[str, Any]) -> None:
         """What the page shows of jobs, or what is done to one."""
         from fairlead.run.jobstats import answer
@@ -163,6 +169,8 @@ class Worker:
             self.builder.admission.shedding = values["on"]
         elif word == "jobs":
             self.loop.create_task(self.tell_jobs(values))
+        elif word == "topics":
+            self.loop.create_task(self.tell_topics(values))
         elif word == "grpc":
             self.channel.say("grpc", servers=grpcstats.of(self.built))
         elif word == "reopen":

@@ -7,6 +7,7 @@
     GET  /api/requests        ?latest | ?slowest | ?running, &n=50
     GET  /api/requests/ID     why that request took its time
     GET  /metrics             Prometheus            GET  /healthz, /readyz      liveness, readiness
+    GET  /api/topics          followers, deliveries, who is slow, groups         POST /api/topics/redrive   ?topic=&group=&id=
     GET  /api/jobs            queues, what runs, dead letters, schedules     POST /api/jobs/redrive, /api/jobs/cancel  ?kind=&id=
     POST /api/reload          ?workers: new workers, ?binary: a new master       POST /api/drain
 
@@ -64,7 +65,7 @@ class Admin(Handler):
     the coroutine methods `reload(force)` and `drain()` that return a dict. `page` is {path: (content type, bytes)}.
     `hosts` are the names that the TCP address may be called by (loopback's always may); None: a trusted unix socket.
     `more` is {path: coroutine function} of further JSON answers; `changes` is {path: coroutine function of (path, query)} of
-    what else may be changed by POST.
+    what else may be changed by POST. `measured` is a coroutine function: further lines of /metrics.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class Admin(Handler):
         every: float = EVERY,
         more: dict[str, Callable[[], Awaitable[Any]]] | None = None,
         changes: dict[str, Callable[[str, dict[str, list[str]]], Awaitable[Any]]] | None = None,
+        measured: Callable[[], Awaitable[bytes]] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        self.measured = measured
         self.observation = observation
         self.exposition = exposition
         self.control = control
@@ -116,8 +119,9 @@ class Admin(Handler):
         elif path == "/api/stream" and call.request.method == "GET":
             await self.stream(call)
         elif path == "/metrics":
+            more = await self.measured() if self.measured is not None else b""
             await call.respond(
-                200, self.metrics(), [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8"), *SAFE]
+                200, self.metrics() + more, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8"), *SAFE]
             )
         elif path in ("/healthz", "/readyz"):
             await self.health(call, path)

@@ -354,6 +354,50 @@ async function drawGrpc() {
   }
   setTimeout(drawGrpc, 3000);
 }
+const KINDS = [["sse", "SSE"], ["websocket", "WebSocket"], ["long-poll", "long poll"], ["grpc", "gRPC"], ["python", "Python"]];
+const ago = (at) => at ? age(Math.max(0, Date.now() / 1000 - at)) : "–";
+function button(text, act) {
+  const found = make("button", "small", text);
+  found.onclick = act;
+  return found;
+}
+function since(now) {  // what was counted since the last look, by topic, a second
+  const at = performance.now() / 1000, before = view.topics, seconds = before ? Math.max(at - before.at, .1) : 0;
+  const rows = new Map(now.top.map((t) => [t.topic, t]));
+  view.topics = { at, rows };
+  return (topic, name) => seconds && before.rows.has(topic) ? Math.max(0, rows.get(topic)[name] - before.rows.get(topic)[name]) / seconds : 0;
+}
+async function drawTopics() {
+  if (!document.hidden) {
+    const answer = await fetch("/api/topics").catch(() => null);
+    if (answer && answer.ok) showTopics(await answer.json());
+  }
+  setTimeout(drawTopics, 2000);
+}
+function showTopics(said) {
+  const total = (counts) => Object.values(counts).reduce((sum, n) => sum + n, 0), per = since(said), late = total(said.late);
+  $("topics-card").hidden = !said.top.length && !said.groups.length;
+  $("topics-text").textContent = `${count(total(said.followers))} followers, ${count(said.delivered)} deliveries`
+    + (late ? `, ${count(late)} slow now` : "") + (said.gaps ? `, ${count(said.gaps)} told of a gap` : "") + (said.silent ? `, ${said.silent} workers silent` : "");
+  const kinds = KINDS.filter(([kind]) => said.followers[kind]);
+  table($("topics"), ["topic", "events/s", "deliveries/s", "followers", ...kinds.map(([, name]) => name), "slow"], said.top.map((t) => [named(t.topic),
+    rate(per(t.topic, "events")), rate(per(t.topic, "delivered")), count(total(t.followers)), ...kinds.map(([kind]) => count(t.followers[kind] || 0)),
+    total(t.late) ? make("td", "watch-text", count(total(t.late))) : "0"]));
+  $("late-part").hidden = !said.named.length;
+  table($("late"), ["follower", "topic", "transport", "policy", "for", "missed"], said.named.map((s) => [named(s.who), named(s.topic), s.transport, s.policy, age(s.seconds), count(s.missed)]));
+  $("groups-part").hidden = !said.groups.length;
+  table($("consumers"), ["topic", "group", "lag", "ready", "delayed", "leased", "oldest", "dead", ""], said.groups.map((g) => [named(g.topic), named(g.group),
+    count(g.lag), count(g.ready), count(g.delayed), count(g.leased), ago(g.oldest), g.dead ? make("td", "bad-text", count(g.dead)) : "0",
+    g.dead ? button("Redrive all", () => redrive(g, "")) : ""]));
+  const letters = said.groups.flatMap((g) => g.letters.map((letter) => [g, letter]));
+  $("letters-part").hidden = !letters.length;
+  table($("letters"), ["topic", "group", "event", "attempts", "reason", "given up", ""], letters.map(([g, letter]) => [named(g.topic), named(g.group), named(letter.id),
+    count(letter.attempts), named(letter.reason || "–"), ago(letter.at) + " ago", button("Redrive", () => redrive(g, letter.id))]));
+}
+function redrive(group, id) {
+  const what = new URLSearchParams({ topic: group.topic, group: group.group, ...(id ? { id } : {}) });
+  change("/api/topics/redrive?" + what, id ? `Deliver event ${id} to ${group.group} again?` : `Deliver all dead letters of ${group.group} on ${group.topic} again?`);
+}
 function listen() {
   const source = new EventSource("/api/stream");
   source.onmessage = (event) => { if (!document.hidden || !view.frame) draw(JSON.parse(event.data)); };
@@ -395,3 +439,4 @@ if (wanted.get("why")) {
 }
 listen();
 drawGrpc();
+drawTopics();
