@@ -101,7 +101,7 @@ def on_the_page(admin: str) -> None:
     """The same in a browser, and the button."""
     with Browser(height=1600) as browser:
         browser.goto(admin + "/")
-        browser.wait("document.querySelector('#topics').textContent.includes('news')")
+        browser.wait("document.querySelector('#topics')?.textContent.includes('news')")
         assert "3 slow now" in browser.run("document.querySelector('#topics-text').textContent")
         browser.wait("document.querySelectorAll('#late tbody tr').length === 3")
         assert "no such address" in browser.run("document.querySelector('#letters').textContent")
