@@ -12,8 +12,8 @@ any of them.
     fed:TOPIC         the queues that it feeds
     queues            names                   q:QUEUE       hash: topic, epoch, cursor
     qi: qb:QUEUE      items by id: what is known of them, their bodies
-    qr:QUEUE          what is ready, by priority and order        qw:QUEUE  what is delayed or leased, by time       qd:QUEUE
-       the dead
+    qr:QUEUE          what is ready, by priority and order        qw:QUEUE  what is delayed or leased, by time
+    qd:QUEUE          the dead      ql:QUEUE  what is leased, by its end      qs:QUEUE  what is not, by since when it is due
     keys, exp         names of keys, when they go                 s:KEY     hash: value, version, expires, due       due:PURPOSE
     j:CALLER:GROUP    the answers of a node's last group of calls, so that a repeat after a broken connection changes nothing
     c:t:TOPIC, c:q:QUEUE   channels

@@ -14,14 +14,25 @@ local function forget(queue, id, m)
   redis.call('ZREM', P .. 'qr:' .. queue, m.ord .. id)
   redis.call('ZREM', P .. 'qw:' .. queue, id)
   redis.call('ZREM', P .. 'qd:' .. queue, id)
+  redis.call('ZREM', P .. 'qs:' .. queue, id)
+  redis.call('ZREM', P .. 'ql:' .. queue, id)
 end
 local function ready(queue, id, m)
+  if m.state == 2 then redis.call('ZREM', P .. 'ql:' .. queue, id) end
   m.state = 0
   redis.call('ZREM', P .. 'qw:' .. queue, id)
   redis.call('ZADD', P .. 'qr:' .. queue, int(-m.priority), m.ord .. id)
+  redis.call('ZADD', P .. 'qs:' .. queue, flt(m.since), id)
   keep(queue, id, m)
 end
 local function later(queue, id, m, state, at)
+  if state == 2 then
+    redis.call('ZREM', P .. 'qs:' .. queue, id)
+    redis.call('ZADD', P .. 'ql:' .. queue, flt(at), id)
+  else
+    redis.call('ZREM', P .. 'ql:' .. queue, id)
+    redis.call('ZADD', P .. 'qs:' .. queue, flt(m.since), id)
+  end
   m.state, m.at = state, flt(at)
   redis.call('ZREM', P .. 'qr:' .. queue, m.ord .. id)
   redis.call('ZADD', P .. 'qw:' .. queue, flt(at), id)
@@ -79,6 +90,7 @@ if redis.call('EXISTS', P .. 'q:' .. queue) == 0 then
   redis.call('HSET', P .. 'q:' .. queue, 'topic', '')
   redis.call('ZADD', P .. 'queues', 0, queue)
 end
+redis.call('HSET', P .. 'q:' .. queue, 'put', '1')
 for at = 4, #ARGV, 4 do
   local id, due = ARGV[at], tonumber(ARGV[at + 2])
   local new = redis.call('HEXISTS', P .. 'qi:' .. queue, id) == 0
@@ -197,6 +209,8 @@ if m.seq and not m.event then
 end
 redis.call('ZREM', P .. 'qr:' .. queue, m.ord .. id)
 redis.call('ZREM', P .. 'qw:' .. queue, id)
+redis.call('ZREM', P .. 'qs:' .. queue, id)
+redis.call('ZREM', P .. 'ql:' .. queue, id)
 m.ord = pad(number())
 m.state, m.fence, m.at, m.reason = 3, '0', flt(now), ARGV[6]
 redis.call('ZADD', P .. 'qd:' .. queue, m.ord, id)
@@ -249,22 +263,29 @@ return done(told)
 local q = ARGV[3]
 local name = queue_of(q)
 if name then redis.call('SREM', P .. 'fed:' .. name, q) end
-redis.call('UNLINK', P .. 'qi:' .. q, P .. 'qb:' .. q, P .. 'qr:' .. q, P .. 'qw:' .. q, P .. 'qd:' .. q)
+redis.call('UNLINK', P .. 'qi:' .. q, P .. 'qb:' .. q, P .. 'qr:' .. q, P .. 'qw:' .. q, P .. 'qd:' .. q, P .. 'qs:' .. q,
+  P .. 'ql:' .. q)
 redis.call('ZREM', P .. 'queues', q)
 return done(int(redis.call('DEL', P .. 'q:' .. q)))
 """,
     # -> ready, delayed, leased, dead, oldest, fed, unread, since when
     "depth": r"""
-local queue, waiting, delayed, leased, oldest, fed = ARGV[2], 0, 0, 0, nil, 0
-items(queue, function(id, m)
-  if m.state == 3 then return end
-  if m.seq then fed = fed + 1 end
-  if m.state == 0 or tonumber(m.at) <= now then
-    waiting = waiting + 1
-    oldest = math.min(oldest or tonumber(m.since), tonumber(m.since))
-  elseif m.state == 1 then delayed = delayed + 1 else leased = leased + 1 end
-end)
+local queue, late, soon = ARGV[2], flt(now), '(' .. flt(now)
+local waiting = redis.call('ZCARD', P .. 'qr:' .. queue) + redis.call('ZCOUNT', P .. 'qw:' .. queue, '-inf', late)
+local leased = redis.call('ZCOUNT', P .. 'ql:' .. queue, soon, '+inf')
+local delayed = redis.call('ZCOUNT', P .. 'qw:' .. queue, soon, '+inf') - leased
+local oldest = num(redis.call('ZRANGEBYSCORE', P .. 'qs:' .. queue, '-inf', late, 'WITHSCORES', 'LIMIT', 0, 1)[2])
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'ql:' .. queue, '-inf', late, 'LIMIT', 0, 1000)) do
+  local had = tonumber(meta(queue, id).since)
+  oldest = math.min(oldest or had, had)
+end
 local name, epoch, cursor = queue_of(queue)
+local fed = 0
+if name and redis.call('HEXISTS', P .. 'q:' .. queue, 'put') == 0 then
+  fed = redis.call('HLEN', P .. 'qi:' .. queue) - redis.call('ZCARD', P .. 'qd:' .. queue)
+elseif name then  -- some were put beside those of the topic
+  items(queue, function(_, m) if m.state ~= 3 and m.seq then fed = fed + 1 end end)
+end
 local t, unread, since = name and alive(name), 0, nil
 if t then
   local seq = epoch == t.epoch and math.max(cursor, t.first) or t.first
