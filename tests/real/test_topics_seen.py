@@ -1,5 +1,5 @@
-"""What an operator sees of topics: a real server with followers of every kind, a stalled one, a group with dead letters; by the admin
-API, /metrics, `fairlead status` and the page in a real Chromium, whose button brings the dead letters back.
+"""What an operator sees of topics: followers, stalled ones among them, and a group with dead letters; by the admin API, /metrics,
+`fairlead status` and the page in a real Chromium, whose button brings the dead letters back.
 """
 
 from __future__ import annotations
