@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import sys
 
 import pytest
 
@@ -226,6 +227,39 @@ def test_a_changed_a_new_and_a_removed_file_are_seen_once(tmp_path):
     (tmp_path / "b.py").unlink()
     (tmp_path / "notes.txt").write_text("")
     assert files.changed().endswith("b.py") and files.changed() == ""
+
+
+@pytest.mark.parametrize("watcher", ["watchfiles", "the files' times"])
+def test_a_change_is_told_while_one_waits_for_it(tmp_path, monkeypatch, watcher):
+    if watcher == "watchfiles":
+        pytest.importorskip("watchfiles")
+    else:
+        monkeypatch.setitem(sys.modules, "watchfiles", None)
+    source = tmp_path / "src" / "a.py"
+    source.parent.mkdir()
+    source.write_text("1")
+    files = Files([str(tmp_path)])
+
+    async def first():
+        changes = files.changes()
+        told = asyncio.ensure_future(anext(changes))
+        number = 1
+        while not told.done():  # again and again: when a watcher begins to watch is its own business
+            number += 1
+            os.utime(source, (number, number))
+            await asyncio.wait([told], timeout=0.05)
+        await changes.aclose()
+        return told.result()
+
+    assert asyncio.run(asyncio.wait_for(first(), 30)).endswith("a.py")
+
+
+def test_hidden_and_built_files_are_not_minded(tmp_path):
+    files = Files([str(tmp_path)])
+    for name in ("a.py", "shop/b.pyi", ".env", "shop/prod.env"):
+        assert files.minded(None, str(tmp_path / name)), name
+    for name in ("a.txt", ".git/a.py", "shop/.cache/a.py", "node_modules/x/a.py", "shop/__pycache__/a.py"):
+        assert not files.minded(None, str(tmp_path / name)), name
 
 
 # ---- the keys of session tickets

@@ -8,7 +8,8 @@ import pytest
 from fairlead.core.errors import ConfigError
 from fairlead.run.cli import parser
 from fairlead.run.serving import from_flags, loader
-from fairlead.run.spellings import OTHERWISE, SAME, binds
+from fairlead.run.spellings import SAME, binds
+from fairlead.run.unequal import ALREADY, OTHERWISE
 
 
 def configured(line):
@@ -61,6 +62,58 @@ def test_a_granian_command_line(tmp_path):
     assert config.server.max_age == 3600.0 and config.routes[0].app.threads == 4 and config.routes[0].app.factory
 
 
+def flags_of(server):
+    """Every flag that the server's own help names."""
+    page = (Path(__file__).resolve().parent / "data" / "flags.txt").read_text(encoding="utf-8")
+    return next(line.split()[2:] for line in page.splitlines() if line.startswith(server))
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "gunicorn", "granian"])
+def test_every_flag_of_the_others_is_understood_or_refused_with_what_to_write(server):
+    [run] = [action.choices["run"] for action in parser("run")._subparsers._group_actions]
+    known = {*run._option_string_actions, "--version", "-v"}  # the version is the command's own
+    flags = flags_of(server)
+    assert len(flags) > 40
+    assert [flag for flag in flags if flag not in known] == []
+
+
+def test_more_flags_of_the_others():
+    config = configured(
+        "shop:app --ws auto --http h11 --proxy-headers --date-header --reset-contextvars --ws-max-size 1000 "
+        "--ws-ping-interval 5 --ws-ping-timeout 6 --ws-per-message-deflate false --h11-max-incomplete-event-size 9000 "
+        "--reload-dir src --reload-dir lib --pid run.pid --statsd-host 127.0.0.1:8125 --uds-permissions 0o660 "
+        "--limit-request-line 5000 --limit-request-fields 50 --http1-header-read-timeout 3000 --workers-max-rss 300 "
+        "--http2-max-concurrent-streams 7 --proxy-allow-from 10.0.0.1 --log-file server.log -u www-data"
+    )
+    server, listener, [route] = config.server, config.listeners[0], config.routes
+    socket = route.websocket
+    assert (socket.message, socket.ping, socket.pong, socket.compression) == (1000, 5.0, 6.0, "off")
+    assert (server.pid_file, server.user, server.max_memory) == ("run.pid", "www-data", 300 << 20)
+    assert list(server.reload_dirs) == ["src", "lib"]
+    limits = listener.limits
+    assert (limits.head, limits.line, limits.headers, limits.header, limits.streams) == (9000, 5000, 50, 3.0, 7)
+    assert (listener.socket.permissions, config.metrics.statsd, config.log.file) == (
+        "660",
+        "127.0.0.1:8125",
+        "server.log",
+    )
+    assert [str(one) for one in listener.proxy_protocol] == ["10.0.0.1/32"]
+    assert configured("shop:app --reuse-port --workers 2").server.pattern == "reuseport"
+
+
+@pytest.mark.parametrize("line", ["shop:app --ws none", "shop:app --http 3", "shop:app --ssl-cert-reqs 0"])
+def test_a_value_that_asks_for_something_else_is_refused(line):
+    with pytest.raises(ConfigError, match=line.split()[2 if "cert" in line else 1]):
+        configured(line)
+
+
+def test_no_flag_is_in_two_tables():
+    same = [name for one in SAME for name in one.names]
+    assert (
+        len(same) == len(set(same)) and not set(same) & {*OTHERWISE, *ALREADY} and not OTHERWISE.keys() & ALREADY.keys()
+    )
+
+
 @pytest.mark.parametrize("name", sorted(OTHERWISE))
 def test_what_has_no_equal_says_what_to_write(name):
     with pytest.raises(ConfigError) as caught:
@@ -97,7 +150,9 @@ def test_every_spelling_sets_a_setting_that_exists():
     from fairlead.run import config as c
     from fairlead.run.setting import settings
 
-    tops = {"server": c.Server, "log": c.Log, "listener": c.Listener, "app": c.App}
+    tops = {
+        "server": c.Server, "log": c.Log, "metrics": c.Metrics, "listener": c.Listener, "app": c.App, "websocket": c.WebSocket,
+    }  # fmt: skip
     for one in SAME:
         top, *names = one.path.split(".")
         table = tops[top]

@@ -81,6 +81,7 @@ class Server:
     user: str = setting("", "Drop to this user (or user:group) once the sockets are bound.")
     loop: str = setting("auto", "The event loop; `auto` is uvloop where it is installed.", u.choice("auto", "uvloop", "asyncio"))
     reload: bool = setting(False, "Make new workers when a source file changes (development).", u.FLAG)
+    reload_dirs: Many = setting([], "With `reload`: the directories to watch; empty is those of the applications.", u.TEXTS)
 
     @property
     def chosen_pattern(self) -> str:

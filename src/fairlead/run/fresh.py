@@ -1,17 +1,26 @@
-"""Source files that changed since the last look: for `--reload` in development. Looks at times, twice a second; no
-dependency.
+"""Source files that changed since the last look: for `--reload` in development.
+
+Rules
+1. What changed is told by the files' times. When to look: as soon as the kernel tells, where the `watchfiles` package is installed;
+   else twice a second, with no dependency.
+2. Hidden directories and those of SKIPPED are nobody's source; the watcher wakes for no file in them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 
 SKIPPED = frozenset(("node_modules", "__pycache__", "site-packages", "build", "dist"))
+SOURCES = (".py", ".pyi", ".env")
 PAUSE = 0.5  # seconds between two looks
+DEBOUNCE = 200  # ms: an editor that writes several files is done
+STEP = 20  # ms
 MOST = 20_000  # files looked at; more is not a project but somebody's home
+log = logging.getLogger("fairlead")
 
 
 class Files:
@@ -28,7 +37,7 @@ class Files:
             for folder, inside, names in os.walk(root):
                 inside[:] = [name for name in inside if not name.startswith(".") and name not in SKIPPED]
                 for name in names:
-                    if name.endswith((".py", ".pyi", ".env")):
+                    if name.endswith(SOURCES):
                         count += 1
                         with suppress(OSError):
                             path = os.path.join(folder, name)
@@ -46,8 +55,29 @@ class Files:
 
     async def changes(self) -> AsyncIterator[str]:
         """The name of each file that changes, for ever."""
-        while True:
-            await asyncio.sleep(PAUSE)
+        async for _ in self.occasions():
             name = self.changed()
             if name:
                 yield name
+
+    async def occasions(self) -> AsyncIterator[None]:
+        """When to look. A watcher that fails (no watches left, a directory that is gone) is replaced by looking now and then."""
+        with suppress(ImportError):
+            from watchfiles import awatch
+
+            try:
+                async for _ in awatch(*self.roots, watch_filter=self.minded, debounce=DEBOUNCE, step=STEP):
+                    yield
+            except (OSError, RuntimeError) as error:
+                log.warning("source files are looked at twice a second, since they cannot be watched: %s", error)
+        while True:
+            await asyncio.sleep(PAUSE)
+            yield
+
+    def minded(self, change: object, path: str) -> bool:
+        """Is this one of our files?"""
+        if not path.endswith(SOURCES):
+            return False
+        root = next((root for root in self.roots if path.startswith(os.path.join(root, ""))), "")
+        folders = os.path.relpath(path, root or os.sep).split(os.sep)[:-1]
+        return not any(name.startswith(".") or name in SKIPPED for name in folders)

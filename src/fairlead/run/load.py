@@ -409,7 +409,7 @@ def config_from_args(
     """The configuration that ``fairlead run module:attribute`` means: one listener, one route, the page on loopback.
 
     ``tls`` is "dev" or ""; ``page`` an address, "off" or "" (on for loopback); ``settings`` more by their key path, which begins
-    with a section, ``listener`` or ``app``. Raises ``ConfigError`` naming the flags.
+    with a section, ``listener``, ``app`` or ``websocket``. Raises ``ConfigError`` naming the flags.
     """
     given = {"workers": workers, "pattern": pattern, "unit": unit, "reload": reload}
     flags: dict[str, Any] = {f"server.{key}": value for key, value in given.items() if value}
@@ -420,6 +420,7 @@ def config_from_args(
     app: dict[str, Any] = {"target": target, **({"factory": True} if factory else {})}
     app.update({key: value for key, value in (("interface", interface), ("dir", dir)) if value})
     listener: dict[str, Any] = {"name": "web"}
+    websocket: dict[str, Any] = {}
     if bind != DEFAULT_BIND:
         listener["bind"] = bind
     if tls and tls != "off":
@@ -429,11 +430,12 @@ def config_from_args(
         if top in SECTIONS:
             flags.setdefault(path, value)
             continue
-        table = listener if top == "listener" else app
+        table = {"listener": listener, "websocket": websocket}.get(top, app)
         for name in inside:
             table = table.setdefault(name, {})
         table.setdefault(key, value) if value != "" else None
-    data: dict[str, Any] = {"listener": [listener], "route": [{"app": app}]}
+    route = {"app": app, "websocket": websocket} if websocket else {"app": app}
+    data: dict[str, Any] = {"listener": [listener], "route": [route]}
     config, problems = build_flags(data, flags, os.environ if env is None else env)
     config = settle(config, problems)
     loopback = all(address.is_loopback for address in config.listeners[0].bind)

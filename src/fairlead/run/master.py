@@ -490,7 +490,7 @@ class Master:
             return None
         from fairlead.run.fresh import Files
 
-        return Files({app.dir for app in self.plan.apps})
+        return Files(self.config.server.reload_dirs or {app.dir for app in self.plan.apps})
 
     async def keep_fresh(self) -> None:
         """[server] reload: new workers when a source file changes (development)."""

@@ -163,7 +163,7 @@ def from_file(args: argparse.Namespace) -> c.Config:
         "admin.page": args.page or None,
     }
     given = spellings.settings(args)
-    misplaced = next((path for path in given if path.startswith(("app.", "listener."))), None)
+    misplaced = next((path for path in given if path.startswith(("app.", "listener.", "websocket."))), None)
     if misplaced is not None:
         raise ConfigError(f"a flag for {misplaced} belongs to an application", hint="write it into the file")
     flags |= given

@@ -1,7 +1,8 @@
 """Flags as uvicorn, gunicorn and Granian spell them, where they mean the same thing here: one line each.
 
-Every flag ends as a setting of the configuration, so `explain` and errors know them by the name they were given. What has no
-equal is refused by name with what to write in its place, never ignored: a limit that silently does not hold is worse than an error.
+Every flag ends as a setting of the configuration, so `explain` and errors know them by the name they were given. One that asks for
+what is so anyway is taken without a word (run/unequal.ALREADY). What has no equal is refused by name with what to write in its
+place, never ignored: a limit that silently does not hold is worse than an error.
 """
 
 from __future__ import annotations
@@ -12,11 +13,40 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairlead.core.errors import ConfigError
+from fairlead.run.unequal import ALREADY, OTHERWISE
 
 
 def seconds(text: str) -> str:
     """A bare number of seconds, as those servers write them."""
     return text if not text.replace(".", "", 1).isdigit() else f"{text}s"
+
+
+def milliseconds(text: str) -> str:
+    """A bare number of milliseconds, as Granian writes them."""
+    return f"{int(text)}ms"
+
+
+def octets(text: str) -> str:
+    """A bare number of bytes."""
+    return f"{int(text)}B"
+
+
+def mode(text: str) -> str:
+    """A unix socket's mode: `0o660`, `0660` or `660`."""
+    return text.lower().removeprefix("0o")
+
+
+def client_auth(text: str) -> str:
+    """Python's number of `ssl.CERT_OPTIONAL` or `CERT_REQUIRED`."""
+    found = {"1": "optional", "2": "require"}.get(text)
+    if found is None:
+        raise ConfigError(f"a client certificate that is not looked at ({text})", hint="leave out --ssl-ca-certs")
+    return found
+
+
+def deflate(text: str) -> str:
+    """A truth value, as uvicorn writes it."""
+    return "off" if text.lower() in ("false", "0", "no", "off", "f", "n") else "shared"
 
 
 def networks(text: str) -> list[str]:
@@ -38,12 +68,13 @@ def worker_class(text: str) -> str:
 
 @dataclass(frozen=True)
 class Spelling:
-    """One flag: its names, the setting it sets (`server.`, `log.`, `listener.` or `app.`), and how its text is turned."""
+    """One flag: its names, the setting it sets (of a section, or `listener.`, `app.`, `websocket.`), how its text is turned."""
 
     names: tuple[str, ...]
     path: str
     turn: Callable[[str], Any] = str
     fixed: Any = None  # a flag without a value sets this
+    many: bool = False  # may be given several times
 
 
 SAME = (
@@ -72,19 +103,32 @@ SAME = (
     Spelling(("--lifespan",), "app.lifespan"),
     Spelling(("--threads", "--blocking-threads"), "app.threads", int),
     Spelling(("-k", "--worker-class"), "app.interface", worker_class),
-    Spelling(("--user",), "server.user"),
+    Spelling(("--user", "-u"), "server.user"),
+    Spelling(("--pid", "--pid-file"), "server.pid_file"),
+    Spelling(("--workers-max-rss",), "server.max_memory", lambda text: f"{int(text)}MiB"),
+    Spelling(("--reuse-port",), "server.pattern", fixed="reuseport"),
+    Spelling(("--reload-dir", "--reload-paths"), "server.reload_dirs", many=True),
+    Spelling(("--error-logfile", "--log-file"), "log.file"),
+    Spelling(("--statsd-host",), "metrics.statsd"),
+    Spelling(("--uds-permissions",), "listener.socket.permissions", mode),
+    Spelling(("--proxy-allow-from",), "listener.proxy_protocol", networks),
+    Spelling(("--limit-request-line",), "listener.limits.line", octets),
+    Spelling(("--limit-request-fields",), "listener.limits.headers", int),
+    Spelling(("--h11-max-incomplete-event-size",), "listener.limits.head", octets),
+    Spelling(("--http1-header-read-timeout",), "listener.limits.header", milliseconds),
+    Spelling(("--http2-max-concurrent-streams",), "listener.limits.streams", int),
+    Spelling(("--http2-keep-alive-interval",), "listener.limits.ping", milliseconds),
+    Spelling(("--ssl-cert-reqs", "--cert-reqs"), "listener.tls.client_auth", client_auth),
+    Spelling(("--ssl-client-verify",), "listener.tls.client_auth", fixed="require"),
+    Spelling(("--ssl-protocol-min",), "listener.tls.min", lambda text: text.lower().removeprefix("tls")),
+    Spelling(("--ssl-ciphers", "--ciphers"), "listener.tls.ciphers"),
+    Spelling(("--asgi-lifespan",), "app.lifespan"),
+    Spelling(("--asgi-loop",), "server.loop"),
+    Spelling(("--ws-max-size", "--websocket-max-message-size"), "websocket.message", octets),
+    Spelling(("--ws-ping-interval",), "websocket.ping", seconds),
+    Spelling(("--ws-ping-timeout",), "websocket.pong", seconds),
+    Spelling(("--ws-per-message-deflate",), "websocket.compression", deflate),
 )
-OTHERWISE = {
-    "--root-path": "give the route a `strip` in a configuration file",
-    "--fd": "systemd's sockets are taken over by themselves (LISTEN_FDS)",
-    "--preload": "workers start by exec; what they share goes into a store",
-    "--timeout": "a stuck worker is told by the watchdog; requests have listener.limits.request in a configuration file",
-    "--header": "write filters = [{ headers = { response = { set = { ... } } } }] in a configuration file",
-    "--http": "write listener.protocols in a configuration file",
-    "--daemon": "let systemd, a container or `setsid` do it",
-    "--max-requests-jitter": "leave it out: there is always a jitter of a tenth",
-    "--reload-dir": "leave it out: the application's directory is watched",
-}
 
 
 def register(run: argparse.ArgumentParser) -> None:
@@ -100,10 +144,17 @@ def register(run: argparse.ArgumentParser) -> None:
         options: dict[str, Any] = {"dest": f"set:{one.names[0]}", "help": f"sets {one.path}", "default": None}
         if one.fixed is not None:
             group.add_argument(*one.names, action="store_const", const=one.fixed, **options)
+        elif one.many:
+            group.add_argument(*one.names, metavar="VALUE", action="append", **options)
         else:
             group.add_argument(*one.names, metavar="VALUE", **options)
     for name in OTHERWISE:
         run.add_argument(name, nargs="?", const="", dest=f"not:{name}", help=argparse.SUPPRESS)
+    for name, values in ALREADY.items():
+        if values:
+            run.add_argument(name, nargs="?", const="", dest=f"so:{name}", help=argparse.SUPPRESS)
+        else:
+            run.add_argument(name, action="store_true", dest=f"so:{name}", help=argparse.SUPPRESS)
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -112,13 +163,17 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     for name, hint in OTHERWISE.items():
         if given.get(f"not:{name}") is not None:
             raise ConfigError(f"{name} has no equal here", hint=hint)
+    for name, values in ALREADY.items():
+        value = given.get(f"so:{name}")
+        if values and value is not None and value not in values:
+            raise ConfigError(f"{name} {value} has no equal here", hint="leave it out")
     found: dict[str, Any] = {}
     for one in SAME:
         text = given.get(f"set:{one.names[0]}")
         if text is None:
             continue
         try:
-            found[one.path] = text if one.fixed is not None else one.turn(text)
+            found[one.path] = text if one.fixed is not None or one.many else one.turn(text)
         except ValueError:
             raise ConfigError(f"{one.names[0]} {text} is not a number", hint=f"it sets {one.path}") from None
     return found
