@@ -226,9 +226,8 @@ def test_a_wrong_configuration_names_file_and_line_and_exits_with_two(real):
 
 
 def test_what_this_version_does_not_serve_is_refused_with_its_line(real):
-    wrong = real.fairlead(
-        config=CONFIG.replace('respond = "before"', 'upload = "."'), files=FILES, wait=False
-    )
+    unserved = CONFIG.replace('name = "web"', 'name = "web"\nsocket = { cork = true }')
+    wrong = real.fairlead(config=unserved, files=FILES, wait=False)
     assert wrong.wait() == 2
     assert re.search(r"fairlead\.toml:\d+: .*not in this version", wrong.text()), wrong.text()
 

@@ -2,7 +2,7 @@
 
 Rules
 1. What changed is told by the files' times. When to look: as soon as the kernel tells, where the `watchfiles` package is installed;
-   else twice a second, with no dependency.
+   else twice a second, with no dependency. A look now and then stays: what changes while the watcher begins is not told.
 2. Hidden directories and those of SKIPPED are nobody's source; the watcher wakes for no file in them.
 """
 
@@ -19,6 +19,7 @@ SOURCES = (".py", ".pyi", ".env")
 PAUSE = 0.5  # seconds between two looks
 DEBOUNCE = 200  # ms: an editor that writes several files is done
 STEP = 20  # ms
+ANYWAY = 1500  # ms: looked at even so, for what changed before the kernel was watching, or where it does not tell (network mounts)
 MOST = 20_000  # files looked at; more is not a project but somebody's home
 log = logging.getLogger("fairlead")
 
@@ -66,7 +67,14 @@ class Files:
             from watchfiles import awatch
 
             try:
-                async for _ in awatch(*self.roots, watch_filter=self.minded, debounce=DEBOUNCE, step=STEP):
+                async for _ in awatch(
+                    *self.roots,
+                    watch_filter=self.minded,
+                    debounce=DEBOUNCE,
+                    step=STEP,
+                    rust_timeout=ANYWAY,
+                    yield_on_timeout=True,
+                ):
                     yield
             except (OSError, RuntimeError) as error:
                 log.warning("source files are looked at twice a second, since they cannot be watched: %s", error)
