@@ -262,13 +262,15 @@ class QuicListener(Watcher):
         """A client begins."""
         busy = len(self.handshaking)
         original, retried = head.destination, None
+        nameless = not head.source and self.settings.engine == "qh3"
+        ask = self.retry == "always" or (self.retry == "auto" and busy >= self.half_open)
         if len(original) < 8 and not head.token:
             self.counts["dropped"] += 1  # RFC 9000 section 7.2: at least 8 bytes
             return None
         proven = self.tokens.check(head.token, peer, time()) if head.token else None
         if proven is not None and proven[1] == head.destination:
             original, retried = proven
-        elif self.retry == "always" or (self.retry == "auto" and busy >= self.half_open):
+        elif ask or (nameless and len(original) != wire.CID):  # its id would be ours, and all of ours have one length
             self.counts["retried"] += 1
             source = self.new_id()
             token = self.tokens.retry(peer, head.destination, source, time())
@@ -278,11 +280,13 @@ class QuicListener(Watcher):
         if busy >= 2 * self.half_open:
             self.counts["refused"] += 1
             return None
-        return self.accept(original, retried, head.destination, peer, local, at, now)
+        cid = head.destination if nameless else self.new_id()
+        return self.accept(cid, original, retried, head.destination, peer, local, at, now)
 
-    def accept(self, original: bytes, retried: bytes | None, told: bytes, peer: Any, local: bytes, at: int, now: int) -> QuicConn:
-        """A new connection."""
-        cid = self.new_id()
+    def accept(
+        self, cid: bytes, original: bytes, retried: bytes | None, told: bytes, peer: Any, local: bytes, at: int, now: int
+    ) -> QuicConn:
+        """A new connection, which is called `cid`; a client that has no id itself names qh3's (`net.quicqh3`)."""
         engine = quicengine.server(self.settings, cid, self.tokens.reset(cid), original, retried, self.further_id)
         conn = QuicConn(self, engine, self.service, peer, self.local_name(local))
         conn.packed = local
@@ -296,7 +300,10 @@ class QuicListener(Watcher):
         if self.share is not None:
             for one in (told, cid):  # an Initial has the one or the other, and any worker may get it
                 self.share.own(one, self.region)
-            conn.first_ids = (told, cid)
+            if cid == told:
+                conn.shared.add(cid)
+            else:
+                conn.first_ids = (told, cid)
         self.tcps.add(conn)
         self.conns.add(conn)
         self.handshaking.add(conn)

@@ -6,10 +6,11 @@ core's own word for "nothing to send". The version is pinned for that.
 
 from __future__ import annotations
 
+import hmac
 import logging
 from typing import Any
 
-from fairlead.net.quicsettings import QuicSettings
+from fairlead.net.quicsettings import VERSION, QuicSettings
 from fairlead.net.quicverbs import PROTOCOL_VIOLATION, Engine, Peer, keeper, watch_hello
 
 try:
@@ -19,6 +20,8 @@ try:
     from qh3.quic.tls_bridge import QuicTlsBridge, QuicTlsBridgeError
 except ImportError:
     qh3_connection = None  # type: ignore[assignment]
+
+SALT = bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")  # of version 1
 
 
 if qh3_connection is not None:
@@ -31,6 +34,7 @@ if qh3_connection is not None:
             super().__init__(**given)
             self.engine = engine
             self.reset_token = reset_token
+            self.nameless = False
 
         def _create_tls(self, remote_source_cid: bytes | None) -> Any:
             made = self._tls = QuicTlsBridge(
@@ -49,6 +53,33 @@ if qh3_connection is not None:
             if not self._is_client:
                 watch_hello(self.engine, made.tls, qh3_tls)
             return made
+
+        # qh3 2.1 takes a client that uses no connection id, as browsers do, for one whose id is not known yet, and goes on to call
+        # it by the id that the client made up for us. So we tell the core that its peer has no id, and give it the keys of that
+        # made-up one. The core then takes packets with ids of its own only: the made-up one is our first.
+
+        def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+            if self._core is None and not self._is_client and data[0] & 0x80:
+                at = 6 + data[5]
+                self.nameless = at < len(data) and data[at] == 0
+            super().receive_datagram(data, addr, now)
+
+        def _create_core(self, remote_addr: Any, initial_dcid: bytes, now: float) -> None:
+            if not self.nameless:
+                super()._create_core(remote_addr, initial_dcid, now)
+                return
+            self.host_cid = initial_dcid
+            super()._create_core(remote_addr, b"", now)
+            for direction, label in (("receive", "client in"), ("send", "server in")):
+                secret, key, iv, hp = initial_keys(initial_dcid, label)
+                self._require_core().install_packet_key(
+                    direction, 0, ("aes-128-gcm", "aes-128-ecb"), key, iv, hp, 0, secret, VERSION
+                )
+
+        def _learn_remote_source_cid(self, data: bytes) -> None:
+            super()._learn_remote_source_cid(data)
+            if self.nameless and self._tls is not None:
+                self._tls.remote_initial_source_connection_id = b""
 
         def _drain_core(self) -> None:
             """As the original, but events stay tuples, and none is pulled while the engine is paused."""
@@ -103,6 +134,18 @@ if qh3_connection is not None:
                 text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason or "")
                 self._close_event = qh3_connection.events.ConnectionTerminated(code, None, text)
                 self.engine.queue.append(("closed", code, text))
+
+
+def initial_keys(cid: bytes, label: str) -> tuple[bytes, bytes, bytes, bytes]:
+    """Secret, key, iv and header protection key of one side's Initial packets (RFC 9001 section 5.2)."""
+
+    def expand(secret: bytes, label: str, size: int) -> bytes:
+        name = b"tls13 " + label.encode()
+        info = size.to_bytes(2, "big") + bytes((len(name),)) + name + b"\0\1"
+        return hmac.digest(secret, info, "sha256")[:size]
+
+    secret = expand(hmac.digest(SALT, cid, "sha256"), label, 32)
+    return secret, expand(secret, "quic key", 16), expand(secret, "quic iv", 12), expand(secret, "quic hp", 16)
 
 
 class Qh3Engine(Engine):
