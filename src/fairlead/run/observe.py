@@ -30,6 +30,7 @@ PAGE = {
     "/": ("index.html", b"text/html; charset=utf-8"),
     "/page.css": ("page.css", b"text/css; charset=utf-8"),
     "/page.js": ("page.js", b"text/javascript; charset=utf-8"),
+    "/jobs.js": ("jobs.js", b"text/javascript; charset=utf-8"),
 }
 
 

@@ -58,6 +58,7 @@ class Realtime:
         self.deliveries: Deliveries | None = None
         self.slots: dict[str, int] = {}
         self.inside = TopicRoute(self.feed, TopicOptions(start="-1"), loop=loop)  # topics without a URL of their own
+        self.sockets = Sockets(self.inside, only=True)  # and their WebSockets
         self.begun = False
         self.blame = ""  # why this process has to end, when that may be its jobs' doing
         self.relays: dict[str, Relay] = {}
@@ -120,7 +121,7 @@ class Realtime:
             self.slots[name] = given.workers
         base = "/" + "/".join(part for part in settings.path.removesuffix("/*").split("/") if part)
         webhook = self.result_hook if self.deliveries is not None else None
-        return JobRoute(self.jobs, name, base, follow=self.inside.follow, webhook=webhook, loop=self.loop)
+        return JobRoute(self.jobs, name, base, follow=self.follow, webhook=webhook, loop=self.loop)
 
     def later(
         self, handler: Handler, given: a.RespondAsyncFilter, settings: c.Route, service: Service
@@ -134,9 +135,17 @@ class Realtime:
         self.jobs.add(kind)
         if self.works.requests:
             self.requests[kind.name] = given.workers
-        route = RequestJobs(self.jobs, kind.name, f"{given.at}/{tag}", follow=self.inside.follow, loop=self.loop)
+        route = RequestJobs(self.jobs, kind.name, f"{given.at}/{tag}", follow=self.follow, loop=self.loop)
         made = Later(handler, route, retries=given.retries, safe=given.safe, body=given.body, loop=self.loop)
         return made, route, rerun
+
+    def follow(self, exchange: Any, topic: str) -> None:
+        """A job's events, by any way that a topic is read."""
+        request = exchange.request
+        if request.upgrade == b"websocket" or request.protocol == b"websocket":
+            self.sockets.open(exchange, topic)
+        else:
+            self.inside.follow(exchange, topic)
 
     async def result_hook(self, row: Row, url: str) -> None:
         """Post a job's outcome to a URL."""

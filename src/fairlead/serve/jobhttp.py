@@ -70,7 +70,7 @@ class JobRoute(Handler):
         try:
             if not name:
                 await self.base_call(call, method)
-            elif what == "events" and method in ("GET", "HEAD"):
+            elif what == "events" and (method in ("GET", "HEAD") or call.request.protocol == b"websocket"):
                 await self.events(call, name)
             elif what == "result" and method in ("GET", "HEAD"):
                 await self.result(call, await self.owned(call, name))

@@ -52,12 +52,15 @@ log = logging.getLogger("fairlead")
 
 
 class Sockets:
-    """The WebSockets of one topic route. `origins`: pages that may open one; `groups` answers claims, if the route has them."""
+    """The WebSockets of one topic route. `origins`: pages that may open one; `groups` answers claims, if the route has them.
+    `only`: a socket follows the topic that it was opened for, from its start, and does nothing else (a job's events).
+    """
 
     def __init__(
-        self, route: TopicRoute, limits: WebSocketLimits | None = None, origins: tuple[str, ...] = ("self",), groups: Any = None
-    ) -> None:
-        self.route, self.feed, self.origins, self.groups = route, route.feed, origins, groups
+        self, route: TopicRoute, limits: WebSocketLimits | None = None, origins: tuple[str, ...] = ("self",), groups: Any = None,
+        only: bool = False,
+    ) -> None:  # fmt: skip
+        self.route, self.feed, self.origins, self.groups, self.only = route, route.feed, origins, groups, only
         self.limits = limits or WebSocketLimits(message=route.options.message)
 
     def open(self, exchange: Exchange, topic: str) -> None:
@@ -95,7 +98,7 @@ class TopicSocket(Out):
 
     def __init__(self, home: Sockets, exchange: Any, response: Any, topic: str) -> None:
         Out.__init__(self, home.feed, Form(), home.route.options.slow)
-        self.home, self.exchange = home, exchange
+        self.home, self.exchange, self.own = home, exchange, topic
         self.clock = exchange.conn.clock
         self.waiting = 0
         self.named_legs: dict[str, Leg] = {}
@@ -119,7 +122,7 @@ class TopicSocket(Out):
         self.arm()
         query = dict(parse_qsl(exchange.request.query.decode("latin-1"), max_num_fields=20))
         if query.get("sub") != "0":
-            self.later(None, self.subscribe({"topic": topic, "after": query.get("offset", "now")}))
+            self.later(None, self.subscribe({"topic": topic, "after": query.get("offset", "-1" if home.only else "now")}))
 
     # ---- the exchange speaks
 
@@ -181,6 +184,8 @@ class TopicSocket(Out):
         """One frame of the client's."""
         number = said.get("id")
         words: dict[str, Callable[[Any], Any]] = {"sub": self.subscribe, "pub": self.publish, "unsub": self.unsubscribe}
+        if self.home.only:
+            del words["pub"]
         if self.home.groups is not None:
             words |= dict.fromkeys(("claim", "ack", "nack", "extend", "term"))  # type: ignore[arg-type]
         if "ping" in said:
@@ -242,6 +247,10 @@ class TopicSocket(Out):
         name = given.get("topic")
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise Refused('"topic" is a text of 1 to 512 characters', status=400)
+        if self.home.only:
+            if name != self.own:
+                raise Refused("this socket has the topic that it was opened for only", status=403)
+            return name
         if name.startswith("$"):
             raise Refused("topics whose names begin with $ are ours", status=403)
         own = self.home.route.options.name
