@@ -5,8 +5,8 @@
 One process submits, with as much concurrency as its library offers, while two processes work; the clock runs from the first submit
 until the last outcome is in the store. Celery: prefork, two processes, JSON results kept in Redis, as installed, and with
 `task_acks_late` (a killed worker then loses nothing, which is Fairlead's promise on every store). procrastinate: two asyncio
-workers, concurrency 20. The same Redis (append-only file, fsync always) and PostgreSQL (fsync) serve both sides. `--peers` is a Python that
-has celery[redis] and procrastinate. Everything shares the machine: read ratios, not absolutes.
+workers, concurrency 20. The same Redis (append-only file, fsync always) and PostgreSQL (fsync) serve both sides. `--peers` is a
+Python that has celery[redis] and procrastinate. Everything shares the machine: read ratios, not absolutes.
 """
 
 from __future__ import annotations
