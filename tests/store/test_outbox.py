@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import asynccontextmanager
 
 import pytest
@@ -71,6 +72,31 @@ def test_sqlite_commits_are_published_and_rollbacks_are_not(tmp_path):
             assert [lease.id for lease in await store.leases.claim("jobs", 9, 60.0)] == ["j1"]
             assert (await store.state.get("jobs/j1")).value == b"queued"
         app.close()
+
+    asyncio.run(main())
+
+
+def test_a_database_is_not_closed_under_a_call_that_nobody_waits_for(tmp_path):
+    """SQLite dies of it: the process, not the call."""
+
+    async def main():
+        source = SqliteSource(str(tmp_path / "app.db"))
+        await source.open()
+        began, go, seen = threading.Event(), threading.Event(), []
+
+        def slow():
+            began.set()
+            go.wait(SOON)
+            seen.append(source.ready().execute("SELECT 1").fetchone())
+
+        call = asyncio.create_task(source.work(slow))
+        await asyncio.to_thread(began.wait, SOON)
+        call.cancel()
+        closing = asyncio.create_task(source.close())
+        await asyncio.sleep(0)  # closing has begun
+        go.set()
+        await closing
+        assert seen == [(1,)] and source.db is None
 
     asyncio.run(main())
 

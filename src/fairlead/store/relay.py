@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -53,11 +54,16 @@ class Source(Protocol):
 
 
 class SqliteSource:
-    """A SQLite file, on a thread for each call: a commit waits for the disk."""
+    """A SQLite file, on a thread for each call: a commit waits for the disk.
+
+    A call that nobody waits for any more (the relay was stopped) goes on in its thread, and SQLite does not bear being closed
+    under it: so calls take turns, and closing is one of them.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.db: sqlite3.Connection | None = None
+        self.turns = threading.Lock()
 
     async def open(self) -> None:
         """See `Source`."""
@@ -83,6 +89,9 @@ class SqliteSource:
 
     async def close(self) -> None:
         """See `Source`."""
+        await self.work(self._close)
+
+    def _close(self) -> None:
         if self.db is not None:
             self.db.close()
             self.db = None
@@ -96,9 +105,15 @@ class SqliteSource:
     async def work(self, what: Any) -> Any:
         """Has it done. StoreError."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(None, what)
+            return await asyncio.get_running_loop().run_in_executor(None, self.in_turn, what)
         except sqlite3.Error as error:
             raise StoreError(f"the outbox in {self.path}: {error}", retry="always", status=503) from error
+
+
+    def in_turn(self, what: Any) -> Any:
+        """On the thread: alone."""
+        with self.turns:
+            return what()
 
 
 class PostgresSource:
