@@ -196,7 +196,7 @@ class Pusher:
 
     def push(self, start: int, until: int) -> bool:
         """Send from `start`; stop sending at `until` and leave the request open. True when the upload is complete."""
-        with socket.create_connection(("127.0.0.1", self.server.port), timeout=20) as sock:
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=120) as sock:
             head = (
                 f"PATCH {self.place} HTTP/1.1\r\nHost: x\r\nContent-Type: application/partial-upload\r\nUpload-Offset: {start}\r\n"
                 f"Upload-Complete: ?1\r\nContent-Length: {self.size - start}\r\n\r\n"

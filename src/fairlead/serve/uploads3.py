@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from fairlead.core.errors import AppError, FairleadError, Refused
@@ -43,22 +44,13 @@ class S3(Storage):
         self.save: Save | None = None
 
     async def start(self) -> None:
+        self.client = await asyncio.get_running_loop().run_in_executor(None, client_of, self.endpoint, self.region)
         try:
-            from botocore.config import Config
-            from botocore.session import Session
-        except ImportError:
-            raise AppError("uploads to S3 need botocore", hint="pip install 'fairlead[s3]'") from None
-        config = Config(
-            connect_timeout=5, read_timeout=60, retries={"max_attempts": 4, "mode": "standard"}, max_pool_connections=40,
-            request_checksum_calculation="when_required", response_checksum_validation="when_required",
-        )  # fmt: skip
-
-        def make() -> Any:
-            region = self.region or ("us-east-1" if self.endpoint else None)
-            return Session().create_client("s3", region_name=region, endpoint_url=self.endpoint or None, config=config)
-
-        self.client = await asyncio.get_running_loop().run_in_executor(None, make)
-        await self.call("head_bucket")
+            await self.call("head_bucket")
+        except FairleadError as error:
+            if error.status == 503:
+                raise
+            raise AppError(f"the bucket {self.bucket} cannot be used: {error}") from None
 
     async def call(self, name: str, **given: Any) -> Any:
         """One call of the client, in a thread. Refused or AppError."""
@@ -88,13 +80,22 @@ class S3(Storage):
         row.place["fence"] += 1
         await self.save(row)
         writer = S3Writer(self, row)
+        writer.offset = offset_of(row)
         if tail := row.place.get("tail"):
-            found = await self.call("get_object", Key=tail[0])
-            data = await asyncio.get_running_loop().run_in_executor(None, found["Body"].read)
+            try:
+                data = await self.whole(tail[0])
+            except FairleadError:
+                if not await self.there(row):  # else only the row does not know yet that it is finished
+                    raise
+                return writer
             writer.buffer.append(data)
             writer.filled = len(data)
-        writer.offset = offset_of(row)
         return writer
+
+    async def whole(self, key: str) -> bytes:
+        """A small object."""
+        found = await self.call("get_object", Key=key)
+        return await asyncio.get_running_loop().run_in_executor(None, found["Body"].read)  # type: ignore[no-any-return]
 
     async def size(self, row: Any) -> int:
         return offset_of(row)
@@ -118,9 +119,7 @@ class S3(Storage):
         parts = [{"PartNumber": number, "ETag": tag} for number, tag, _ in place["parts"]]
         try:
             if tail := place.get("tail"):
-                found = await self.call("get_object", Key=tail[0])
-                data = await asyncio.get_running_loop().run_in_executor(None, found["Body"].read)
-                made = await self.part(row, place["next"], data)
+                made = await self.part(row, place["next"], await self.whole(tail[0]))
                 parts.append({"PartNumber": place["next"], "ETag": made})
             if not parts:
                 await self.call("put_object", Key=self.key(row), Body=b"", ContentType=row.kind[:256])
@@ -165,9 +164,21 @@ class S3(Storage):
     def where(self, row: Any) -> dict[str, str]:
         return {"bucket": self.bucket, "key": self.key(row)}
 
-    async def close(self) -> None:
-        if self.client is not None:
-            self.client.close()
+
+@cache
+def client_of(endpoint: str, region: str) -> Any:
+    """A client, which threads may share; making one takes a tenth of a second. AppError."""
+    try:
+        from botocore.config import Config
+        from botocore.session import Session
+    except ImportError:
+        raise AppError("uploads to S3 need botocore", hint="pip install 'fairlead[s3]'") from None
+    config = Config(
+        connect_timeout=5, read_timeout=60, retries={"max_attempts": 4, "mode": "standard"}, max_pool_connections=40,
+        request_checksum_calculation="when_required", response_checksum_validation="when_required",
+    )  # fmt: skip
+    region = region or ("us-east-1" if endpoint else "")
+    return Session().create_client("s3", region_name=region or None, endpoint_url=endpoint or None, config=config)
 
 
 def offset_of(row: Any) -> int:
