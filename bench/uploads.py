@@ -2,10 +2,10 @@
 
     .venv/bin/python bench/uploads.py [--mib 512] [--rounds 3] [--tmpfs]
 
-In turn, in each round: `disk`: write the bytes to a file, megabyte by megabyte, then fdatasync. `loopback`: send them to a process that
-reads and forgets them. `both`: to one that reads, writes and syncs, which is the plainest server there can be (recv_into, write).
-`fairlead`: PUT, and `resumable` PATCH with a digest of none; the time ends when the answer is here, so all is on the disk. `--tmpfs` takes
-/dev/shm in place of the disk: then it is the server itself that is measured. CPU of the server's processes is read from /proc.
+In turn, in each round: `disk`: write the bytes to a file, megabyte by megabyte, then fdatasync. `loopback`: send them to a process
+that reads and forgets them. `both`: to one that reads, writes and syncs, which is the plainest server there can be (recv_into,
+write). `fairlead`: PUT, and `resumable`: POST and PATCH; the time ends when the answer is here, so all is on the disk. `--tmpfs`
+takes /dev/shm in place of the disk: then it is the server itself that is measured. CPU of the server's processes is from /proc.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ def main() -> None:
                 os.sync()
         for name, found in speeds.items():
             cpu = statistics.median(spent[name]) * 1024 / args.mib
-            print(f"{name:10} {statistics.median(found):7.0f} MiB/s  {', '.join(f'{one:.0f}' for one in found):30} {cpu:5.2f} s of CPU per GiB")
+            each = ", ".join(f"{one:.0f}" for one in found)
+            print(f"{name:10} {statistics.median(found):7.0f} MiB/s  {each:30} {cpu:5.2f} s of CPU per GiB")
         least = min(statistics.median(speeds["disk"]), statistics.median(speeds["loopback"]))
         for name in ("both", "fairlead", "resumable"):
             print(f"{name} reaches {statistics.median(speeds[name]) / least:.2f} of the slower of disk and loopback")

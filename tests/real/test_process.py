@@ -358,6 +358,8 @@ def test_the_demo_serves_everything_it_names_and_stops_by_itself(real):
         lambda: real.curl(f"https://localhost:{shop}/stock/1", "-k").status == 200, what="the proxied application"
     )
     assert "sql;dur=" in real.curl(f"https://localhost:{shop}/items", "-k").header("server-timing")
+    assert "pipeline.js" in real.curl(f"https://localhost:{shop}/pipeline/", "-k").text
+    assert real.curl(f"https://localhost:{shop}/pipeline/files/a.txt", "-k", "-X", "PUT", "-d", "hello").status == 202
     assert "room.js" in real.curl(f"https://localhost:{shop}/chat/", "-k").text
     assert real.curl(demo.says(r"(http://127\.0\.0\.1:\d+/) ")[1] + "api/requests").status == 200
     assert demo.wait(60) == 0

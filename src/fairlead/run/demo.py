@@ -1,5 +1,5 @@
 """`fairlead demo`: the example shop over HTTPS, a second application behind a proxy, a chat room that four delivery patterns
-join at once, a little traffic, and the journey page.
+join at once, a pipeline of upload, job and topic, a little traffic, and the journey page.
 
 Everything is on loopback and ends with Ctrl-C. The traffic comes from a child process (`python -m
 fairlead.run.demo`), a handful of requests per second, some on kept connections, some on new ones, one of them reading
@@ -64,6 +64,18 @@ topic = {{ keep = "1h", max = 1000 }}
 path = "/chat/*"
 files = {{ dir = "{chat}", index = ["room.html"], cache_control = "no-cache" }}
 [[route]]
+path = "/pipeline/files/*"
+upload = {{ dir = "{folder}/uploads", max = "2GiB", publish = "pipeline", job = "fairlead.run.pipeline.work:compress" }}
+[[route]]
+path = "/pipeline/news"
+topic = {{ name = "pipeline", keep = "1h" }}
+[[route]]
+path = "/pipeline/made/*"
+files = "{folder}/made"
+[[route]]
+path = "/pipeline/*"
+files = {{ dir = "{pipeline}", index = ["pipeline.html"], cache_control = "no-cache" }}
+[[route]]
 path = "/*"
 app = "fairlead.run.shop.app:app"
 [[upstream]]
@@ -123,9 +135,12 @@ class Demo:
         """What the demo serves; the same text is shown by `--help` readers in docs/guide/running.md."""
         from fairlead.run.load import loads
 
-        chat = os.path.join(os.path.dirname(__file__), "chat")
+        here = os.path.dirname(__file__)
+        chat, pipeline = os.path.join(here, "chat"), os.path.join(here, "pipeline", "page")
+        os.makedirs(os.path.join(self.folder, "made"), exist_ok=True)
         text = CONFIG.format(
-            https=self.https, http=self.http, stock=self.stock, access=self.args.access_log, folder=self.folder, chat=chat
+            https=self.https, http=self.http, stock=self.stock, access=self.args.access_log, folder=self.folder,
+            chat=chat, pipeline=pipeline,
         )
         config = loads(text, "the demo")
         return replace(config, admin=replace(config.admin, page=Address("127.0.0.1", 9900)))
@@ -163,11 +178,13 @@ class Demo:
   without TLS        http://localhost:{self.http}/
   a second app       {base}/stock/1   (proxied over a unix socket)
   a chat room        {base}/chat/     (one room by WebSocket, event stream, long poll and poll)
+  a pipeline         {base}/pipeline/ (resumable upload, job, topic)
 
 Try:
   curl --cacert {ca} -i {base}/items
   curl -k {base}/report         slow: sql
   curl -k {base}/stock/1        pool, dial, upstream
+  curl -k -T FILE {base}/pipeline/files/   the pipeline's page hears of it
   fairlead topic follow http://localhost:{self.http}/rooms/lobby
   fairlead status                               the same in the terminal
 
