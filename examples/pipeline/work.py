@@ -15,7 +15,7 @@ import fairlead
 PIECE = 1 << 20
 
 
-@fairlead.job(retries=3, timeout=3600, lease=5)
+@fairlead.job(retries=3, timeout=3600, lease=10)
 async def compress(upload):
     """`upload` is what the server knows of a finished file: id, path, length, filename."""
     topic = fairlead.topic("pipeline")

@@ -96,9 +96,11 @@ function heard(type, value) {
     early.set(value.id, [...(early.get(value.id) ?? []), [type, value]])
     return
   }
+  if (card.over) return // a job that is done again tells nothing new
   if (type === "uploaded") card.step("press", 0, "queued")
   if (type === "compressing") card.step("press", value.percent ?? 0, `${value.percent ?? 0} %${value.attempt > 1 ? `, attempt ${value.attempt}` : ""}`)
   if (type === "compressed") {
+    card.over = true
     card.step("press", 100, `${size(value.before)} → ${size(value.after)} in ${value.seconds} s`, "done")
     card.step("told", undefined, "", "done")
     const link = Object.assign(document.createElement("a"), { href: `made/${value.file}`, download: `${value.name}.gz` })
