@@ -17,6 +17,7 @@ ALLOWED = {
     "store": {"core", "wire"},
     "net": {"core", "wire"},
     "client": {"core", "wire", "net"},
+    "adapters": {"core", "client"},
     "serve": {"core", "wire", "net", "store"},
     "run": {"core", "wire", "net", "store", "serve", "client"},
     "probe": {"core", "wire", "net", "store", "serve", "run", "client"},

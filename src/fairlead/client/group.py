@@ -59,6 +59,7 @@ class Item:
     async def settle(self, word: str, **more: Any) -> None:
         """One of the three."""
         self.settled = True
+        self.group.room.set()
         await self.group.say(word, {"items": [{"id": self.id, "fence": self.fence}], **more})
 
 
@@ -67,6 +68,7 @@ class Group:
 
     def __init__(self, topic: Topic, name: str, *, ttl: float = 30.0, after: str = "now", owner: str = "") -> None:
         self.topic, self.name, self.ttl, self.after, self.owner = topic, name, ttl, after, owner
+        self.room = asyncio.Event()  # something was settled
 
     async def say(self, word: str, given: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
         """One of the verbs. ServerError, NetError."""
@@ -111,6 +113,36 @@ class Group:
             finally:
                 holder.cancel()
                 await self.give_back(left)
+
+    async def several(self, most: int = 10) -> AsyncIterator[Item]:
+        """Items for ever, up to `most` of them out at once: settle them in any order, from any task. Each is held until then.
+
+        What is not settled when the iteration is closed is given back.
+        """
+        backoff = Backoff()
+        out: list[Item] = []
+        holder = asyncio.create_task(self.hold(out))
+        try:
+            while True:
+                out[:] = [item for item in out if not item.settled]
+                if len(out) >= most:
+                    self.room.clear()
+                    await self.room.wait()
+                    continue
+                try:
+                    found = await self.claim(most - len(out), WAIT)
+                except FairleadError as error:
+                    if not passing(error):
+                        raise
+                    await asyncio.sleep(backoff.pause(error.after))
+                    continue
+                backoff.reset()
+                out += found
+                for item in found:
+                    yield item
+        finally:
+            holder.cancel()
+            await self.give_back(out)
 
     async def hold(self, left: list[Item]) -> None:
         """Extend what is not settled."""
