@@ -1,14 +1,16 @@
 """The topic client against servers that misbehave: it tries again what may pass, says each thing once, and gives up otherwise."""
 
 import asyncio
+import importlib
 import json
+import sys
 import threading
 
 import pytest
 
 from fairlead.client import Client, Gap, ServerError, SyncClient
 from fairlead.client.words import Backoff, gap_of, page_of, refusal
-from fairlead.core.errors import ConfigError, NetError
+from fairlead.core.errors import AppError, ConfigError, NetError
 
 OK = b"HTTP/1.1 204 No Content\r\nstream-next-offset: 0000000000001_0000000000000001\r\n\r\n"
 
@@ -251,6 +253,16 @@ def test_frames_as_events_pages_and_gaps():
     assert page.events == [(b"\0\1", "o", "x", "k", 1.5, "t")] and not page.up_to_date
     assert "7 events were left out" in str(gap_of({"topic": "t", "gap": {"dropped": 7, "next": "n"}}))
     assert refusal(503, {"retry-after": "7"}, b"").after == 7
+
+
+@pytest.mark.parametrize("name", ["taskiq", "faststream"])
+def test_an_adapter_names_the_extra_that_is_missing(name, monkeypatch):
+    monkeypatch.delitem(sys.modules, f"fairlead.adapters.{name}", raising=False)
+    for part in ("taskiq", "faststream", "faststream._internal", "fast_depends"):
+        monkeypatch.setitem(sys.modules, part, None)
+    with pytest.raises(AppError, match=f"needs {name}, which is not installed") as error:
+        importlib.import_module(f"fairlead.adapters.{name}")
+    assert error.value.hint == f"pip install 'fairlead[{name}]'"
 
 
 def test_a_sync_client_in_threads():

@@ -78,6 +78,12 @@ class Group:
         _, _, got = await self.topic.patiently("POST", target, head, body, timeout)
         return dict(json.loads(got))
 
+    async def make(self) -> None:
+        """Make it, from `after` on; one that is there stays as it is."""
+        target = self.topic.target + f"/groups/{self.name}".encode()
+        head = [(b"content-type", b"application/json")]
+        await self.topic.patiently("PUT", target, head, as_json({"after": self.after}))
+
     async def claim(self, n: int = 1, wait: float = 0.0) -> list[Item]:
         """Up to `n` items, waiting up to `wait` seconds for the first. They are not extended for you."""
         given = {"n": n, "ttl": self.ttl, "wait": wait, "after": self.after, "owner": self.owner}
