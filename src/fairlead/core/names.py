@@ -16,7 +16,7 @@ def name_of(route):
         return str(name)
     methods = "|".join(getattr(route, "methods", None) or ())
     host = ",".join(getattr(route, "host", None) or ())
-    path = str(getattr(route, "path", "") or "/*")
+    path = str(getattr(route, "shown", "") or getattr(route, "path", "") or "/*")
     return (methods + " " if methods else "") + host + path
 
 

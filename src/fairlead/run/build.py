@@ -287,6 +287,7 @@ class Builder:
         route = Route(
             handler,
             path=below(settings.path) if settings.answer in BELOW else settings.path,
+            shown=settings.path,
             host=settings.host,
             methods=methods_of(settings),
             headers=settings.headers,

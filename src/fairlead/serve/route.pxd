@@ -12,7 +12,7 @@ cdef long long _TOLD
 cdef class Route:
     cdef public Handler handler
     cdef public tuple listeners, host, methods, filters
-    cdef public str path, name
+    cdef public str path, name, shown
     cdef public object headers
 
 cdef class Router(Handler):

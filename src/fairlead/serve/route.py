@@ -31,9 +31,12 @@ ANY_METHOD = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
 class Route:
-    """One route of a running plan: conditions (as in `serve.table`), filters (outermost first) and a handler."""
+    """One route of a running plan: conditions (as in `serve.table`), filters (outermost first) and a handler.
 
-    def __init__(self, handler, *, path="", host=(), methods=(), headers=None, listeners=(), filters=(), name=""):
+    `shown`: its path for people, where it is written otherwise than it is matched.
+    """
+
+    def __init__(self, handler, *, path="", host=(), methods=(), headers=None, listeners=(), filters=(), name="", shown=""):
         self.handler = handler
         self.path = path
         self.host = tuple(host)
@@ -42,6 +45,7 @@ class Route:
         self.listeners = tuple(listeners)
         self.filters = tuple(filters)
         self.name = name
+        self.shown = shown
 
     def __repr__(self):
         return f"<Route {self.name or self.path or '/*'}>"

@@ -14,7 +14,8 @@ The contract, for every engine:
 - *Offsets.* An `Offset` is an epoch and a seq, written `<epoch>_<seq>`, each in a fixed width, so that the texts sort as
   the offsets do. It means "everything up to and including seq has been read". The epoch of a topic changes, and only grows,
   whenever events were lost or the topic was made anew: an offset of another epoch never silently reads the wrong events. It
-  is made of the clock in milliseconds (`new_epoch`), so that it grows even when the store that knew the old one is gone.
+  is made of the clock in milliseconds (`new_epoch`), so that it grows even when the store that knew the old one is gone, and no
+  two topics of a store are given the same: an offset of one topic is a gap in every other.
 - *Gaps are told.* A read from before what is kept, from another epoch, or from the future raises `Gap`, which says where to
   go on.
 - *Acknowledged means kept*, as far as `Declaration.ack` says. `append` returns when that is reached, not earlier.
@@ -74,7 +75,7 @@ class Offset(NamedTuple):
 
 
 def new_epoch(now: float, floor: int = 0) -> int:
-    """The epoch of a topic made at `now`, above every epoch up to `floor` that the engine remembers."""
+    """The epoch of a topic made at `now`, above `floor`: every epoch that the store gave before, to whichever topic."""
     return max(int(now * 1000), floor + 1)
 
 

@@ -129,7 +129,8 @@ class MemoryCore(MemoryLeases, MemoryState):
     def made(self, name: str, config: TopicConfig) -> _Topic:
         """A new topic."""
         now = self.clock.now()
-        topic = self.topics_by_name[name] = _Topic(name, new_epoch(now, self.floor), config, now)
+        self.floor = new_epoch(now, self.floor)
+        topic = self.topics_by_name[name] = _Topic(name, self.floor, config, now)
         return topic
 
     def create(self, name: str, config: TopicConfig, events: Sequence[NewEvent], close: bool) -> tuple[Head, bool]:

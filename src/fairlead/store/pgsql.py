@@ -8,6 +8,7 @@ never wait for each other in a circle.
 - A topic's `last` is a counter in its row, not a sequence: a sequence's later value can be visible before an earlier one is
   committed, and a reader would skip it. The row is locked until the commit, so seqs become visible in their order.
 - An item's `state` is 0 (ready), 1 (delayed: ready at `at`), 2 (leased: ready at `at` unless extended), 3 (dead).
+- `epochs` begins at the clock's milliseconds and grows by one with each topic, so that no two topics have the same.
 - `journal` keeps, for each node, the answers of its last group of appends: a node that lost its connection asks again with the same
   number, and a group that had been committed answers and appends nothing.
 - `alive` is UNLOGGED, so it is empty after a crash of the server and on a standby that was promoted: see `postgres.checked`.
@@ -18,7 +19,7 @@ version, since they keep nothing.
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 
 MIGRATIONS = (
     """
@@ -66,7 +67,20 @@ CREATE TABLE entries (
 CREATE INDEX entries_due ON entries (purpose, due) WHERE due IS NOT NULL;
 CREATE INDEX entries_expires ON entries (expires) WHERE expires IS NOT NULL;
 """,
+    """
+CREATE SEQUENCE epochs;
+SELECT setval('epochs', greatest((SELECT max(epoch) FROM topics), (SELECT max(floor) FROM facts),
+  floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint));
+""",
 )
+
+# Every topic gets a new epoch, its own, and those that follow are above.
+ANEW = """
+UPDATE topics SET epoch = base.at + rank FROM (SELECT id, row_number() OVER (ORDER BY id) AS rank FROM topics) ranked,
+  (SELECT greatest((SELECT max(epoch) FROM topics), (SELECT last_value FROM epochs), (SELECT max(floor) FROM facts),
+    floor(fl_now() * 1000)::bigint) AS at) base WHERE ranked.id = topics.id;
+SELECT setval('epochs', greatest((SELECT max(epoch) FROM topics), (SELECT last_value FROM epochs), floor(fl_now() * 1000)::bigint));
+"""
 
 FUNCTIONS = r"""
 CREATE OR REPLACE FUNCTION fl_now() RETURNS float8 LANGUAGE sql STABLE AS $$
@@ -96,7 +110,7 @@ END $$;
 CREATE OR REPLACE FUNCTION fl_make(wanted text, text_ text, now_ float8) RETURNS topics LANGUAGE plpgsql AS $$
 DECLARE t topics; c jsonb := text_::jsonb; e bigint; ends float8;
 BEGIN
-  SELECT greatest(floor(now_ * 1000)::bigint, f.floor + 1) INTO e FROM facts f;
+  e := nextval('epochs');
   ends := least((c->>'expires')::float8, now_ + (c->>'ttl')::float8);
   INSERT INTO topics (name, epoch, created, used, gone, config, keep, max_events, max_bytes, compact, ttl, expires)
   VALUES (wanted, e, now_, now_, ends, text_, (c->>'keep')::float8, (c->>'max_events')::bigint, (c->>'max_bytes')::bigint,

@@ -32,7 +32,7 @@ from .contract import Ack, Declaration, Event, Offset, StoreError
 from .facade import Front
 from .groups import Group, ended
 from .pglines import FIRST, LONGEST, Lines
-from .pgsql import FUNCTIONS, MIGRATIONS, VERSION
+from .pgsql import ANEW, FUNCTIONS, MIGRATIONS, VERSION
 from .pgstate import PgState
 from .rules import DEDUPE_WINDOW
 
@@ -169,8 +169,7 @@ class Postgres(PgState, Front):
                                    system, timeline, not self.durable)  # fmt: skip
             if lost:
                 log.warning("PostgreSQL may have lost what was acknowledged last: every topic has a new epoch")
-                sql = """UPDATE topics SET epoch = greatest(epoch, (SELECT floor FROM facts), floor(fl_now() * 1000)::bigint) + 1"""
-                await line.execute(sql)
+                await line.execute(ANEW)
                 await line.execute("DELETE FROM journal")
             await line.execute(
                 "UPDATE facts SET system = $1, timeline = $2, weak = $3", system, timeline, not self.durable

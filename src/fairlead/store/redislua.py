@@ -115,6 +115,8 @@ local function make(name, text)
     cut = 0, dead = 0, created = now, used = now, config = text, keep = c.keep, max_events = c.max_events, max_bytes = c.max_bytes,
     compact = c.compact or false, ttl = c.ttl, expires = c.expires}
   local key = P .. 't:' .. name
+  floor = t.epoch
+  redis.call('HSET', P .. 'life', 'floor', int(floor))
   redis.call('HSET', key, 'epoch', int(t.epoch), 'created', flt(now), 'config', text, 'compact', t.compact and '1' or '0')
   for _, field in ipairs({'keep', 'max_events', 'max_bytes', 'ttl', 'expires'}) do
     if t[field] then redis.call('HSET', key, field, string.format('%.17g', t[field])) end

@@ -96,7 +96,9 @@ class SqlLog(Reader):
     def made(self, name: str, config: TopicConfig) -> Topic:
         """A new topic."""
         now = self.clock.now()
-        row = (name, new_epoch(now, self.floor), 0, 0, 0, 0, now, now, ends(config, now), None, config_text(config))
+        self.floor = new_epoch(now, self.floor)
+        self.set_meta("floor", self.floor)
+        row = (name, self.floor, 0, 0, 0, 0, now, now, ends(config, now), None, config_text(config))
         sql = """INSERT INTO topics (name, epoch, first, last, closed, bytes, created, used, gone, trim, config)
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
         self.db.execute(sql, row)

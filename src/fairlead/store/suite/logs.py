@@ -351,6 +351,24 @@ async def a_topic_made_anew_has_a_higher_epoch(it: Bench) -> None:
 
 
 @check("log")
+async def no_two_topics_have_the_same_epoch(it: Bench) -> None:
+    """Made in the same millisecond, by a creation or an append, through two connections; an offset of one is a gap in the other."""
+    logs = [it.log, (await it.more()).log]
+    names = [it.name() for _ in range(60)]
+
+    async def make(n: int, name: str) -> Offset:
+        log = logs[n % 2]
+        assert log is not None
+        if n % 3:
+            return (await log.create(name, TopicConfig(), numbers(1, 2)))[0].last
+        return (await log.append(name, numbers(1, 2), create=TopicConfig())).last
+
+    lasts = await asyncio.gather(*(make(n, name) for n, name in enumerate(names)))
+    same(len({last.epoch for last in lasts}), len(names), "epochs of topics made at once")
+    await raises(Gap, it.log.read(names[0], lasts[1]), "an offset of another topic")
+
+
+@check("log")
 async def old_events_go_by_age(it: Bench) -> None:
     """`keep`."""
     topic = await it.topic(TopicConfig(keep=1.0), 5)
