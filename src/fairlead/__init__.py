@@ -13,15 +13,18 @@ from fairlead.run.version import __version__
 if TYPE_CHECKING:
     from fairlead.core.errors import Refused
     from fairlead.run.embed import Server
+    from fairlead.serve.hold import Hold
     from fairlead.serve.jobs import job
     from fairlead.serve.jobwork import current_job
     from fairlead.serve.sessions import Session, revoke_sessions
     from fairlead.serve.topicapi import Topic
 
 __all__ = [
-    "Refused", "Server", "Session", "Topic", "__version__", "current_job", "grpc", "job", "revoke_sessions", "serve", "topic",
+    "Hold", "Refused", "Server", "Session", "Topic", "__version__", "current_job", "grpc", "job", "revoke_sessions", "serve",
+    "topic",
 ]  # fmt: skip
 LATE = {  # what is imported when it is asked for first
+    "Hold": "fairlead.serve.hold",
     "Refused": "fairlead.core.errors",
     "Server": "fairlead.run.embed",
     "Topic": "fairlead.serve.topicapi",

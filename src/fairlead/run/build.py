@@ -214,6 +214,7 @@ class Builder:
                 from fairlead.run.realtime import Realtime
 
                 self.realtime = Realtime(self.store, self.loop, self.works, values["config"].jobs)
+                self.realtime.rates = self.rates
             self.beside = []
             routes = [await self.route(one) for one in plan.config.routes]
             self.config = plan.config
@@ -331,7 +332,10 @@ class Builder:
             app.sockets = web_sockets(app, settings.websocket)
             return app
 
-        return self.state.take(("app", given, settings.websocket, sessions), make)
+        made: App = self.state.take(("app", given, settings.websocket, sessions), make)
+        if self.realtime is not None and made.holding is None:
+            made.holds(self.realtime.holding)
+        return made
 
     async def grpc(self, settings: c.Route, given: c.Grpc | None = None, server: Any = None) -> Handler:
         """A gRPC server: imported, its lifespan entered."""
@@ -346,7 +350,7 @@ class Builder:
     def wsgi(self, target: Any, given: c.App) -> Wsgi:
         """A WSGI application with its threads."""
         in_thread = self.config.server.unit == "thread"
-        return Wsgi(
+        made = Wsgi(
             target,
             self.threads.lane(given.target, given.threads, given.queue),
             name=given.target,
@@ -355,6 +359,8 @@ class Builder:
             multiprocess=self.workers > 1 and not in_thread,
             pool=self.threads,
         )
+        made.holding = self.realtime.holding if self.realtime is not None else None
+        return made
 
     def topic(self, settings: c.Route) -> Handler:
         """The topics of a route."""

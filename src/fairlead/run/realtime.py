@@ -23,6 +23,8 @@ from fairlead.run.storing import Works
 from fairlead.serve import topicapi, topichooks
 from fairlead.serve.cron import Cron
 from fairlead.serve.feed import Feed
+from fairlead.serve.filters.limits import RateLimit
+from fairlead.serve.hold import Holding
 from fairlead.serve.hooks import Hooks
 from fairlead.serve.idempotent import Idempotent
 from fairlead.serve.jobhttp import JobRoute
@@ -30,8 +32,11 @@ from fairlead.serve.jobs import REGISTRY, REQUEST, JobKind, JobOptions, Jobs, Ro
 from fairlead.serve.jobwork import Work
 from fairlead.serve.later import Later, RequestJobs, Rerun
 from fairlead.serve.loader import found_at
+from fairlead.serve.presence import Presence
 from fairlead.serve.push import Deliveries
+from fairlead.serve.topicaccess import Access
 from fairlead.serve.topicgroups import Groups
+from fairlead.serve.topicmatch import Names
 from fairlead.serve.topics import TopicOptions, TopicRoute
 from fairlead.serve.topicws import Sockets
 from fairlead.store.contract import Store
@@ -46,6 +51,7 @@ class Realtime:
         self, store: Store, loop: asyncio.AbstractEventLoop, works: Works | None = None, given: c.Jobs | None = None
     ) -> None:
         self.store, self.loop = store, loop
+        self.rates: Any = None  # what the rates of all workers count in
         self.works, self.given = works or Works(), given or c.Jobs()
         self.hub = Hub(store)
         self.feed = Feed(store, self.hub)
@@ -57,7 +63,11 @@ class Realtime:
         self.networks: set[Any] = set()
         self.deliveries: Deliveries | None = None
         self.slots: dict[str, int] = {}
-        self.inside = TopicRoute(self.feed, TopicOptions(start="-1"), loop=loop)  # topics without a URL of their own
+        self.names = Names(self.feed)
+        self.feed.made = self.names.made
+        self.presence = Presence(self.feed)
+        self.holding = Holding(self.feed, self.names, self.presence, loop)
+        self.inside = TopicRoute(self.feed, TopicOptions(start="-1", many=1), loop=loop)  # topics without a URL of their own
         self.sockets = Sockets(self.inside, only=True)  # and their WebSockets
         self.begun = False
         self.blame = ""  # why this process has to end, when that may be its jobs' doing
@@ -80,14 +90,43 @@ class Realtime:
             message=given.message,
             wait=given.wait,
             heartbeat=given.heartbeat,
+            max_bytes=given.bytes,
+            many=given.many,
+            wildcards=given.wildcards,
+            presence=given.presence,
         )
+        self.names.announcing = self.names.announcing or given.wildcards
+        if given.presence:
+            self.presence.start()
         if given.webhooks:
             self.hook(given.webhook_networks)
         more = partial(self.behind, given)
-        route = TopicRoute(self.feed, options, more=more, depth=depth_of(settings.path), loop=self.loop)
+        route = TopicRoute(
+            self.feed, options, more=more, depth=depth_of(settings.path), names=self.names, presence=self.presence,
+            access=self.access(given, settings), loop=self.loop,
+        )  # fmt: skip
         sockets = Sockets(route, origins=tuple(given.origins), groups=self.groups if given.groups else None)
         route.socket = sockets.open
         return route
+
+    def access(self, given: a.Topic, settings: c.Route) -> Access:
+        """Who may do what with the topics of a route. Rates are counted over all workers."""
+        hook: Any = found_at(given.authorize, given.dir) if given.authorize else None
+        if hook is not None and not callable(hook):
+            raise AppError(f'"{given.authorize}" is not callable: it is a {type(hook).__name__}')
+
+        def rate(what: str, limit: Any) -> RateLimit | None:
+            name = f"{what} {settings.path} {settings.host}"
+            return RateLimit(limit.amount, limit.seconds, "", 0, self.rates, name) if limit is not None else None
+
+        return Access(
+            hook,
+            given.claim,
+            keep=given.authorize_keep,
+            followers=given.followers,
+            publishes=rate("publishes", given.publishes),
+            makes=rate("makes", given.makes),
+        )
 
     async def behind(self, given: a.Topic, call: Call, topic: str, rest: str) -> None:
         """What stands behind a topic's own URL."""

@@ -8,10 +8,10 @@ from fairlead.serve.done cimport is_disconnect
 from fairlead.serve.runner cimport Runners, Work
 
 cdef frozenset METHODS
-cdef str START, BODY
+cdef str START, BODY, HOLD
 
 cdef class App(Handler):
-    cdef public object target, loop, debug, sockets
+    cdef public object target, loop, debug, sockets, holding
     cdef public dict state
     cdef public str name, root_path, strip
     cdef str version, said_start, said_body
@@ -35,6 +35,7 @@ cdef class Cycle(Work):
     cdef Response response
     cdef list receivers, senders, chunks
     cdef bytes chunk
+    cdef object held_by
     cdef long long held, left
     cdef bint body_over, delivered, gone, half, full, bodiless, trailers, sent, complete
 
@@ -62,6 +63,7 @@ cdef class Cycle(Work):
     cdef all_at_once(self, bytes body)
     cdef last(self, dict message)
     cdef object other(self, object kind, dict message)
+    cdef hold(self, object hold)
     cdef unsent(self, str rule)
     cdef finished(self)
     cpdef failed(self, object error)

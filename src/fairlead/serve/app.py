@@ -32,7 +32,7 @@ from fairlead.serve.opened import send_region
 from fairlead.serve.runner import Runners, Work
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
-START, BODY = "http.response.start", "http.response.body"
+START, BODY, HOLD = "http.response.start", "http.response.body", "fairlead.hold"
 SPEC = {"version": "3.0", "spec_version": "2.5"}
 
 
@@ -41,7 +41,8 @@ class App(Handler):
 
     `strip` is a path prefix that becomes `root_path` (the application still sees the full path, as ASGI says). `debug`,
     None unless a test sets it, is called with (exchange, info) of each `http.response.debug`. `sockets`, a
-    `serve.websocket.WebSockets` or None, is asked first about requests that want another protocol.
+    `serve.websocket.WebSockets` or None, is asked first about requests that want another protocol. `holding` takes connections that
+    the application hands to a topic (`serve.hold`), None: it cannot.
     """
 
     def __init__(self, target, loop, *, name="app", state=None, root_path="", strip=""):
@@ -57,6 +58,7 @@ class App(Handler):
         self.said_start, self.said_body = START, BODY
         self.debug: Any = None
         self.sockets: Any = None
+        self.holding: Any = None
         self.extensions: Any = {
             "http.response.trailers": {}, "http.response.early_hint": {}, "http.response.pathsend": {},
             "http.response.zerocopysend": {}, "fairlead.journey": None,
@@ -71,6 +73,11 @@ class App(Handler):
     def running(self):
         """How many requests the application is working on."""
         return len(self.cycles)
+
+    def holds(self, holding):
+        """Connections may be handed over: `holding` (a serve.hold.Holding) takes them."""
+        self.holding = holding
+        self.extensions["fairlead.hold"] = {}
 
     def open(self, exchange):
         request = exchange.request
@@ -166,6 +173,7 @@ class Cycle(Work):
         self.held = 0
         self.left = -1
         self.body_over = exchange.heard_end
+        self.held_by: Any = None
         self.delivered = self.gone = self.half = self.full = False
         self.bodiless = self.trailers = self.sent = self.complete = False
 
@@ -330,6 +338,9 @@ class Cycle(Work):
                     raise AppError(f"the app sent content-length {value!r}"[:100], hint="it is a number of bytes")
             elif kind == 4:
                 continue  # framing is the connection's: chunked only where the version has it
+            elif kind == 8 and self.app.holding is not None:
+                self.held_by = value
+                continue
             found.append(pair if type(pair) is tuple else (name, value))
         return found
 
@@ -337,6 +348,9 @@ class Cycle(Work):
         response = self.response
         if response is None:
             raise AppError("the app sent http.response.body first", hint="send http.response.start before it")
+        if self.held_by is not None and response.status < 300:
+            self.hold(self.app.holding.field(self.held_by, response.headers))
+            return DONE
         given = message.get("body")
         body = given if type(given) is bytes else as_bytes(given)
         more = (given is None or len(message) > 2) and message.get("more_body", False)
@@ -438,6 +452,10 @@ class Cycle(Work):
             return send_path(self, message.get("path"))
         elif kind == "http.response.zerocopysend":
             return send_zero_copy(self, message)
+        elif kind == HOLD and self.app.holding is not None:
+            if self.response is not None:
+                raise AppError("the app sent fairlead.hold behind http.response.start", hint="it stands in the place of an answer")
+            self.hold(self.app.holding.message(message))
         elif kind == "http.response.debug" and self.app.debug is not None:
             self.unsent("http.response.debug comes before the body")
             self.app.debug(self.exchange, message.get("info"))
@@ -447,6 +465,13 @@ class Cycle(Work):
                 hint="in an http scope: http.response.start, then http.response.body",
             )
         return DONE
+
+    def hold(self, hold):
+        """The connection is a topic's now; for the application the answer is complete."""
+        self.complete = True
+        self.app.holding.hold(self.exchange, hold)
+        if self.receivers is not None:
+            wake(self.receivers)
 
     def unsent(self, rule):
         """Nothing of the body is out yet, or the application broke `rule`."""
@@ -553,7 +578,9 @@ class Cycle(Work):
 
 
 def name_kind(name, v):
-    """What a header name needs: 1 it has upper case, 2 it is content-length, 4 it is transfer-encoding, 0 nothing."""
+    """What a header name needs: 1 it has upper case, 2 it is content-length, 4 it is transfer-encoding, 8 it is fairlead-hold, 0
+    nothing.
+    """
     n = len(name)
     for i in range(n):
         c = v[i]
@@ -563,6 +590,8 @@ def name_kind(name, v):
         return 2
     if n == 17 and v[0] == 0x74 and name == b"transfer-encoding":
         return 4
+    if n == 13 and v[0] == 0x66 and name == b"fairlead-hold":
+        return 8
     return 0
 
 

@@ -206,6 +206,7 @@ class Feed:
         self.wheels: dict[int, list[set[Out]]] = {}  # by seconds between two beats: who has its turn in which of them
         self.turn = 0
         self.ticking: asyncio.TimerHandle | None = None
+        self.made: Callable[[str], None] = lambda topic: None  # a topic was made by this process
         self.outs = self.legs = self.delivered = self.events_in = self.gaps = 0
         self.slow: dict[str, int] = {}  # by policy: times that a follower had no room when events came
         self.conflated = self.left_out = 0  # events

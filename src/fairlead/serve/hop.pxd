@@ -33,7 +33,7 @@ cdef class Dispatcher:
     cdef public Poller poller
     cdef public Py_ssize_t most, per_worker
     cdef public long long wait
-    cdef public object health, queue
+    cdef public object health, queue, holding
     cdef public list links
     cdef public Py_ssize_t turn
     cdef public bint watching, timing
@@ -94,6 +94,8 @@ cdef class Crossing(Answer):
     cpdef inform(self, int status, list headers)
     @cython.locals(left=Exchange, leg=Exchange, journey=Journey, response=Response)
     cpdef head(self, object message, bint end)
+    @cython.locals(left=Exchange)
+    cdef hold(self, object message)
     @cython.locals(room=cython.bint)
     cpdef bint data(self, bytes chunk, bint end) except -1
     cpdef end(self, list trailers)

@@ -13,7 +13,8 @@ Rules
    connection lives on. For that the body is kept until the answer comes, up to `KEEP`; one larger is not asked again.
 4. Nothing is piled up: `data` that finds no room withholds the credit of the other side.
 5. The worker's marks are in the journey before the head is said; the leg leaves none.
-6. Sticky: with a cookie, a client's requests go to the place that its first went to, and wait for it; a place that is gone is
+6. A worker may answer with `hold` (`serve.hold`): then `holding` takes the client's connection, and the leg is over.
+7. Sticky: with a cookie, a client's requests go to the place that its first went to, and wait for it; a place that is gone is
    chosen anew. The cookie holds the place's number and nothing else.
 """
 # mypy: disable-error-code="union-attr,attr-defined"
@@ -29,7 +30,7 @@ from fairlead.core.exchange import Answer
 from fairlead.core.handler import Handler
 from fairlead.net.tcp import Tcp
 from fairlead.wire.hop import Hop as Codec
-from fairlead.wire.hopwords import Letter
+from fairlead.wire.hopwords import HOLD, Letter
 
 PATIENCE = 20_000_000  # ns a request may be with a worker that has not begun it
 SECOND = 1_000_000_000
@@ -104,6 +105,7 @@ class Dispatcher:
         self.wait = wait
         self.per_worker = 0
         self.health = frozenset(health)
+        self.holding: Any = None
         self.links = []
         self.queue: Any = deque()
         self.turn = 0
@@ -425,6 +427,10 @@ class Crossing(Answer):
         journey.leg_sent = journey.leg_head = 0
         if self.link.stuck:
             self.link.heard()
+        response = message
+        if response.upgrade and response.upgrade == HOLD:
+            self.hold(message)
+            return
         if self.hop.cookie and self.want != self.link.place:
             message.headers.append((b"set-cookie", b"%b=%d; Path=/; HttpOnly; SameSite=Lax" % (self.hop.cookie, self.link.place)))
         if leg.tunnel and message.status == 101:
@@ -435,6 +441,16 @@ class Crossing(Answer):
         elif leg.tunnel:
             left.deadline = 0
             left.conn.flush()
+
+    def hold(self, message):
+        """The worker's application handed the connection over: from here on it is this front's, and no worker's."""
+        left = self.left
+        holding = self.dispatcher.holding
+        self.finished()
+        if holding is None:
+            left.fail(Refused("this server holds no connections", status=500))
+            return
+        holding.told(left, message)
 
     def data(self, chunk, end):
         room = self.left.data(chunk, end)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -12,13 +13,20 @@ from fairlead.serve.feed import Feed, Form, Leg, Out, Piece
 from fairlead.store.contract import Event, Gap, NewEvent, Offset, TopicConfig
 
 JSON = "application/json"
-here: Feed | None = None
+
+
+class Here(threading.local):
+    """The feed of this thread's worker: a process may have several (`server.unit = "thread"`), each with its own loop."""
+
+    feed: Feed | None = None
+
+
+here = Here()
 
 
 def attach(feed: Feed | None) -> None:
-    """This process publishes and follows by this."""
-    global here
-    here = feed
+    """This worker publishes and follows by this."""
+    here.feed = feed
 
 
 class Message(NamedTuple):
@@ -50,12 +58,12 @@ class Topic:
     @property
     def feed(self) -> Feed:
         """This process's. AppError outside of a server."""
-        if here is None:
+        if here.feed is None:
             raise AppError(
                 "no server runs here that has a store, so there are no topics",
                 hint="serve the application with a configuration that has [store] or a topic",
             )
-        return here
+        return here.feed
 
     async def publish(self, value: Any, *, type: str = "", key: str = "", dedupe: str = "", conn: Any = None) -> str:
         """Append one event: bytes as they are, text too where the topic is not JSON, anything else as JSON. Its offset, once it is
@@ -72,7 +80,10 @@ class Topic:
             from fairlead.store import outbox
 
             return await outbox.write(conn, [outbox.Append(self.name, [event], self.config)], id=dedupe or None)
-        done = await self.feed.store.log.append(self.name, [event], dedupe=dedupe, create=self.config)
+        feed = self.feed
+        done = await feed.store.log.append(self.name, [event], dedupe=dedupe, create=self.config)
+        if done.last.seq == 1:
+            feed.made(self.name)
         return str(done.last)
 
     @property
@@ -88,7 +99,8 @@ class Topic:
     async def follow(self, after: str = "now") -> AsyncIterator[Message]:
         """What is there and what comes, for ever or until the topic ends. Gap when events are missing."""
         feed = self.feed
-        await feed.store.log.create(self.name, self.config) if await self.absent() else None
+        if await self.absent() and (await feed.store.log.create(self.name, self.config))[1]:
+            feed.made(self.name)
         ring = await feed.ring(self.name)
         place = ring.last if after == "now" else None if after == "-1" else Offset.parse(after)
         out = Listening(feed)

@@ -8,10 +8,12 @@
             Accept: text/event-stream            an event stream for EventSource, resumed by Last-Event-ID
             Upgrade: websocket                   many topics on one socket (`topicws`)
             &form=frames                         any of them but live=sse, in the socket's JSON frames
+            ?topic=b&topic=c, ?match=x.*         several topics at once, by each of these (`topicmany`)
     HEAD    its ends      DELETE    it is gone
     GET     $client.js                           our JavaScript client (`topicscript`)
     POST    …/groups/G:claim :ack :nack :extend :term :seek   GET …/groups   consumer groups (`topicgroups`)
     …/webhooks…                                  webhooks out (`topichooks`)
+    …/presence                                   who is there (`presence`), where the route has it
 
 The grammar is that of the Durable Streams protocol 1.0 (2026-01-24), to which this adds the plain event stream, WebSocket,
 `Prefer: wait`, event types and keys (`Fairlead-Type`, `Fairlead-Key`), dedupe keys (`Fairlead-Dedupe`), groups and webhooks.
@@ -21,39 +23,48 @@ Rules
 2. A long poll listens first and looks then (`feed`), so no append falls between. It holds no task while it waits.
 3. An offset of before what is kept, or of another life of the topic, is 410 on a poll and said in band on streams: never
    silently less.
-4. Every answer has `X-Content-Type-Options: nosniff`: a topic's bytes are somebody else's.
+4. What is asked of a topic is asked of `access` first (`topicaccess`): filters decide about the URL, it about the topic.
+5. A POST may speak CloudEvents (`cloudevents`), and a poll may ask for them.
+6. Every answer has `X-Content-Type-Options: nosniff`: a topic's bytes are somebody else's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fairlead.core.aio import Async, Call
 from fairlead.core.errors import FairleadError, Refused
-from fairlead.core.exchange import Answer, Exchange
+from fairlead.core.exchange import Exchange
 from fairlead.core.handler import Handler
 from fairlead.core.message import Response
+from fairlead.serve import cloudevents, topicscript
 from fairlead.serve import topicforms as forms
-from fairlead.serve import topicscript
-from fairlead.serve.feed import Feed, Form, Leg, Out, Piece, Ring
+from fairlead.serve.feed import Feed, Form, Leg, Piece, Ring
+from fairlead.serve.presence import EVENTS, Presence
+from fairlead.serve.topicaccess import MANAGE, OPEN, PUBLISH, READ, Access
 from fairlead.serve.topicforks import Forks, source_of
+from fairlead.serve.topicmany import MANY, MARK, Asked, Many, asked, place_in
+from fairlead.serve.topicmatch import Names
+from fairlead.serve.topicouts import RETRY, ManyStream, Poll, Stream, TopicOptions
 from fairlead.serve.topicwords import (
+    PREFLIGHT,
     SAFE,
     SECURITY,
     absolute,
     canonical,
+    consent,
     fields_of,
     gap_fields,
     lifetime,
     next_field,
     producer_of,
     query_of,
-    refusal,
     refuse,
     rfc3339,
     truth,
@@ -77,39 +88,9 @@ from fairlead.wire.prefer import preferences, wait_of
 
 DEFAULT_TYPE = "application/octet-stream"
 MADE_BY_READING = "application/json"
-RETRY = 1000  # ms until an EventSource comes back
-STREAM_MOST = 3600.0  # seconds of one event stream; then the client comes back, from where it was
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
-PREFLIGHT = [  # what a page of another origin may send, if the `cors` filter lets it: the filter says so itself
-    (b"allow", b"GET, HEAD, PUT, POST, DELETE, OPTIONS"),
-    (b"access-control-allow-methods", b"GET, HEAD, PUT, POST, DELETE"),
-    (
-        b"access-control-allow-headers",
-        b"content-type, if-none-match, last-event-id, prefer, authorization, stream-seq, stream-ttl, stream-expires-at, "
-        b"stream-closed, stream-forked-from, stream-fork-offset, stream-fork-sub-offset, producer-id, producer-epoch, "
-        b"producer-seq, fairlead-type, fairlead-key, fairlead-dedupe",
-    ),
-]
+ACTIONS = {"GET": READ, "HEAD": READ, "PUT": MANAGE, "POST": PUBLISH, "DELETE": MANAGE}
 NAME = re.compile(r"[^\x00-\x1f\x7f]{1,512}")
-
-
-@dataclass(slots=True, frozen=True)
-class TopicOptions:
-    """One route's. Times in seconds, sizes in bytes, None: no limit."""
-
-    name: str = ""  # of the one topic; "": the path says it
-    keep: float | None = 86400.0
-    max_events: int | None = 100_000
-    max_bytes: int | None = None
-    compact: bool = False
-    slow: str = "cursor"
-    create: str = "subscribe"
-    message: int = 1 << 20  # of one POST
-    wait: float = 25.0
-    heartbeat: float = 15.0  # in whole seconds
-    batch: int = 1 << 20  # bytes of one read
-    stream: float = STREAM_MOST
-    start: str = "now"  # where an EventSource without an id begins
 
 
 class TopicRoute(Handler):
@@ -124,6 +105,9 @@ class TopicRoute(Handler):
         more: Callable[[Call, str, str], Any] | None = None,
         socket: Callable[[Exchange, str], None] | None = None,
         depth: int = 2,
+        names: Names | None = None,
+        presence: Presence | None = None,
+        access: Access = OPEN,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.depth = depth
@@ -131,6 +115,11 @@ class TopicRoute(Handler):
         self.forks = Forks(feed.store)
         self.options = options or TopicOptions()
         self.more, self.socket = more, socket
+        self.names = names or Names(feed)
+        self.presence, self.access = presence, access
+        self.allows, self.must = access.allows, access.must
+        self.member, self.info = "", None  # who follows, if the route says it and not the client
+        self.many = Many(self, ManyStream)
         self.calls = Async(self.answer, loop)
 
     def open(self, exchange: Exchange) -> None:
@@ -145,12 +134,18 @@ class TopicRoute(Handler):
         """(topic, what stands behind it in the path). Refused 400 for a name that is none."""
         params = exchange.params or {}  # type: ignore[attr-defined]
         name = self.options.name or params.get("topic", "")
-        rest = "/".join(exchange.request.path.strip("/").split("/")[self.depth :])  # type: ignore[attr-defined]
-        if not NAME.fullmatch(name):
+        rest = "/".join(exchange.request.path.strip("/").split("/")[self.depth :]).strip("/")  # type: ignore[attr-defined]
+        if name == MANY and not rest:
+            return name, rest
+        return self.name_of(name), rest
+
+    def name_of(self, name: Any) -> str:
+        """A topic's name as a client may write it. Refused 400, 403."""
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             raise Refused("a topic's name has 1 to 512 characters, none of them a control character", status=400)
         if name.startswith("$"):
             raise Refused("topics whose names begin with $ are ours", status=403)
-        return name, rest.strip("/")
+        return name
 
     def follow(self, exchange: Exchange, topic: str) -> None:
         """Read a topic that has no URL of its own, such as a job's events."""
@@ -172,19 +167,32 @@ class TopicRoute(Handler):
             return
         await self.guarded(call, topic, rest)
 
-    async def guarded(self, call: Call, topic: str, rest: str) -> None:
-        """By method; what goes wrong as an answer."""
+    async def guarded(self, call: Call, topic: str, rest: str, read: Callable[[Call, str], Any] | None = None) -> None:
+        """By method, or a `read`; what goes wrong as an answer."""
         try:
+            if read is not None:
+                await read(call, topic)
+                return
+            if rest == "presence" and self.options.presence and self.presence is not None:
+                await self.must(call.exchange, READ, topic)
+                await self.present(call, topic)
+                return
             if rest:
+                await self.must(call.exchange, MANAGE, topic)
                 if self.more is None:
                     raise Refused("nothing is here", status=404)
                 await self.more(call, topic, rest)
                 return
             method = call.request.method  # type: ignore[attr-defined]
+            if topic == MANY and method not in ("GET", "OPTIONS"):
+                await refuse(call, 405, f"several topics are read, not {method}", [(b"allow", b"GET")])
+                return
             if method in METHODS:
+                if topic != MANY:
+                    await self.must(call.exchange, ACTIONS[method], topic)
                 await getattr(self, method.lower())(call, topic)
             elif method == "OPTIONS":
-                await call.respond(204, b"", [*PREFLIGHT, *SECURITY])
+                await call.respond(204, b"", [*PREFLIGHT, *consent(call.request), *SECURITY])
             else:
                 await refuse(call, 405, f"{method} is not for topics", [PREFLIGHT[0]])
         except NoTopic:
@@ -215,6 +223,7 @@ class TopicRoute(Handler):
         lives: dict[str, Any] = dict(lifetime(given))
         content_type = given.get("content-type", DEFAULT_TYPE)
         if source is not None:
+            await self.must(call.exchange, READ, source)
             origin = await self.origin(source)
             content_type = given.get("content-type", origin.content_type)
             lives = lives or {"ttl": origin.ttl, "expires": origin.expires}
@@ -222,6 +231,7 @@ class TopicRoute(Handler):
         body = await call.body(self.options.message)
         events = forms.new_events(body, content_type, given.get("fairlead-type", ""), given.get("fairlead-key", ""), empty=True)
         closes = truth(given, "stream-closed")
+        self.access.making(call.exchange)
         try:
             if source is not None:
                 head, made = await self.forks.put(topic, source, given, config, events, closes)
@@ -235,6 +245,7 @@ class TopicRoute(Handler):
             raise Refused("this topic is there, and open or closed otherwise", status=409)
         fields = [(b"content-type", head.config.content_type.encode()), next_field(head.last)]
         if made:
+            self.names.made(topic)
             fields.append((b"location", absolute(call.request)))
         if head.closed:
             fields.append((b"stream-closed", b"true"))
@@ -258,6 +269,9 @@ class TopicRoute(Handler):
         content_type = given.get("content-type", "")
         if body and not content_type:
             raise Refused("Content-Type is missing", status=400, hint="write the topic's own")
+        cloud = await self.cloud(topic, given, body, content_type)
+        if cloud is not None:
+            content_type = cloud.content_type
         create = self.config(canonical(content_type)) if self.options.create != "put" and body else None
         head = await self.found(topic, create)
         if head is not None and body and forms.media_type(head.config.content_type) != forms.media_type(content_type):
@@ -267,13 +281,20 @@ class TopicRoute(Handler):
                 return
             raise Refused(f"this topic is {head.config.content_type}, not {content_type}", status=409)
         kind = head.config.content_type if head is not None else content_type
-        events = forms.new_events(body, kind, given.get("fairlead-type", ""), given.get("fairlead-key", ""))
+        if cloud is not None:
+            events = cloud.events
+        else:
+            events = forms.new_events(body, kind, given.get("fairlead-type", ""), given.get("fairlead-key", ""))
+        dedupe = given.get("fairlead-dedupe") or (cloud.dedupe if cloud is not None and producer is None else "")
+        self.access.publishing(call.exchange, len(events))
+        if head is None:
+            self.access.making(call.exchange)
         seq = given.get("stream-seq")
         try:
             if seq is not None and not await self.repeated(topic, head, producer):
                 await self.in_turn(topic, head, seq)
             done = await self.store.log.append(
-                topic, events, producer=producer, dedupe=given.get("fairlead-dedupe", ""), close=closes, create=create
+                topic, events, producer=producer, dedupe=dedupe, close=closes, create=create
             )
         except Closed as closed:
             await refuse(call, 409, "this topic has ended", [next_field(closed.last), (b"stream-closed", b"true")])
@@ -284,8 +305,24 @@ class TopicRoute(Handler):
         except ProducerGap as gap:
             await self.producer_gap(call, producer, gap)
             return
+        if head is None:
+            self.names.made(topic)
         highest = await self.highest(topic, producer) if producer is not None and done.duplicate else None
         await self.appended(call, done, producer if events else None, highest, producer)
+
+    async def cloud(self, topic: str, given: dict[str, str], body: bytes, content_type: str) -> cloudevents.Incoming | None:
+        """What a POST says in CloudEvents' words; None when it does not. A topic of that very type has it as it is. Refused 400."""
+        if forms.media_type(content_type).startswith("application/cloudevents"):
+            try:
+                if forms.media_type((await self.store.log.head(topic)).config.content_type) == forms.media_type(content_type):
+                    return None
+            except NoTopic:
+                pass
+        found = cloudevents.incoming(given, body, content_type)
+        if found is not None and forms.kind_of(found.content_type) == forms.JSON:
+            for event in found.events:
+                cloudevents.parsed(event.data)
+        return found
 
     async def found(self, topic: str, create: TopicConfig | None) -> Head | None:
         """Its head; None when it is to be made. NoTopic."""
@@ -373,23 +410,32 @@ class TopicRoute(Handler):
             fields.append((b"stream-closed", b"true"))
         call.exchange.whole(Response(200, fields + SECURITY, 0), b"")  # type: ignore[attr-defined]
 
-    async def get(self, call: Call, topic: str) -> None:
-        """Which of the four?"""
+    async def get(self, call: Call, topic: str, wanted: Asked | None = None, how: str = "auto") -> None:
+        """Which of the four, of one topic or of several? `how`: the handler says which (`hold`)."""
         query = query_of(call.request)
         given = fields_of(call.request)
+        wanted = wanted or asked(call.request, topic)
         live = query.get("live", "")
+        if how != "auto":
+            live = how if how in ("sse", "long-poll") else ""
+            query.setdefault("offset", given.get("last-event-id") or query.get("last_event_id") or self.options.start)
         if live not in ("", "sse", "long-poll"):
             raise Refused('`live` is "sse" or "long-poll"', status=400)
         if query.get("form", "frames") != "frames" or (live == "sse" and "form" in query):
             raise Refused('`form` is "frames", and not for live=sse', status=400)
         if live and "offset" not in query:
             raise Refused("`offset` is missing", status=400, hint='write offset=-1 for all, offset=now for what comes')
-        plain = not live and "text/event-stream" in given.get("accept", "")
+        plain = how == "stream" or (how == "auto" and not live and "text/event-stream" in given.get("accept", ""))
         token = query.get("offset", "-1")
         if plain:
             token = given.get("last-event-id") or query.get("last_event_id") or query.get("offset", self.options.start)
-        await self.exists(topic)
         wait = self.longest(call, live)
+        if wanted is not None:
+            if not plain and "offset" not in query:
+                token = self.options.start
+            await self.many.get(call, wanted, query, token, "plain" if plain else "sse" if live == "sse" else "", wait)
+            return
+        await self.exists(topic)
         if live == "sse" or plain:
             await self.stream(call, topic, query, token, plain)
         elif wait is not None:
@@ -414,9 +460,49 @@ class TopicRoute(Handler):
             if await self.forks.gone(topic):
                 raise
             try:
-                await self.store.log.create(topic, self.config(MADE_BY_READING))
+                if (await self.store.log.create(topic, self.config(MADE_BY_READING)))[1]:
+                    self.names.made(topic)
             except TopicExists:
                 pass
+
+    # ---- who follows
+
+    def entering(self, exchange: Any, topics: Sequence[str], query: dict[str, str]) -> list[Callable[[], None]]:
+        """Somebody begins to follow; what it returns is called when that is over. Refused 429."""
+        leaves = [self.access.enter(exchange)]
+        member = self.member or self.member_of(exchange, query.get("member", ""))
+        if member and self.options.presence and self.presence is not None:
+            leaves += [self.presence.enter(topic, member, self.info) for topic in topics]
+        return leaves
+
+    def member_of(self, exchange: Any, said: str) -> str:
+        """A follower's name: the principal's, else what it says itself."""
+        principal = exchange.principal
+        if isinstance(principal, dict):
+            principal = principal.get("sub", "")
+        return str(principal) if principal else said[:256]
+
+    async def present(self, call: Call, topic: str) -> None:
+        """`…/presence`: the list; or joins and leaves, by every way a topic is read."""
+        if call.request.method != "GET":  # type: ignore[attr-defined]
+            raise Refused("GET is for …/presence", status=405)
+        assert self.presence is not None
+        await self.store.log.head(topic)
+        query, given = query_of(call.request), fields_of(call.request)
+        plain = "live" not in query and "text/event-stream" in given.get("accept", "")
+        token = given.get("last-event-id") or query.get("last_event_id") or query.get("offset", "")
+        shown = await self.presence.shown(topic)
+        inner = TopicRoute(self.feed, replace(self.options, create="put", presence=False), loop=self.calls.loop)
+        if plain and not token:
+            out = await inner.stream(call, EVENTS + topic, query, shown["next"], True)
+            if out is not None:
+                out.say(sse.event(forms.compact(shown), "here", shown["next"]))
+        elif plain or "offset" in query:
+            await inner.get(call, EVENTS + topic)
+        else:
+            fields = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+            fields.append((b"stream-next-offset", shown["next"].encode()))
+            await call.respond(200, forms.compact(shown) + b"\n", fields + SECURITY)
 
     async def place(self, topic: str, token: str) -> tuple[Ring, Head, Offset | None]:
         """(ring, head, after) for a client's offset. NoTopic, Refused 400."""
@@ -426,6 +512,8 @@ class TopicRoute(Handler):
             return ring, head, head.last
         if token in ("-1", "earliest"):
             return ring, head, None
+        if token.startswith(MARK):
+            return ring, head, place_in(token, topic, head.last.epoch) or head.last
         try:
             after = Offset.parse(token)
         except ValueError as error:
@@ -440,6 +528,9 @@ class TopicRoute(Handler):
         batch = await self.store.log.read(topic, after, max_bytes=self.options.batch)
         piece = Piece(batch.events, batch.next, batch.up_to_date, batch.closed)
         begin = after or head.first
+        if cloudevents.BATCH in given.get("accept", ""):
+            await call.respond(200, *self.as_cloud(topic, piece, head))
+            return
         form = ":f" if "form" in query else ""
         tag = f'"{begin}:{piece.next}{":c" if piece.closed and piece.up_to_date else ""}{form}"'.encode()
         if token == "now":
@@ -465,6 +556,15 @@ class TopicRoute(Handler):
                 fields.append((b"stream-closed", b"true"))
         return forms.framed(topic, piece, kind) if frames else forms.body_of(piece.events, kind), fields + SECURITY
 
+    def as_cloud(self, topic: str, piece: Piece, head: Head) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        """(body, fields) of a read as a batch of CloudEvents."""
+        kind, epoch = head.config.content_type, piece.next.epoch
+        fields = [(b"content-type", cloudevents.BATCH.encode()), next_field(piece.next), (b"cache-control", b"no-store")]
+        if piece.up_to_date:
+            fields.append((b"stream-up-to-date", b"true"))
+        shown = [cloudevents.shown(event, topic, kind, Offset(epoch, event.seq)) for event in piece.events]
+        return forms.compact(shown), fields + SECURITY
+
     async def long_poll(self, call: Call, topic: str, query: dict[str, str], token: str, wait: float) -> None:
         """What is there, or what comes first."""
         ring, head, after = await self.place(topic, token)
@@ -484,14 +584,14 @@ class TopicRoute(Handler):
             return 204, b"", [field for field in fields if field[0] != b"content-type"]
         return 200, body, fields
 
-    async def stream(self, call: Call, topic: str, query: dict[str, str], token: str, plain: bool) -> None:
-        """An event stream; from here on without a task."""
+    async def stream(self, call: Call, topic: str, query: dict[str, str], token: str, plain: bool) -> Stream | None:
+        """An event stream; from here on without a task. None when the topic is over."""
         ring, head, after = await self.place(topic, token)
         kind = forms.kind_of(head.config.content_type)
         exchange: Any = call.exchange
         if plain and head.closed and after == head.last:
             await call.respond(204, b"", list(SECURITY))  # EventSource stops for good
-            return
+            return None
         fields = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache, no-transform")]
         fields.append((b"x-accel-buffering", b"no"))
         if kind == forms.BYTES and "form" not in query:
@@ -500,119 +600,13 @@ class TopicRoute(Handler):
         if "form" in query:
             form = forms.EventFrames(topic, kind)
         call.check()
+        leaves = self.entering(exchange, [topic], query)
         exchange.head(Response(200, fields + SECURITY, -1), False)
-        out = Stream(self.feed, form, self.options, exchange)
+        out = Stream(self.feed, form, self.options, exchange, leaves)
         if plain:
-            out.say(sse.priming(str(after or head.first), RETRY))
+            out.say(sse.priming(str(after or head.first), random.randint(RETRY, 2 * RETRY)))
         elif isinstance(form, forms.StreamForm) and after == ring.last and not ring.closed:
             out.say(form.control(ring.last, True, False))
         Leg(out, ring, after)
         exchange.conn.flush()
-
-
-class Poll(Answer):
-    """A long poll that waits."""
-
-    def __init__(
-        self, route: TopicRoute, exchange: Any, ring: Ring, head: Head, after: Offset, query: dict[str, str], wait: float
-    ) -> None:
-        self.route, self.exchange, self.ring, self.ends, self.after, self.query = route, exchange, ring, head, after, query
-        self.over = False
-        exchange.answer = self
-        ring.polls.add(self)
-        route.feed.enter(ring)
-        self.timer = asyncio.get_running_loop().call_later(wait, self.wake)
-        if ring.last != after or ring.closed or ring.gone is not None:  # it came between looking and waiting
-            self.wake()
-
-    def wake(self) -> None:
-        """Something was appended, the topic ended or is gone, or time is up."""
-        if self.leave():
-            self.route.feed.spawn(self.respond())
-
-    def leave(self) -> bool:
-        """Wait no more; False when that was so already."""
-        if self.over:
-            return False
-        self.over = True
-        self.timer.cancel()
-        self.ring.polls.discard(self)
-        self.route.feed.leave(self.ring)
-        return True
-
-    async def respond(self) -> None:
-        """What there is now."""
-        try:
-            piece = await self.route.feed.piece(self.ring, self.after)
-            self.whole(*self.route.polled(self.ring.topic, piece, self.ends, self.query))
-        except Gap as gap:
-            self.whole(*refusal(410, f"{gap}", gap_fields(gap)))
-        except FairleadError as error:
-            self.whole(*refusal(404 if isinstance(error, NoTopic) else error.status or 503, f"{error}", after=error.after))
-
-    def whole(self, status: int, body: bytes, fields: list[tuple[bytes, bytes]]) -> None:
-        """The answer, if anybody is still there."""
-        if status != 204:
-            fields = [*fields, (b"content-length", b"%d" % len(body))]
-        self.exchange.whole(Response(status, fields, len(body)), body)
-
-    def reset(self, why: Any, side: str) -> None:
-        if side != "read":
-            self.leave()
-
-    def farewell(self) -> None:
-        """The server drains: answer with nothing, the client comes again."""
-        self.wake()
-
-
-class Stream(Out):
-    """An event stream: hears the exchange, is told by legs."""
-
-    transport = "sse"
-
-    def __init__(self, feed: Feed, form: Form, options: TopicOptions, exchange: Any) -> None:
-        Out.__init__(self, feed, form, options.slow, options.heartbeat)
-        self.exchange = self.body = exchange
-        exchange.answer = self
-        self.timer = asyncio.get_running_loop().call_later(options.stream, self.farewell)
-
-    def write(self, data: bytes) -> bool:
-        return bool(self.exchange.data(data, False))
-
-    def beat(self) -> None:
-        self.say(sse.BEAT)
-        self.said = False
-
-    def title(self) -> str:
-        peer = self.exchange.client or self.exchange.conn.peer
-        return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a client"
-
-    def finish(self, leg: Leg, why: str) -> None:
-        """Its topic has ended: so has the stream."""
-        if self.over:
-            return
-        form: Any = self.form
-        if last := form.ended(leg.ring.topic, why, leg.after, leg.told):
-            self.exchange.data(last, False)
-        self.close()
-
-    def close(self) -> None:
-        """The end of the stream."""
-        if not self.over:
-            self.shut()
-            self.timer.cancel()
-            self.exchange.data(b"", True)
-
-    # ---- the exchange speaks
-
-    def room(self) -> None:
-        self.ready()
-
-    def reset(self, why: Any, side: str) -> None:
-        if side != "read":
-            self.timer.cancel()
-            self.shut()
-
-    def farewell(self) -> None:
-        """The server drains, or this stream has been open for long enough: the client comes again."""
-        self.close()
+        return out

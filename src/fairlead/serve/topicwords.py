@@ -14,6 +14,16 @@ from fairlead.store.contract import Gap, Offset, Producer
 NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 SAFE = 2**53 - 1
 SECURITY = [(b"x-content-type-options", b"nosniff"), (b"cross-origin-resource-policy", b"cross-origin")]
+PREFLIGHT = [  # what a page of another origin may send, if the `cors` filter lets it: the filter says so itself
+    (b"allow", b"GET, HEAD, PUT, POST, DELETE, OPTIONS"),
+    (b"access-control-allow-methods", b"GET, HEAD, PUT, POST, DELETE"),
+    (
+        b"access-control-allow-headers",
+        b"content-type, if-none-match, last-event-id, prefer, authorization, stream-seq, stream-ttl, stream-expires-at, "
+        b"stream-closed, stream-forked-from, stream-fork-offset, stream-fork-sub-offset, producer-id, producer-epoch, "
+        b"producer-seq, fairlead-type, fairlead-key, fairlead-dedupe",
+    ),
+]
 
 
 def fields_of(request: Any) -> dict[str, str]:
@@ -26,7 +36,10 @@ def fields_of(request: Any) -> dict[str, str]:
 
 def query_of(request: Any) -> dict[str, str]:
     """The query. Refused 400 when `offset` is there twice or empty."""
-    pairs = parse_qsl(request.query.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
+    try:
+        pairs = parse_qsl(request.query.decode("latin-1"), keep_blank_values=True, max_num_fields=2000)
+    except ValueError:
+        raise Refused("the query has too many fields", status=400) from None
     found = dict(reversed(pairs))
     offsets = [value for name, value in pairs if name == "offset"]
     if len(offsets) > 1 or "" in offsets:
@@ -113,3 +126,9 @@ def refusal(
 async def refuse(call: Call, status: int, text: str, more: list[tuple[bytes, bytes]] | None = None, after: float = 0) -> None:
     """The same, said."""
     await call.respond(*refusal(status, text, more, after))
+
+
+def consent(request: Any) -> list[tuple[bytes, bytes]]:
+    """CloudEvents' handshake: a sender of events asks whether it may (HTTP webhook specification, section 4)."""
+    asks = request.get(b"webhook-request-origin")
+    return [(b"webhook-allowed-origin", asks[:256]), (b"webhook-allowed-rate", b"*")] if asks else []

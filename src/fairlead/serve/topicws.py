@@ -5,7 +5,9 @@
                                                                {"topic": "a", "next": o, "events": [{"o", "type", "data", …}]}
                                                                {"topic": "a", "gap": {"earliest", "next"}}
                                                                {"topic": "a", "closed": true}
-    {"id": 2, "unsub": "a"}                                    {"id": 2, "ok": true}
+    {"id": 1, "sub": {"match": "orders.*"}}                    {"id": 1, "ok": true, "topics": […]}, and those that are made later
+    {"id": 1, "sub": {"presence": "a"}}                        {"id": 1, "ok": true, "members": […]}, {"presence": "a", "events"}
+    {"id": 2, "unsub": "a"}                                    {"id": 2, "ok": true}; also {"match": …} and {"presence": …}
     {"id": 3, "pub": {"topic": "a", "data": …, "type": "t"}}   {"id": 3, "ok": true, "o": o}
     {"id": 4, "claim": {"topic": "a", "group": "g", "n": 1}}   {"id": 4, "ok": true, "items": […]}
                                                                ack, nack, extend and term likewise
@@ -18,7 +20,8 @@ Rules
    are read when some are done (back-pressure, no queue).
 3. Items that a socket has claimed are extended while it is open, and given back when it closes: its heartbeat is the socket's own.
 4. Closed with 3001: come again at once (the server restarts, or the socket was slow); 3500: do not, it was wrong.
-5. A page of another origin may not open one, unless the route allows it: browsers send cookies from anywhere.
+5. Each topic is asked of the route's `access`, once for each subscription. A socket ends (3001) with the token that opened it.
+6. A page of another origin may not open one, unless the route allows it: browsers send cookies from anywhere.
 """
 
 from __future__ import annotations
@@ -31,16 +34,20 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qsl
 
 from fairlead.core.errors import FairleadError, Refused
 from fairlead.core.exchange import Exchange
 from fairlead.core.limits import WebSocketLimits
 from fairlead.net.poll import Poller, Watcher
 from fairlead.serve import topicforms as forms
-from fairlead.serve.feed import Form, Leg, Out
-from fairlead.serve.topics import MADE_BY_READING, NAME, TopicRoute
-from fairlead.store.contract import Gap, NewEvent, NoTopic
+from fairlead.serve.feed import Form, Leg, Out, Piece
+from fairlead.serve.presence import EVENTS, good_info
+from fairlead.serve.topicaccess import MANAGE, PUBLISH, READ, until
+from fairlead.serve.topicmany import asked
+from fairlead.serve.topicmatch import pattern
+from fairlead.serve.topics import MADE_BY_READING, TopicRoute
+from fairlead.serve.topicwords import query_of
+from fairlead.store.contract import Gap, NewEvent, NoTopic, Offset
 from fairlead.wire.ws import WebSocket
 from fairlead.wire.wshand import answer, check, good_origin, subprotocols
 
@@ -62,6 +69,8 @@ class Sockets:
     ) -> None:  # fmt: skip
         self.route, self.feed, self.origins, self.groups, self.only = route, route.feed, origins, groups, only
         self.limits = limits or WebSocketLimits(message=route.options.message)
+        self.first: list[dict[str, Any]] | None = None  # what is followed from the start; None: what the URL says
+        self.lasts: float | None = None  # seconds until the client must come again
 
     def open(self, exchange: Exchange, topic: str) -> None:
         """The handshake."""
@@ -69,8 +78,15 @@ class Sockets:
         check(request)
         if not good_origin(request, self.origins):
             raise Refused("this page may not open a WebSocket here", status=403, hint="its Origin is not on the list")
+        wanted = self.first
+        if wanted is None:
+            several = asked(request, topic) if not self.only else None
+            names = several.topics if several is not None else (topic,)
+            wanted = [{"topic": name} for name in names]
+            wanted += [{"match": one.text} for one in several.patterns] if several is not None else []
+        leave = self.route.access.enter(exchange)
         response = answer(request, [], PROTOCOL if PROTOCOL in subprotocols(request) else None, b"")
-        TopicSocket(self, exchange, response, topic)
+        TopicSocket(self, exchange, response, wanted, leave)
 
 
 class Timer(Watcher):
@@ -96,11 +112,18 @@ class TopicSocket(Out):
 
     transport = "websocket"
 
-    def __init__(self, home: Sockets, exchange: Any, response: Any, topic: str) -> None:
+    def __init__(
+        self, home: Sockets, exchange: Any, response: Any, wanted: list[dict[str, Any]], leave: Callable[[], None]
+    ) -> None:
         Out.__init__(self, home.feed, Form(), home.route.options.slow)
-        self.home, self.exchange, self.own = home, exchange, topic
+        self.home, self.exchange = home, exchange
+        self.own = wanted[0].get("topic") if wanted else None  # the one that `only` means
         self.clock = exchange.conn.clock
         self.waiting = 0
+        self.leave_quota = leave
+        self.members: dict[str, Callable[[], None]] = {}  # by topic: says that we left
+        self.matches: dict[str, tuple[Callable[[], None], set[str]]] = {}  # by pattern: stop, what it found
+        self.ending: asyncio.TimerHandle | None = None
         self.named_legs: dict[str, Leg] = {}
         self.leases: dict[tuple[str, str], Any] = {}
         self.beating: asyncio.TimerHandle | None = None
@@ -116,13 +139,20 @@ class TopicSocket(Out):
         exchange.conn.flush()
         if exchange.over:
             self.shut()
+            leave()
             return
         if isinstance(self.clock, Poller):
             self.timer = Timer(self, self.clock.wheel)
         self.arm()
-        query = dict(parse_qsl(exchange.request.query.decode("latin-1"), max_num_fields=20))
+        ends = [one for one in (home.lasts, until(exchange)) if one is not None]
+        if ends:
+            why = "this socket has been open for long enough"
+            self.ending = asyncio.get_running_loop().call_later(min(ends), self.bye, AGAIN, why)
+        query = query_of(exchange.request)
         if query.get("sub") != "0":
-            self.later(None, self.subscribe({"topic": topic, "after": query.get("offset", "-1" if home.only else "now")}))
+            after = query.get("offset", "-1" if home.only else "now" if home.first is None else home.route.options.start)
+            for one in wanted:
+                self.later(None, self.subscribe({**one, "after": after, "member": query.get("member", "")}))
 
     # ---- the exchange speaks
 
@@ -245,41 +275,125 @@ class TopicSocket(Out):
     def topic_named(self, given: dict[str, Any]) -> str:
         """The topic of a frame. Refused."""
         name = given.get("topic")
-        if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise Refused('"topic" is a text of 1 to 512 characters', status=400)
         if self.home.only:
             if name != self.own:
                 raise Refused("this socket has the topic that it was opened for only", status=403)
-            return name
-        if name.startswith("$"):
-            raise Refused("topics whose names begin with $ are ours", status=403)
+            return str(name)
+        name = self.home.route.name_of(name)
         own = self.home.route.options.name
         if own and name != own:
             raise Refused(f"this route has the topic {own} only", status=403)
         return name
 
     async def subscribe(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Follow a topic; a second time from somewhere else."""
+        """Follow a topic; a second time from somewhere else. Or what a pattern matches, or who is there."""
+        if "match" in given:
+            return await self.subscribe_match(given)
+        if "presence" in given:
+            return await self.subscribe_presence(given)
         topic = self.topic_named(given)
-        if topic not in self.named_legs and len(self.named_legs) >= TOPICS:
-            raise Refused(f"a socket follows at most {TOPICS} topics", status=429)
         route = self.home.route
+        await route.must(self.exchange, READ, topic)
         await route.exists(topic)
-        ring, head, after = await route.place(topic, str(given.get("after", "now")))
-        if self.over:
-            return {}
-        if (old := self.named_legs.pop(topic, None)) is not None:
-            self.drop(old)
-        self.named_legs[topic] = Leg(self, ring, after, forms.FrameForm(topic, forms.kind_of(head.config.content_type)))
-        return {"topic": topic, "next": str(after if after is not None else head.first)}
+        after = given.get("after", "now")
+        ring, head, place = await route.place(topic, str(after))
+        if not self.over:
+            self.follow(topic, ring, place, forms.FrameForm(topic, forms.kind_of(head.config.content_type)))
+            self.attend(topic, given)
+        return {"topic": topic, "next": str(place if place is not None else head.first)}
 
-    async def unsubscribe(self, topic: Any) -> dict[str, Any]:
+    def follow(self, name: str, ring: Any, place: Any, form: Form) -> None:
+        """One more leg. Refused 429."""
+        if name not in self.named_legs and len(self.named_legs) >= TOPICS:
+            raise Refused(f"a socket follows at most {TOPICS} topics", status=429)
+        if (old := self.named_legs.pop(name, None)) is not None:
+            self.drop(old)
+        self.named_legs[name] = Leg(self, ring, place, form)
+
+    def attend(self, topic: str, given: dict[str, Any]) -> None:
+        """Be a member of it, where the route has presence and we have a name."""
+        route = self.home.route
+        member = route.member or route.member_of(self.exchange, str(given.get("member") or ""))
+        if member and topic not in self.members and route.options.presence and route.presence is not None:
+            info = route.info if route.member else good_info(given.get("info"))
+            self.members[topic] = route.presence.enter(topic, member, info)
+
+    async def subscribe_match(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Follow what a pattern matches, now and later. `after`: an offset for all of them, or {topic: offset}."""
+        route, wanted = self.home.route, pattern(str(given["match"]))
+        if route.options.name or not route.options.wildcards:
+            raise Refused("patterns are not for this route", status=403, hint="topic.wildcards is off")
+        if wanted.text in self.matches:
+            raise Refused(f"{wanted.text} is followed already", status=409)
+        room = TOPICS - len(self.named_legs)
+        names = await route.names.matching(wanted, room)
+        if len(names) > room:
+            raise Refused(f"a socket follows at most {TOPICS} topics", status=429, hint="say the pattern more narrowly")
+        found: set[str] = set()
+        self.matches[wanted.text] = (route.names.watch(wanted, lambda name: self.matched(wanted.text, name)), found)
+        after = given.get("after", "now")
+        for name in names:
+            token = after.get(name, "-1") if isinstance(after, dict) else after
+            await self.join(wanted.text, name, str(token))
+        if self.over:
+            self.unmatch(wanted.text)
+        return {"match": wanted.text, "topics": sorted(found)}
+
+    def matched(self, text: str, name: str) -> None:
+        """A topic that was made later: from its start."""
+        if not self.over and name not in self.named_legs and text in self.matches and name not in self.matches[text][1]:
+            self.matches[text][1].add(name)  # asked for once
+            self.feed.spawn(self.join(text, name, "-1"))
+
+    async def join(self, text: str, name: str, token: str) -> None:
+        """Follow one that a pattern found, if that is allowed, and there is still room."""
+        route = self.home.route
+        try:
+            if name in self.named_legs or not await route.allows(self.exchange, READ, name):
+                return
+            ring, head, place = await route.place(name, token)
+            if not self.over and text in self.matches and name not in self.named_legs:
+                self.follow(name, ring, place, forms.FrameForm(name, forms.kind_of(head.config.content_type)))
+                self.matches[text][1].add(name)
+        except FairleadError as error:
+            self.send({"match": text, "missed": name, "why": f"{error}"})
+
+    def unmatch(self, text: str) -> set[str]:
+        """Follow a pattern no more; what it had found."""
+        stop, found = self.matches.pop(text)
+        stop()
+        return found
+
+    async def subscribe_presence(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Who is there, then who joins and leaves."""
+        route, topic = self.home.route, self.topic_named({"topic": given["presence"]})
+        if not route.options.presence or route.presence is None:
+            raise Refused("this route has no presence", status=403, hint="topic.presence is off")
+        await route.must(self.exchange, READ, topic)
+        shown = await route.presence.shown(topic)
+        ring, _, place = await route.place(EVENTS + topic, str(given.get("after") or shown["next"]))
+        if not self.over:
+            self.follow(EVENTS + topic, ring, place, PresenceForm(topic))
+        return {**shown, "presence": topic}
+
+    async def unsubscribe(self, given: Any) -> dict[str, Any]:
         """Follow it no more."""
-        leg = self.named_legs.pop(topic, None) if isinstance(topic, str) else None
-        if leg is None:
-            raise Refused(f"{topic!r} is not followed", status=404)
-        self.drop(leg)
-        return {"topic": topic}
+        if isinstance(given, dict) and given.get("match") in self.matches:
+            for name in self.unmatch(given["match"]):
+                self.forget(name)
+            return {"match": given["match"]}
+        name = EVENTS + str(given["presence"]) if isinstance(given, dict) and "presence" in given else given
+        if not isinstance(name, str) or name not in self.named_legs:
+            raise Refused(f"{given!r} is not followed"[:200], status=404)
+        self.forget(name)
+        return {"topic": given} if isinstance(given, str) else given
+
+    def forget(self, name: str) -> None:
+        """One leg, and being there."""
+        if (leg := self.named_legs.pop(name, None)) is not None:
+            self.drop(leg)
+        if (leave := self.members.pop(name, None)) is not None:
+            leave()
 
     def drop(self, leg: Leg) -> None:
         """This leg is done."""
@@ -291,6 +405,7 @@ class TopicSocket(Out):
         """Append one event."""
         topic = self.topic_named(given)
         route = self.home.route
+        await route.must(self.exchange, PUBLISH, topic)
         content_type = str(given.get("content_type", MADE_BY_READING))
         create = route.config(content_type) if route.options.create != "put" else None
         head = await route.found(topic, create)
@@ -298,12 +413,18 @@ class TopicSocket(Out):
         event = NewEvent(payload(given, kind), str(given.get("type", "")), str(given.get("key", "")))
         if len(event.data) > route.options.message:
             raise Refused(f"an event has at most {route.options.message} bytes", status=413)
+        route.access.publishing(self.exchange, 1)
+        if head is None:
+            route.access.making(self.exchange)
         done = await self.feed.store.log.append(topic, [event], dedupe=str(given.get("dedupe", "")), create=create)
+        if head is None:
+            route.names.made(topic)
         return {"topic": topic, "o": str(done.last), **({"duplicate": True} if done.duplicate else {})}
 
     async def group(self, word: str, given: dict[str, Any]) -> dict[str, Any]:
         """claim, ack, nack, extend, term."""
         topic = self.topic_named(given)
+        await self.home.route.must(self.exchange, MANAGE, topic)
         groups = self.home.groups
         result: dict[str, Any] = await groups.act(topic, str(given.get("group", "")), word, given)
         for item in result.get("items", ()):
@@ -371,6 +492,10 @@ class TopicSocket(Out):
         """A topic has ended, or we were slow."""
         topic = leg.ring.topic
         self.named_legs.pop(topic, None)
+        for _, found in self.matches.values():
+            found.discard(topic)
+        if (leave := self.members.pop(topic, None)) is not None:
+            leave()
         if why == "slow":
             self.bye(AGAIN, f"too slow for {topic}")
         elif why == "gone" or not leg.told:
@@ -393,11 +518,39 @@ class TopicSocket(Out):
         if self.timer is not None:
             self.timer.stop()
             self.timer = None
-        if self.beating is not None:
-            self.beating.cancel()
+        for timer in (self.beating, self.ending):
+            if timer is not None:
+                timer.cancel()
+        for text in tuple(self.matches):
+            self.unmatch(text)
+        for leave in (*self.members.values(), self.leave_quota):
+            leave()
+        self.members.clear()
         journey = self.exchange.journey
         journey.messages_in, journey.messages_out = self.ws.messages_in, self.ws.messages_out
         self.named_legs.clear()
+
+
+class PresenceForm(forms.FrameForm):
+    """Frames of joins and leaves: they say whose."""
+
+    def __init__(self, topic: str) -> None:
+        forms.FrameForm.__init__(self, topic, forms.JSON)
+        self.key = ("presence", topic)
+
+    def encode(self, piece: Piece) -> bytes:
+        return named(forms.FrameForm.encode(self, piece))
+
+    def gap(self, gap: Gap) -> bytes:
+        return named(forms.FrameForm.gap(self, gap))
+
+    def dropped(self, count: int, after: Offset) -> bytes:
+        return named(forms.FrameForm.dropped(self, count, after))
+
+
+def named(frame: bytes) -> bytes:
+    """A frame of a topic as one of its presence."""
+    return b'{"presence"' + frame[len(b'{"topic"') :] if frame else b""
 
 
 def payload(given: dict[str, Any], kind: str) -> bytes:

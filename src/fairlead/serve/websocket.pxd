@@ -74,6 +74,7 @@ cdef class Socket(Ear):
     cdef accept(self, dict said)
     cdef close(self, dict said)
     cdef finish(self, int code, str reason)
+    cdef hold(self, dict said)
     cdef deny(self, dict said)
     cdef object denial_body(self, dict said)
     cdef object misplaced(self, object kind)

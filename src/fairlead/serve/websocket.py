@@ -103,6 +103,8 @@ class WebSockets(Handler):
         scope["subprotocols"] = subprotocols(request)
         scope["state"] = app.state.copy()
         scope["extensions"] = {"websocket.http.response": {}, "fairlead.journey": exchange.journey}
+        if app.holding is not None:
+            scope["extensions"]["fairlead.hold"] = {}
         if conn.tls is not None:
             scope["extensions"]["tls"] = tls_of(conn.tls)
         return scope
@@ -353,6 +355,8 @@ class Socket(Ear):
             self.deny(said)
         elif kind == "websocket.http.response.body" and self.denial is not None:
             return self.denial_body(said)
+        elif kind == "fairlead.hold" and self.state == 0 and self.denial is None and self.app.holding is not None:
+            self.hold(said)
         else:
             raise self.misplaced(kind)
         return DONE
@@ -452,6 +456,14 @@ class Socket(Ear):
         self.state = 3
         self.say()
         self.arm()
+
+    def hold(self, said):
+        """fairlead.hold: the handshake and the socket are a topic's; for the application it is closed."""
+        hold = self.app.holding.message(said)
+        self.state = 3
+        self.disconnect = {"type": "websocket.disconnect", "code": 1000, "reason": "handed over"}
+        self.ended = True
+        self.app.holding.hold(self.exchange, hold)
 
     def deny(self, said):
         """websocket.http.response.start: an ordinary answer in place of the handshake."""

@@ -7,7 +7,7 @@ from fairlead.core.message cimport Request, Response
 from fairlead.serve.blocking cimport Job, Lane
 
 cdef class Wsgi(Handler):
-    cdef public object target, pool
+    cdef public object target, pool, holding
     cdef public Lane lane
     cdef public str name, strip
     cdef public dict names, statuses, fields, base
@@ -33,6 +33,7 @@ cdef class Call(Answer):
     cdef public object chunks, waiter
     cdef public long long held, started, pushed, taken, behind, left
     cdef public bint body_over, gone, complete, gathering, sent, out, bodiless
+    cdef bytes held_by
     cdef public Work work
 
     cdef begin(self, Wsgi app, Exchange exchange)
@@ -45,6 +46,7 @@ cdef class Call(Answer):
     cdef wake(self)
     @cython.locals(exchange=Exchange)
     cdef hear(self, int word, object value)
+    cdef hold(self)
     @cython.locals(exchange=Exchange, count=cython.longlong)
     cdef chunk(self, bytes value)
     cdef finished(self)

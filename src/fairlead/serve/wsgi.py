@@ -77,7 +77,7 @@ class Wsgi(Handler):
         self.statuses = {}
         self.fields = {}
         self.calls = set()
-        self.last_local = None
+        self.last_local = self.holding = None
         self.server_name = self.server_port = ""
         self.base = {
             "REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "", "QUERY_STRING": "", "RAW_URI": "",
@@ -216,7 +216,7 @@ class Call(Answer):
         self.waiter = None
         self.body_over = self.gone = self.complete = self.gathering = False
         self.sent = self.out = self.bodiless = False
-        self.work = None
+        self.work = self.held_by = None
 
     def submit(self):
         """Ask for a thread."""
@@ -303,7 +303,9 @@ class Call(Answer):
             self.wake()
             return
         try:
-            if word == WHOLE:
+            if self.held_by is not None:
+                self.hold()
+            elif word == WHOLE:
                 exchange.whole(self.response, value)
                 self.finished()
             elif word == CHUNK:
@@ -316,6 +318,13 @@ class Call(Answer):
                 self.finished()
         except Exception as error:
             self.broken(error)
+
+    def hold(self):
+        """The application hands its connection to a topic (`serve.hold`); what it sends as a body is thrown away."""
+        hold = self.app.holding.field(self.held_by, self.response.headers)
+        self.app.holding.hold(self.exchange, hold)
+        self.gone = True
+        self.finished()
 
     def chunk(self, value):
         """A block of the answer, behind the head if it is the first."""
@@ -382,6 +391,7 @@ class Call(Answer):
         known = self.app.statuses.get(status) if type(status) is str else None
         code, reason = known if known is not None else self.app.status_of(status)
         self.left = -1
+        self.held_by = None
         fields = []
         known = self.app.fields
         for name, value in headers:
@@ -392,6 +402,9 @@ class Call(Answer):
                 raise AppError(f"start_response got a value of type {type(value).__name__} for {name}", hint="text")
             if field == b"content-length":
                 self.left = length_of(value)
+            elif field == b"fairlead-hold" and self.app.holding is not None and code < 300:
+                self.held_by = value.encode("latin-1")
+                continue
             if field:
                 fields.append((field, value.encode("latin-1")))
         response = Response.__new__(Response)

@@ -6,6 +6,9 @@ fields are the header list. The path is empty where it is the raw path, as text.
 started, answered, finished; the last frame's are the marks alone. Numbers are 64 bits, little-endian; times are CLOCK_MONOTONIC
 ns.
 
+An answer whose upgrade is `hold` is none: its field `fairlead-hold` says to which topics the front is to hand the client's
+connection (`serve.hold`); for the worker it is the whole answer.
+
 What repeats (a method, a connection's two ends) is made once and remembered, in a Memory of each link's end; it is bounded.
 """
 
@@ -19,6 +22,8 @@ except ImportError:  # no compiler at install
     from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
 REMEMBERED = 4096
+HOLD = b"hold"  # in the place of an answer's upgrade: no answer, but what the front is to do with the client's connection
+HOLD_STATUS = 300  # of such an answer: none that would make a stream a tunnel
 
 
 class Ends:

@@ -176,6 +176,12 @@ class Front(Worker):
         super().commit()
         self.settle_limits(self.config.server.limits)
 
+    def open(self, socks: Any) -> None:
+        """A plan is served: connections that the applications hand over are held by its topics."""
+        if self.dispatcher is not None and self.builder.realtime is not None:
+            self.dispatcher.holding = self.builder.realtime.holding
+        super().open(socks)
+
     def link(self, values: dict[str, Any], fd: int) -> None:
         """A worker can be reached."""
         assert self.dispatcher is not None
