@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 import fairlead
 from fairlead.core.errors import WireError
-from fairlead.serve import grpcjobs, grpctopics, topicapi
+from fairlead.serve import grpcjobs, grpctopics
 from fairlead.serve.jobwork import current_job
 from fairlead.wire.protobuf import TEXT, UINT, Shape
 from grpcstubs import generated
@@ -43,6 +43,9 @@ async def refuses():
     raise ValueError("no")
 
 
+FEEDS = []
+
+
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory):
     return generated(tmp_path_factory.mktemp("stubs"))
@@ -55,7 +58,14 @@ def served(modules, tmp_path_factory):
     file.write_text(CONFIG)
     topics, topics_rpc, jobs, jobs_rpc = modules
     with fairlead.Server(str(file)) as web, grpc.insecure_channel(f"127.0.0.1:{web.port}") as channel:
+        FEEDS.append(web.builder.realtime.feed)
         yield topics, topics_rpc.TopicsStub(channel), jobs, jobs_rpc.JobsStub(channel)
+
+
+@pytest.fixture
+def feed(served):
+    """The feed of the server."""
+    return FEEDS[-1]
 
 
 def fails(call, request):
@@ -214,18 +224,18 @@ def test_more_than_a_stream_has_room_for_arrives_in_order(served):
     assert [int(event.data.split()[0]) for batch in batches for event in batch.events] == list(range(200))
 
 
-def test_a_stream_whose_client_is_gone_follows_no_more(served):
+def test_a_stream_whose_client_is_gone_follows_no_more(served, feed):
     pb, stub, _, _ = served
     stub.Append(pb.AppendRequest(topic="left", events=[pb.NewEvent(data=b"x")], create="text/plain"), timeout=SECONDS)
-    before = topicapi.here.outs
+    before = feed.outs
     batches = stub.Subscribe(iter([pb.SubscribeRequest(topic="left", after="-1")]), timeout=SECONDS)
-    assert next(batches).up_to_date and topicapi.here.outs == before + 1
+    assert next(batches).up_to_date and feed.outs == before + 1
     batches.cancel()
     asked = 0
-    while topicapi.here.outs > before and asked < 5000:  # each answer is a few turns of the server's loop
+    while feed.outs > before and asked < 5000:  # each answer is a few turns of the server's loop
         stub.Read(pb.ReadRequest(topic="left"), timeout=SECONDS)
         asked += 1
-    assert topicapi.here.outs == before and not topicapi.here.rings["left"].live
+    assert feed.outs == before and not feed.rings["left"].live
 
 
 def test_a_stream_about_no_topic_ends_with_not_found(served):

@@ -77,5 +77,4 @@ cdef int name_kind(bytes name, const unsigned char* v) except -1
 @cython.locals(i=Py_ssize_t, n=Py_ssize_t, number=cython.longlong)
 cdef long long digits(bytes value, const unsigned char* v) except -2
 cpdef wake(list waiters)
-cdef bytes as_bytes(object body)
 cpdef object tls_of(object engine)

@@ -27,7 +27,7 @@ from fairlead.core.message import Response, is_event_stream
 from fairlead.core.region import WAIT
 from fairlead.serve.done import DONE, Disconnected, is_disconnect
 from fairlead.serve.errorpage import debug_page
-from fairlead.serve.extensions import send_path, send_zero_copy, tls_extension
+from fairlead.serve.extensions import as_bytes, send_path, send_zero_copy, tls_extension, whole_number
 from fairlead.serve.opened import send_region
 from fairlead.serve.runner import Runners, Work
 
@@ -41,8 +41,7 @@ class App(Handler):
 
     `strip` is a path prefix that becomes `root_path` (the application still sees the full path, as ASGI says). `debug`,
     None unless a test sets it, is called with (exchange, info) of each `http.response.debug`. `sockets`, a
-    `serve.websocket.WebSockets` or None, is asked first about requests that want another protocol. `holding` takes connections that
-    the application hands to a topic (`serve.hold`), None: it cannot.
+    `serve.websocket.WebSockets` or None, is asked first about requests that want another protocol. `holding`: see `holds`.
     """
 
     def __init__(self, target, loop, *, name="app", state=None, root_path="", strip=""):
@@ -75,7 +74,7 @@ class App(Handler):
         return len(self.cycles)
 
     def holds(self, holding):
-        """Connections may be handed over: `holding` (a serve.hold.Holding) takes them."""
+        """Connections may be handed to topics: `holding` (a `serve.hold.Holding`) takes them."""
         self.holding = holding
         self.extensions["fairlead.hold"] = {}
 
@@ -578,9 +577,7 @@ class Cycle(Work):
 
 
 def name_kind(name, v):
-    """What a header name needs: 1 it has upper case, 2 it is content-length, 4 it is transfer-encoding, 8 it is fairlead-hold, 0
-    nothing.
-    """
+    """What a name needs: 1 it has upper case, 2 it is content-length, 4 transfer-encoding, 8 fairlead-hold, 0 nothing."""
     n = len(name)
     for i in range(n):
         c = v[i]
@@ -614,22 +611,6 @@ def wake(waiters):
         if not future.done():
             future.set_result(None)
     waiters.clear()
-
-
-def as_bytes(body):
-    """A body that is not bytes: other buffers are copied, None is empty, text is refused."""
-    if body is None:
-        return b""
-    if isinstance(body, (bytearray, memoryview, bytes)):
-        return bytes(body)
-    raise AppError(f"the app sent a body of type {type(body).__name__}", hint="encode text first; a body is bytes")
-
-
-def whole_number(status):
-    """An integer that is not exactly an int (an HTTPStatus); a clear error for everything else."""
-    if isinstance(status, int):
-        return int(status)
-    raise AppError(f"the app sent status {status!r}"[:100], hint="it is a number, as in 200")
 
 
 def tls_of(engine):

@@ -112,3 +112,19 @@ def suite_number(name: str) -> int | None:
         context.set_ciphers("ALL:@SECLEVEL=0")
         _suites.update({str(one["name"]): int(one["id"]) & 0xFFFF for one in context.get_ciphers()})  # type: ignore
     return _suites.get(name)
+
+
+def as_bytes(body: Any) -> bytes:
+    """A body that is not bytes: other buffers are copied, None is empty, text is refused."""
+    if body is None:
+        return b""
+    if isinstance(body, (bytearray, memoryview, bytes)):
+        return bytes(body)
+    raise AppError(f"the app sent a body of type {type(body).__name__}", hint="encode text first; a body is bytes")
+
+
+def whole_number(status: Any) -> int:
+    """An integer that is not exactly an int (an HTTPStatus); a clear error for everything else."""
+    if isinstance(status, int):
+        return int(status)
+    raise AppError(f"the app sent status {status!r}"[:100], hint="it is a number, as in 200")

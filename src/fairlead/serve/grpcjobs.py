@@ -81,7 +81,7 @@ async def watch(request: dict[str, Any], context: Any) -> AsyncIterator[dict[str
         row = await owned(request, context)
         after = offset_of(request["after"]) if request["after"] else None
         await jobs().followed(row.kind, row.id)
-        feed = here(topicapi.here)
+        feed = here(topicapi.here.feed)
         ring = await feed.ring(topic_of(row.kind, row.id))
         out = Listening(feed)
         Leg(out, ring, after, Pieces(out))

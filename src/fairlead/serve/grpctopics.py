@@ -287,7 +287,7 @@ async def subscribe(requests: AsyncIterator[dict[str, Any]], context: Any) -> As
 
 def feed() -> Feed:
     """This worker's. Refused."""
-    found: Feed = here(topicapi.here)
+    found: Feed = here(topicapi.here.feed)
     return found
 
 
