@@ -213,8 +213,7 @@ class Builder:
                 self.store = await storing.open_places(plan.config, values.get("store"))
                 from fairlead.run.realtime import Realtime
 
-                self.realtime = Realtime(self.store, self.loop, self.works, values["config"].jobs)
-                self.realtime.rates = self.rates
+                self.realtime = Realtime(self.store, self.loop, self.works, values["config"].jobs, self.rates)
             self.beside = []
             routes = [await self.route(one) for one in plan.config.routes]
             self.config = plan.config
@@ -333,9 +332,7 @@ class Builder:
             return app
 
         made: App = self.state.take(("app", given, settings.websocket, sessions), make)
-        if self.realtime is not None and made.holding is None:
-            made.holds(self.realtime.holding)
-        return made
+        return self.realtime.holding.offered(made) if self.realtime is not None else made
 
     async def grpc(self, settings: c.Route, given: c.Grpc | None = None, server: Any = None) -> Handler:
         """A gRPC server: imported, its lifespan entered."""
@@ -350,7 +347,7 @@ class Builder:
     def wsgi(self, target: Any, given: c.App) -> Wsgi:
         """A WSGI application with its threads."""
         in_thread = self.config.server.unit == "thread"
-        made = Wsgi(
+        return Wsgi(
             target,
             self.threads.lane(given.target, given.threads, given.queue),
             name=given.target,
@@ -358,9 +355,8 @@ class Builder:
             multithread=given.threads > 1 or in_thread,
             multiprocess=self.workers > 1 and not in_thread,
             pool=self.threads,
+            holding=self.realtime.holding if self.realtime is not None else None,
         )
-        made.holding = self.realtime.holding if self.realtime is not None else None
-        return made
 
     def topic(self, settings: c.Route) -> Handler:
         """The topics of a route."""

@@ -48,10 +48,15 @@ class Realtime:
     """One worker's."""
 
     def __init__(
-        self, store: Store, loop: asyncio.AbstractEventLoop, works: Works | None = None, given: c.Jobs | None = None
+        self,
+        store: Store,
+        loop: asyncio.AbstractEventLoop,
+        works: Works | None = None,
+        given: c.Jobs | None = None,
+        rates: Any = None,
     ) -> None:
         self.store, self.loop = store, loop
-        self.rates: Any = None  # what the rates of all workers count in
+        self.rates = rates  # what the rates of all workers count in
         self.works, self.given = works or Works(), given or c.Jobs()
         self.hub = Hub(store)
         self.feed = Feed(store, self.hub)
@@ -197,8 +202,15 @@ class Realtime:
         """A handler behind Idempotency-Keys."""
         scope = f"{settings.path} {settings.host}"
         return Idempotent(
-            handler, self.store, required=given.required, keep=given.keep, safe=given.safe, most=given.most, scope=scope,
-            check=given.check, stream=given.stream,
+            handler,
+            self.store,
+            required=given.required,
+            keep=given.keep,
+            safe=given.safe,
+            most=given.most,
+            scope=scope,
+            check=given.check,
+            stream=given.stream,
         )
 
     # ---- living

@@ -189,6 +189,12 @@ class Holding:
         self.options = TopicOptions(many=MOST, wildcards=True)
         self.held = 0  # connections that were taken over
 
+    def offered(self, app: Any) -> Any:
+        """An application (`serve.app.App`) that may hand its connections over."""
+        if app.holding is None:
+            app.holds(self)
+        return app
+
     def message(self, message: dict[str, Any]) -> Handed:
         """What an application said in an ASGI message. AppError."""
         return of_message(message)

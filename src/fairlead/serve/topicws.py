@@ -536,7 +536,7 @@ class PresenceForm(forms.FrameForm):
 
     def __init__(self, topic: str) -> None:
         forms.FrameForm.__init__(self, topic, forms.JSON)
-        self.key = ("presence", topic)
+        self.key = ("presence", forms.JSON, topic)
 
     def encode(self, piece: Piece) -> bytes:
         return named(forms.FrameForm.encode(self, piece))

@@ -67,7 +67,7 @@ class FileWrapper:
 class Wsgi(Handler):
     """`Wsgi(target, lane)`. `strip` is a path prefix that becomes SCRIPT_NAME and is not in PATH_INFO."""
 
-    def __init__(self, target, lane, *, name="app", strip="", multithread=True, multiprocess=True, pool=None):
+    def __init__(self, target, lane, *, name="app", strip="", multithread=True, multiprocess=True, pool=None, holding=None):
         self.target = target
         self.lane = lane
         self.pool = pool
@@ -77,7 +77,8 @@ class Wsgi(Handler):
         self.statuses = {}
         self.fields = {}
         self.calls = set()
-        self.last_local = self.holding = None
+        self.holding = holding
+        self.last_local = None
         self.server_name = self.server_port = ""
         self.base = {
             "REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "", "QUERY_STRING": "", "RAW_URI": "",
