@@ -17,7 +17,6 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import json
 import logging
@@ -33,8 +32,9 @@ from typing import Any
 
 from fairlead.core.errors import ConfigError, NetError, Refused
 from fairlead.net.ask import ask
+from fairlead.serve.cloudevents import shown
 from fairlead.serve.hooks import CHANGES, ROOT, Hook, Hooks, loaded
-from fairlead.store.contract import Conflict, Fenced, Gap, Lease, NewEvent, Offset, StoreError, TopicConfig
+from fairlead.store.contract import Conflict, Event, Fenced, Gap, Lease, NewEvent, Offset, StoreError, TopicConfig
 from fairlead.wire import signed
 
 SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)  # Standard Webhooks 1.0
@@ -311,18 +311,13 @@ class Deliveries:
 
 
 def cloud_event(hook: Hook, lease: Lease, name: str) -> bytes:
-    """The event in CloudEvents' JSON form."""
-    event = lease.event
-    data: dict[str, Any] = {
-        "specversion": "1.0", "id": name, "source": f"/topics/{hook.topic}", "type": (event and event.type) or "event",
-    }  # fmt: skip
-    if event is not None and event.at:
-        data["time"] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(event.at)) + f".{int(event.at * 1000) % 1000:03d}Z"
-    try:
-        data |= {"datacontenttype": "application/json", "data": json.loads(lease.body)}
-    except ValueError:
-        data["data_base64"] = base64.b64encode(lease.body).decode()
-    return json.dumps(data).encode()
+    """The event in CloudEvents' JSON form, with the attributes that it came with, if it came so."""
+    event = lease.event or Event(0, lease.body)
+    given = event.headers.get("content-type", "")
+    said = shown(event._replace(data=lease.body), hook.topic, given or "application/json", lease.offset or Offset(0, 0), name)
+    if not given and "data" not in said:
+        said.pop("datacontenttype", None)
+    return json.dumps(said).encode()
 
 
 def retry_after(value: str, now: float) -> float:
