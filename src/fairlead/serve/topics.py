@@ -492,7 +492,8 @@ class TopicRoute(Handler):
         plain = "live" not in query and "text/event-stream" in given.get("accept", "")
         token = given.get("last-event-id") or query.get("last_event_id") or query.get("offset", "")
         shown = await self.presence.shown(topic)
-        inner = TopicRoute(self.feed, replace(self.options, create="put", presence=False), loop=self.calls.loop)
+        options = replace(self.options, create="put", presence=False, many=1, wildcards=False)
+        inner = TopicRoute(self.feed, options, loop=self.calls.loop)
         if plain and not token:
             out = await inner.stream(call, EVENTS + topic, query, shown["next"], True)
             if out is not None:
