@@ -13,6 +13,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+from fairlead.core.connection import Owner
 from fairlead.core.exchange import Answer
 from fairlead.core.handler import Handler, Service
 from fairlead.core.journey import Journey
@@ -26,7 +27,7 @@ from fairlead.wire.h3 import H3
 TLS = SimpleNamespace(certificate="", name="localhost", verify=False, ca="")
 
 
-class Load:
+class Load(Owner):
     """Connections and what they asked; it stands in for the pool that dials."""
 
     def __init__(self, poller, options):

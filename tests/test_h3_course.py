@@ -428,7 +428,7 @@ def test_abandoned_work_counts_as_a_stream():
 def test_a_flood_ends_the_connection(limit, what):
     talk = Talk(**{limit: 20, "streams": 1000})
     talk.on(4000, head(POST))
-    for i in range(22):
+    for i in range(24):
         stream = 4 * i
         if what == "reset":
             talk.on(stream, head(POST))
@@ -449,6 +449,15 @@ def test_a_flood_ends_the_connection(limit, what):
             talk.on(6 + stream, varint(0x21 + 0x1F * i))
     assert talk.outcome()[0:1] != ("fine",)
     assert ("close", LOAD) in [order[:2] for order in talk.orders]
+
+
+def test_an_empty_frame_at_each_end_is_no_flood():
+    talk = Talk(client=True)
+    for _ in range(300):
+        stream = talk.ask() - 1
+        talk.on(stream, head([(b":status", b"200")]) + data(b"ok") + frame(0x21) + data(b""), True)
+    assert talk.error is None
+    assert not talk.codec.streams
 
 
 def test_priorities_of_requests_that_never_come_are_few():

@@ -7,7 +7,7 @@ from fairlead.wire.h3control cimport Control
 from fairlead.wire.h3stream cimport Stream
 from fairlead.wire.qpack cimport Decoder
 
-cdef int _DATA, _HEADERS, _PUSH_PROMISE, _RESETS, _EMPTIES
+cdef int _DATA, _HEADERS, _PUSH_PROMISE, _RESETS, _EMPTIES, _USUAL
 
 cdef class Hearing(Control):
     cdef public Common common

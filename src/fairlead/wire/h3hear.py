@@ -32,6 +32,7 @@ except ImportError:  # no compiler at install
 
 _DATA, _HEADERS, _PUSH_PROMISE = 0, 1, 5
 _RESETS, _EMPTIES = 0, 3
+_USUAL = 2  # useless frames of a stream that are not counted: an empty DATA at its end, one of a reserved type (section 7.2.8)
 
 
 class Hearing(Control):
@@ -181,7 +182,9 @@ class Hearing(Control):
                     st.kind = kind
                     st.left_in = size
                     if size == 0 or kind != _DATA:
-                        self.count(_EMPTIES)
+                        st.useless += 1
+                        if st.useless > _USUAL:
+                            self.count(_EMPTIES)
                     elif 0 <= st.left < size:
                         self.bury(st, "wrong-length")  # now, so that nothing of the frame is heard however it is cut
             if st.gone or self.dead:

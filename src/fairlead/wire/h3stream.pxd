@@ -2,7 +2,7 @@ cimport cython
 from fairlead.wire cimport h2stream
 
 cdef class Stream(h2stream.Stream):
-    cdef public long long kind, left_in, wants
+    cdef public long long kind, left_in, wants, useless
     cdef public bytes buffer
     cdef public bytearray block, later, saying
     cdef public list tail

@@ -16,6 +16,7 @@ class Stream(h2stream.Stream):
     buffer              bytes of a frame's head that is not whole; block: of a field section that is not
     wants, later, fin   the inserts that a whole field section waits for; what came behind it meanwhile; its last byte is heard
     tail                a trailer section that was heard; has_tail: one was, and nothing but unknown frames may follow
+    useless             empty DATA and unknown frames so far
     saying              a head that waits for the first body bytes to leave with them
     stuck               the transport's buffer of it is full; stopped: the peer reads no more of it
     """
@@ -27,7 +28,7 @@ class Stream(h2stream.Stream):
         """In place of a constructor on the hot path."""
         self.begin(id, 1, 0)
         self.kind = -1
-        self.left_in = self.wants = 0
+        self.left_in = self.wants = self.useless = 0
         self.buffer = b""
         self.block = self.later = self.saying = None
         self.tail = None
