@@ -361,5 +361,10 @@ def test_the_demo_serves_everything_it_names_and_stops_by_itself(real):
     assert "pipeline.js" in real.curl(f"https://localhost:{shop}/pipeline/", "-k").text
     assert real.curl(f"https://localhost:{shop}/pipeline/files/a.txt", "-k", "-X", "PUT", "-d", "hello").status == 202
     assert "room.js" in real.curl(f"https://localhost:{shop}/chat/", "-k").text
+    assert "watched in four ways" in real.curl(f"https://localhost:{shop}/reports/", "-k").text
+    assert "function longPoll" in real.curl(f"https://localhost:{shop}/reports/watch.js", "-k").text
+    asked = ("-k", "-H", "content-type: application/json", "-H", "prefer: wait=20")
+    report = real.curl(f"https://localhost:{shop}/jobs/reports", *asked, "-d", '{"month": "May", "pause": 0, "luck": 1}')
+    assert report.status == 200 and '"pages": 20' in report.text
     assert real.curl(demo.says(r"(http://127\.0\.0\.1:\d+/) ")[1] + "api/requests").status == 200
     assert demo.wait(60) == 0

@@ -1,5 +1,5 @@
 """`fairlead demo`: the example shop over HTTPS, a second application behind a proxy, a chat room that four delivery patterns
-join at once, a pipeline of upload, job and topic, a little traffic, and the journey page.
+join at once, a pipeline of upload, job and topic, a report that is a job, a little traffic, and the journey page.
 
 Everything is on loopback and ends with Ctrl-C. The traffic comes from a child process (`python -m
 fairlead.run.demo`), a handful of requests per second, some on kept connections, some on new ones, one of them reading
@@ -76,6 +76,16 @@ files = "{folder}/made"
 path = "/pipeline/*"
 files = {{ dir = "{pipeline}", index = ["pipeline.html"], cache_control = "no-cache" }}
 [[route]]
+path = "/jobs/reports"
+job = {{ run = "fairlead.run.reports.reports:build", workers = 4 }}
+[[route]]
+path = "/reports/watch.js"
+files = {{ dir = "{reports}", strip = "/reports" }}
+[[route]]
+path = "/reports/*"
+app = "fairlead.run.reports.reports:app"
+filters = ["respond-async"]
+[[route]]
 path = "/*"
 app = "fairlead.run.shop.app:app"
 [[upstream]]
@@ -137,11 +147,12 @@ class Demo:
 
         here = os.path.dirname(__file__)
         chat, pipeline = os.path.join(here, "chat"), os.path.join(here, "pipeline", "page")
+        reports = os.path.join(here, "reports")
         os.makedirs(os.path.join(self.folder, "made"), exist_ok=True)
         text = CONFIG.format(
             https=self.https, http=self.http, stock=self.stock, access=self.args.access_log, folder=self.folder,
-            chat=chat, pipeline=pipeline,
-        )
+            chat=chat, pipeline=pipeline, reports=reports,
+        )  # fmt: skip
         config = loads(text, "the demo")
         return replace(config, admin=replace(config.admin, page=Address("127.0.0.1", 9900)))
 
@@ -179,12 +190,14 @@ class Demo:
   a second app       {base}/stock/1   (proxied over a unix socket)
   a chat room        {base}/chat/     (one room by WebSocket, event stream, long poll and poll)
   a pipeline         {base}/pipeline/ (resumable upload, job, topic)
+  a slow report      {base}/reports/  (a job, watched in the same four ways, cancelled, run again)
 
 Try:
   curl --cacert {ca} -i {base}/items
   curl -k {base}/report         slow: sql
   curl -k {base}/stock/1        pool, dial, upstream
   curl -k -T FILE {base}/pipeline/files/   the pipeline's page hears of it
+  fairlead job submit {base}/jobs/reports '{{"month": "May"}}' --wait 20s
   fairlead topic follow http://localhost:{self.http}/rooms/lobby
   fairlead status                               the same in the terminal
 

@@ -1,0 +1,1 @@
+"""A slow report as a job, watched in four ways at once."""
