@@ -99,10 +99,16 @@ def server(request: pytest.FixtureRequest) -> Iterator[Process]:
         yield started
 
 
+def ours(server: Process) -> dict[str, str]:
+    """Surroundings in which this server is meant, whoever else's runs on the machine."""
+    admin = {"FAIRLEAD_ADMIN": f"unix:{server.home}/fairlead-{server.port}.sock"}
+    return {**os.environ, **surroundings(server.home), **admin}
+
+
 def command(server: Process, *words: str, code: int = 0) -> str:
     """`fairlead job …` in the server's surroundings: what it printed."""
     done = subprocess.run([sys.executable, "-m", "fairlead", "job", *words], capture_output=True, text=True, timeout=60,
-                          cwd=server.home, env={**os.environ, **surroundings(server.home)})  # fmt: skip
+                          cwd=server.home, env=ours(server))  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout if code == 0 else done.stderr
 
@@ -113,7 +119,7 @@ def url(server: Process, path: str) -> str:
 
 def status(server: Process) -> dict:
     done = subprocess.run([sys.executable, "-m", "fairlead", "status", "--json"], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, **surroundings(server.home)})  # fmt: skip
+                          env=ours(server))  # fmt: skip
     return json.loads(done.stdout)
 
 
