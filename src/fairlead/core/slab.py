@@ -35,7 +35,7 @@ MAGIC = int.from_bytes(b"FAIRSLAB", "little")
 VERSION = 1
 HEADER = 8192  # bytes: six words, then the layout as JSON
 PAGE = 4096
-QUIC = 4 + 2 * 32768 + 4096 * 64  # words: what workers share for QUIC (net/quicshare)
+QUIC = 12 + 2 * 32768 + 4096 * 64  # words: what workers share for QUIC (net/quicshare)
 RATES = 2 * 65536  # words: a key and a time for each client that a rate limit remembers, in all workers together
 
 TOTALS = (
@@ -118,7 +118,8 @@ class Slab:
         fd = anonymous_file()
         os.ftruncate(fd, size)
         memory = mmap.mmap(fd, size)
-        memory[size - QUIC * 8 : size - QUIC * 8 + 32] = secrets.token_bytes(32)  # QUIC's key
+        secret = size - QUIC * 8  # QUIC's keys: ours, that of the server before us (none), and the one that both have
+        memory[secret : secret + 96] = secrets.token_bytes(32) + bytes(32) + secrets.token_bytes(32)
         memory[: 48 + len(text)] = struct.pack("<6q", MAGIC, VERSION, slots, plan["region"], created, len(text)) + text
         return cls(fd, memory, slots, plan, created)
 

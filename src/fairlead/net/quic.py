@@ -109,7 +109,7 @@ class QuicListener(Watcher):
         self.waiting = None
         if not self.listening or self.reading:
             return
-        self.turn = Turn.take(self.tokens.name, self.udp.name, self.place) if self.share is not None else Turn(None)
+        self.turn = Turn.take(self.tokens.lasting, self.udp.name, self.place) if self.share is not None else Turn(None)
         if self.turn is None:
             self.waiting = self.poller.loop.call_later(TURN, self.take_turn)
             return
@@ -228,6 +228,10 @@ class QuicListener(Watcher):
             if region >= 0 and region != self.region and self.forwarder.send(region, data, peer, local):
                 self.counts["forwarded"] += 1
                 return True
+        older = self.tokens.older
+        if older and self.forwarder.send(head.destination[1], data, peer, local, older):
+            self.counts["forwarded"] += 1
+            return True
         return False
 
     def passed_on(self, data: bytes, peer: Any, local: bytes) -> None:

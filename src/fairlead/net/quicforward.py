@@ -49,14 +49,14 @@ class Forwarder(Watcher):
         except OSError:  # no such name space here, or a second listener on the port: packets are then only heard directly
             self.sock.close()
 
-    def send(self, region: int, data: bytes, peer: Any, local: bytes) -> bool:
-        """Pass a packet on; False when nobody is there."""
+    def send(self, region: int, data: bytes, peer: Any, local: bytes, secret: str = "") -> bool:
+        """Pass a packet on, to a worker of ours or of the server with another `secret`; False when nobody is there."""
         if self.sock.fileno() < 0:
             return False
         host = peer[0].encode()
         head = HEAD.pack(peer[1], len(host), len(local)) + host + local
         try:
-            self.sock.sendto(head + data, name(self.secret, region, self.port))
+            self.sock.sendto(head + data, name(secret or self.secret, region, self.port))
         except BlockingIOError:
             return True  # it is there, and has no room: lost
         except OSError:

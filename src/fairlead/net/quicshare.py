@@ -1,7 +1,8 @@
 """What the workers of one server share for QUIC, in words of shared memory: a key, where ids belong, and session tickets.
 
 Rules
-1. The key is written by who makes the segment, before anybody else sees it, and never changes.
+1. The keys are written by who makes the segment, before anybody else sees it, and never change: ours; that of the server that this
+   one took over from, whose workers may still have connections; and one that a successor goes on with.
 2. Ids that an engine made up itself do not say whose they are (see `net.steer`). Their owner writes them here, and who gets a
    packet with one looks it up. A cell is two words: the id, and the owner's region. An id is in one of `WAYS` cells; when all
    are taken, one is overwritten: that costs a migrating client its connection at worst.
@@ -20,12 +21,13 @@ except ImportError:  # no compiler at install
     from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
 KEY = 32  # bytes
+KEYS = 3 * KEY
 IDS = 32768  # cells of two words
 WAYS = 8
 TICKETS = 4096  # cells
 CELL = 512  # bytes of a ticket's cell, its word and its length included
 BUSY = 1
-WORDS = KEY // 8 + 2 * IDS + TICKETS * CELL // 8
+WORDS = KEYS // 8 + 2 * IDS + TICKETS * CELL // 8
 
 
 class Share:
@@ -34,12 +36,25 @@ class Share:
     def __init__(self, memory: Any, lock: int) -> None:
         self.memory = memory
         self.words = _fast.Words(memory, lock)
-        self.ids = KEY // 8
+        self.ids = KEYS // 8
         self.tickets = self.ids + 2 * IDS
 
     @property
     def key(self) -> bytes:
         return bytes(self.memory[:KEY])
+
+    @property
+    def previous(self) -> bytes:
+        """Zeros where there is none."""
+        return bytes(self.memory[KEY : 2 * KEY])
+
+    @property
+    def lasting(self) -> bytes:
+        return bytes(self.memory[2 * KEY : KEYS])
+
+    def succeed(self, keys: bytes) -> None:
+        """Go on after the server that had these `KEYS` bytes; before anybody else sees the segment."""
+        self.memory[KEY:KEYS] = keys[:KEY] + keys[2 * KEY :]
 
     # ---- ids
 

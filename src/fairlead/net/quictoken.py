@@ -20,12 +20,16 @@ LIFE = 10  # seconds a Retry token holds: a round trip and some time to spare
 
 
 class Tokens:
-    """Made and checked with one secret key."""
+    """Made and checked with one secret key. The names are secrets too: `name` of our workers, `older` of those of the server that
+    we took over from ("" for none), `lasting` of what the two have in common.
+    """
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, previous: bytes = b"", lasting: bytes = b"") -> None:
         self.retry_key = derive(key, b"retry")
         self.reset_key = derive(key, b"reset")
-        self.name = derive(key, b"name").hex()[:32]
+        self.name = secret_name(key)
+        self.older = secret_name(previous) if any(previous) else ""
+        self.lasting = secret_name(lasting or key)
 
     def retry(self, peer: tuple[str, int], original: bytes, source: bytes, now: float) -> bytes:
         """A token for a client at `peer` that wrote to `original` and is to write to `source`."""
@@ -51,6 +55,11 @@ class Tokens:
     def reset(self, cid: bytes) -> bytes:
         """The stateless reset token of an id."""
         return hmac.digest(self.reset_key, cid, hashlib.sha256)[:16]
+
+
+def secret_name(key: bytes) -> str:
+    """What nobody guesses."""
+    return derive(key, b"name").hex()[:32]
 
 
 def derive(key: bytes, purpose: bytes) -> bytes:

@@ -43,6 +43,7 @@ url = "sqlite:///{folder}/demo.db"
 [[listener]]
 name = "shop"
 bind = "127.0.0.1:{https}"
+protocols = [{protocols}]
 tls = "dev"
 socket = {{ sndbuf = "64KiB" }}  # small, so that a slow reader shows as `client`, not as the kernel's patience
 [[listener]]
@@ -140,6 +141,7 @@ class Demo:
         self.stock = os.path.join(folder, "stock.sock")
         self.children: list[subprocess.Popen[bytes]] = []
         self.https, self.http = free(8443), free(8080)
+        self.h3 = find_spec("qh3") is not None
 
     def config(self) -> c.Config:
         """What the demo serves; the same text is shown by `--help` readers in docs/guide/running.md."""
@@ -152,6 +154,7 @@ class Demo:
         text = CONFIG.format(
             https=self.https, http=self.http, stock=self.stock, access=self.args.access_log, folder=self.folder,
             chat=chat, pipeline=pipeline, reports=reports,
+            protocols='"h1", "h2", "h3"' if self.h3 else '"h1", "h2"',
         )  # fmt: skip
         config = loads(text, "the demo")
         return replace(config, admin=replace(config.admin, page=Address("127.0.0.1", 9900)))
@@ -182,10 +185,12 @@ class Demo:
 
         ca = dev_ca().ca_path
         base, page = f"https://localhost:{self.https}", master.admin.page_url
+        over = "the same address: browsers come over by Alt-Svc" if self.h3 else "not without: pip install 'fairlead[h3]'"
         print(f"""The Fairlead demo is running.
 
   the journey page   {page}   (token {master.admin.token})
   the shop           {base}/          (HTTPS with the development CA)
+  over HTTP/3        {over}
   without TLS        http://localhost:{self.http}/
   a second app       {base}/stock/1   (proxied over a unix socket)
   a chat room        {base}/chat/     (one room by WebSocket, event stream, long poll and poll)

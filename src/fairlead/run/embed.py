@@ -24,6 +24,7 @@ from fairlead.run import config as c
 from fairlead.run import filtering, sockets
 from fairlead.run import plan as plans
 from fairlead.run.build import Builder
+from fairlead.run.holder import wants_datagrams
 from fairlead.run.load import config_from_args, load
 from fairlead.run.state import State
 from fairlead.run.units import Address
@@ -99,6 +100,8 @@ class Server:
                     [sock] = sockets.open_all(address, 1, self.config.server.backlog, listener.socket)
                     opened.append((listener.name, sock))
                     self.addresses.append(bound(address, sock))
+                    if wants_datagrams(listener):
+                        opened += [(listener.name, one) for one in sockets.open_datagrams(self.addresses[-1], 1, listener.socket)]
             built = await self.builder.build(plan, values)
             self.builder.serve(built, None)
             self.built = built

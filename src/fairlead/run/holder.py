@@ -57,8 +57,11 @@ class Held:
 class Holder:
     """All listening sockets of one server."""
 
-    def __init__(self, passed: list[systemd.Passed] | None = None) -> None:
+    def __init__(
+        self, passed: list[systemd.Passed] | None = None, datagrams: dict[Address, list[socket.socket]] | None = None
+    ) -> None:
         self.passed = passed if passed is not None else []
+        self.passed_datagrams = datagrams if datagrams is not None else {}
         self.held: dict[Address, Held] = {}
         self.names: dict[Address, str] = {}
 
@@ -92,6 +95,7 @@ class Holder:
         mine = systemd.take(self.passed, listener.name, address)
         if mine:
             held = Held(address, [one.sock for one in mine], mine[0].made, fixed=mine[0].fixed)
+            held.datagrams = self.passed_datagrams.pop(address, [])
             self.grow(held, listener, plan)
             return held
         count = plan.pattern.sockets(plan.workers)

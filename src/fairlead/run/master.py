@@ -68,7 +68,7 @@ class Master:
         self.given = given if given is not None else Inheritance()
         self.load = load
         self.announce = announce
-        self.holder = Holder(self.given.passed)
+        self.holder = Holder(self.given.passed, self.given.datagrams)
         self.accept_path = AcceptPath(self.holder)
         self.roles: list[Role] = []
         self.covered: dict[int, Role] = {}  # {place that nobody serves: who accepts for it}
@@ -151,6 +151,7 @@ class Master:
         slots = 2 * len(self.plan.places) + SPARE
         claims = slots * CLAIMS if self.plan.pattern.hops else 0
         self.slab = Slab.create(slots, keep=self.config.journey.keep, claims=claims)
+        self.given.settle(self.slab)
 
     def try_tls(self) -> None:
         """Decide on the TLS engine before the workers start: the environment tells them what the trial showed."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from typing import Any
 
 from fairlead.core.errors import ConfigError, Problem
@@ -112,6 +113,10 @@ def listener_refusals(path: str, listener: c.Listener, problem: Say) -> Iterator
         yield problem(f"{path}.kind", f'"{listener.kind}" is not in this version', 'write "http"')
         return
     for protocol in listener.protocols:
+        engine = listener.quic.engine
+        if protocol == "h3" and find_spec(engine) is None:
+            hint = "pip install 'fairlead[h3]'" if engine == "qh3" else "pip install aioquic"
+            yield problem(f"{path}.protocols", f'"h3" needs the QUIC engine {engine}, which is not installed', hint)
         if protocol == "h3" and listener.tls is not None and listener.tls.client_ca:
             yield problem(f"{path}.protocols", '"h3" cannot ask for client certificates', 'remove "h3" or tls.client_ca')
     if listener.tls is not None and listener.tls.mode == "acme":

@@ -92,7 +92,8 @@ class Side:
         from fairlead.net.quictoken import Tokens
 
         builder = self.builder
-        tokens = Tokens(self.share.key if self.share is not None else os.urandom(32))
+        share = self.share
+        tokens = Tokens(os.urandom(32)) if share is None else Tokens(share.key, share.previous, share.lasting)
         made = QuicListener(builder.poller, sock, self.service, make_codec, self.settings, tokens, self.share, hub_of(builder))
         made.place = number_of(address)
         made.region = builder.region.index

@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fairlead.core.errors import NetError
+from fairlead.core.slab import Slab
+from fairlead.net.quicshare import Share
 from fairlead.run import systemd
 from fairlead.run.channel import Channel
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fairlead")
 
+QUIC_KEYS = 96  # bytes at the beginning of what workers share for QUIC
 VARIABLE = "FAIRLEAD_UPGRADE"
 PATIENCE = 300.0  # seconds for the new master until it serves: applications may import for long
 
@@ -87,12 +90,15 @@ def hand_over(master: Master, channel: Channel) -> None:
     for address, held in master.holder.held.items():
         fds = [sock.fileno() for sock in held.socks]
         channel.say("sockets", fds, address=address, made=held.made, fixed=held.fixed)
+        if held.datagrams:
+            channel.say("datagrams", [sock.fileno() for sock in held.datagrams], address=address)
     for name, sock in master.admin.socks.items():
         channel.say("admin", [sock.fileno()], name=name)
     for url, kept in master.keepers.kept.items():
         if kept.sock is not None:
             channel.say("keeper", [kept.sock.fileno()], url=url, address=kept.address)
-    channel.say("go", ticket_keys=master.tickets.keys, token=master.admin.token, made=master.admin.made)
+    channel.say("go", ticket_keys=master.tickets.keys, token=master.admin.token, made=master.admin.made,
+                quic=bytes(master.slab.quic()[:QUIC_KEYS]))  # fmt: skip
 
 
 async def serving(channel: Channel, new: subprocess.Popen[bytes]) -> str:
@@ -134,9 +140,16 @@ class Inheritance:
     passed: list[systemd.Passed] = field(default_factory=list)
     admin: dict[str, socket.socket] = field(default_factory=dict)
     keepers: dict[str, tuple[str, socket.socket | None]] = field(default_factory=dict)
+    datagrams: dict[Any, list[socket.socket]] = field(default_factory=dict)
+    quic: bytes = b""
     ticket_keys: list[bytes] = field(default_factory=list)
     token: str = ""
     made: tuple[int, int] | None = None
+
+    def settle(self, slab: Slab) -> None:
+        """QUIC goes on with the keys of the old master: its workers still have connections."""
+        if self.quic:
+            Share(slab.quic(), slab.fd).succeed(self.quic)
 
     def serving(self) -> None:
         """Tell the old master that it can go."""
@@ -152,8 +165,9 @@ class Inheritance:
         for one in self.passed:
             one.sock.close()
         self.passed.clear()
-        for sock in self.admin.values():
+        for sock in (*self.admin.values(), *(one for many in self.datagrams.values() for one in many)):
             sock.close()
+        self.datagrams.clear()
         self.admin.clear()
 
 
@@ -177,10 +191,13 @@ def inheritance() -> Inheritance:
             found.passed += [
                 systemd.Passed(sock, values["address"], "", values["made"], values["fixed"]) for sock in socks
             ]
+        elif word == "datagrams":
+            found.datagrams[values["address"]] = socks
         elif word == "admin":
             found.admin[values["name"]] = socks[0]
         elif word == "keeper":
             found.keepers[values["url"]] = (values["address"], socks[0])
         else:
             found.ticket_keys, found.token, found.made = values["ticket_keys"], values["token"], values["made"]
+            found.quic = values.get("quic", b"")
             return found

@@ -1,0 +1,443 @@
+"""QUIC below HTTP, in memory: heads of packets, tokens, what workers share, tickets, engines against each other, and batches of
+datagrams over the loopback interface.
+"""
+
+from __future__ import annotations
+
+import datetime
+import random
+import socket
+from types import SimpleNamespace
+
+import pytest
+
+from fairlead.core.slab import QUIC, Slab
+from fairlead.net import quicengine, quicshare, udp
+from fairlead.net.quicforward import Forwarder, Turn
+from fairlead.net.quicsettings import QuicSettings
+from fairlead.net.quicshare import Share
+from fairlead.net.quictickets import Lone, Tickets
+from fairlead.net.quictoken import Tokens
+from fairlead.wire import _plain
+from fairlead.wire import quic as wire
+
+try:
+    from fairlead.wire import _fast
+except ImportError:
+    from fairlead.wire import _plain as _fast
+
+pytest.importorskip("qh3")
+PEER = ("192.0.2.7", 4433)
+
+
+# ---- heads
+
+
+def initial(destination: bytes = b"D" * 8, source: bytes = b"S" * 8, token: bytes = b"", version: int = 1) -> bytes:
+    head = b"\xc0" + version.to_bytes(4, "big") + bytes((len(destination),)) + destination + bytes((len(source),)) + source
+    return head + bytes((len(token),)) + token + b"\x44\x00" + bytes(1100)
+
+
+def test_the_head_of_an_initial_packet_says_who_asks_and_with_which_token():
+    head = wire.head(initial(token=b"tok"))
+    assert (head.kind, head.version, head.destination, head.source, head.token) == (
+        "initial", 1, b"D" * 8, b"S" * 8, b"tok",
+    )  # fmt: skip
+
+
+def test_a_short_packet_begins_with_an_id_of_ours():
+    assert wire.head(b"\x41" + b"12345678" + b"rest").destination == b"12345678"
+
+
+@pytest.mark.parametrize("size", range(30))
+def test_a_head_that_is_cut_is_none_or_whole(size):
+    head = wire.head(initial()[:size])
+    assert head is None or head.kind == "initial"
+
+
+def test_junk_has_no_head_that_raises():
+    chance = random.Random(3)
+    for _ in range(2000):
+        wire.head(chance.randbytes(chance.randrange(60)))
+    assert wire.head(b"\xc0\0\0\0\1\x15" + bytes(21) + b"\x08" + bytes(40)) is None  # an id of 21 bytes
+
+
+def test_version_negotiation_swaps_the_ids_and_names_version_1():
+    asked = wire.head(initial(version=0x0A1A2A3A))
+    assert asked.kind == "other"
+    assert wire.version_negotiation(asked, (1,), 5) == b"\x85" + bytes(4) + b"\x08" + b"S" * 8 + b"\x08" + b"D" * 8 + b"\0\0\0\1"
+
+
+@pytest.mark.parametrize("size", [21, 22, 30, 43, 1200])
+def test_a_reset_is_smaller_than_what_it_answers_and_ends_with_the_token(size):
+    packet = wire.stateless_reset(b"T" * 16, size, bytes(range(48)))
+    if size <= wire.RESET_LEAST:
+        assert packet is None
+        return
+    assert wire.RESET_LEAST <= len(packet) < size and packet.endswith(b"T" * 16) and packet[0] & 0xC0 == 0x40
+
+
+# ---- tokens
+
+
+def test_a_retry_token_holds_for_its_address_for_a_while_and_for_nobody_else():
+    ours, sibling, stranger = Tokens(b"k" * 32), Tokens(b"k" * 32), Tokens(b"j" * 32)
+    token = ours.retry(PEER, b"original", b"source12", 1000.0)
+    assert sibling.check(token, PEER, 1005.0) == (b"original", b"source12")
+    assert sibling.check(token, PEER, 1020.0) is None
+    assert sibling.check(token, ("192.0.2.7", 4434), 1005.0) is None
+    assert sibling.check(token, ("192.0.2.8", 4433), 1005.0) is None
+    assert stranger.check(token, PEER, 1005.0) is None
+    for place in range(len(token)):
+        changed = token[:place] + bytes((token[place] ^ 1,)) + token[place + 1 :]
+        assert sibling.check(changed, PEER, 1005.0) is None
+        assert sibling.check(token[:place], PEER, 1005.0) is None
+
+
+def test_every_worker_makes_the_same_reset_token_of_an_id_and_an_older_server_has_names_of_its_own():
+    old, new = Tokens(b"k" * 32, lasting=b"l" * 32), Tokens(b"n" * 32, b"k" * 32, b"l" * 32)
+    assert old.reset(b"12345678") == Tokens(b"k" * 32).reset(b"12345678") != old.reset(b"12345679")
+    assert new.older == old.name != new.name and new.lasting == old.lasting and old.older == ""
+
+
+# ---- what workers share
+
+
+@pytest.fixture
+def share():
+    slab = Slab.create(2)
+    yield Share(slab.quic(), slab.fd)
+    slab.close()
+
+
+def test_the_part_of_the_slab_is_as_large_as_what_is_shared(share):
+    assert quicshare.WORDS == QUIC and len(share.key) == 32 and share.key != share.lasting and not any(share.previous)
+
+
+def test_a_successor_knows_the_key_before_and_goes_on_with_the_lasting_one(share):
+    slab = Slab.create(1)
+    heir = Share(slab.quic(), slab.fd)
+    heir.succeed(bytes(share.memory[:96]))
+    assert heir.previous == share.key and heir.lasting == share.lasting and heir.key != share.key
+    slab.close()
+
+
+def test_ids_are_found_by_siblings_until_they_are_given_up(share):
+    chance = random.Random(1)
+    ids = {chance.randbytes(8): n % 7 for n in range(3000)}
+    for cid, region in ids.items():
+        share.own(cid, region)
+    assert all(share.owner(cid) == region for cid, region in ids.items())
+    for cid in list(ids)[:1500]:
+        share.disown(cid)
+    assert [share.owner(cid) for cid in ids] == [-1] * 1500 + list(ids.values())[1500:]
+
+
+def test_a_full_bucket_gives_up_one_id_and_not_the_new_one(share):
+    first = b"12345678"
+    place = share.places(first)[1]
+    chance, same = random.Random(2), [first]
+    while len(same) < 12:
+        cid = chance.randbytes(8)
+        if share.places(cid)[1] == place:
+            same.append(cid)
+    for cid in same:
+        share.own(cid, 3)
+        assert share.owner(cid) == 3
+    assert sum(share.owner(cid) == 3 for cid in same) == quicshare.WAYS
+
+
+def test_a_ticket_is_taken_once(share):
+    assert share.keep(b"n" * 64, b"body") and share.take(b"m" * 64) is None
+    assert share.take(b"n" * 64) == b"body" and share.take(b"n" * 64) is None
+    assert not share.keep(b"n" * 64, bytes(600))
+
+
+# ---- tickets
+
+
+def ticket(module, early=0xFFFFFFFF):
+    now = module.utcnow()
+    made = module.SessionTicket(
+        age_add=77, cipher_suite=module.CipherSuite.AES_128_GCM_SHA256, not_valid_before=now, not_valid_after=now,
+        resumption_secret=b"s" * 32, server_name="", ticket=b"t" * 64,
+    )  # fmt: skip
+    made.max_early_data_size = early
+    return made
+
+
+@pytest.mark.parametrize("library", ["qh3", "aioquic"])
+@pytest.mark.parametrize(
+    ("name", "age", "early", "allowed", "found"),
+    [
+        ("a.example", 77, True, True, True),
+        ("a.example", 77 + 5000, True, True, True),
+        ("a.example", 77 + 60_000, True, True, False),  # it claims to be older than it is
+        ("a.example", 77 + 60_000, False, True, True),  # which does not matter without early data
+        ("b.example", 77, False, True, False),
+        ("a.example", 77, True, False, False),
+    ],
+)
+def test_a_ticket_holds_for_its_name_and_early_data_for_its_age(library, name, age, early, allowed, found):
+    module = pytest.importorskip(f"{library}.tls")
+    tickets = Tickets(Lone())
+    tickets.keep(ticket(module), "a.example", module)
+    got = tickets.judge(module, name, age, early, allowed)(b"t" * 64)
+    assert (got is not None) is found
+    if found:
+        assert got.resumption_secret == b"s" * 32 and got.is_valid
+    assert tickets.judge(module, "a.example", 77, False, True)(b"t" * 64) is None
+
+
+# ---- engines
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    home = tmp_path_factory.mktemp("quic")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    begin = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 5, begin, begin.replace(year=2125))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False).sign(key, hashes.SHA256())
+    (home / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (home / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, plain))
+    return str(home / "cert.pem"), str(home / "key.pem")
+
+
+class Pair:
+    """A client's engine and a server's, with a wire between them."""
+
+    def __init__(self, client: str, server: str, certificate, **options):
+        self.now = 100.0
+        ours = QuicSettings(server)
+        for key, value in options.items():
+            setattr(ours, key, value)
+        ours.add(*certificate, None)
+        theirs = QuicSettings(client, client=True)
+        theirs.name, theirs.verify = "localhost", False
+        self.settings = ours
+        self.client = quicengine.client(theirs, ("127.0.0.1", 443), self.now)
+        original = wire.head(self.client.take(self.now)[0][0]).destination
+        self.client = quicengine.client(theirs, ("127.0.0.1", 443), self.now)
+        flight = self.client.take(self.now)
+        original = wire.head(flight[0][0]).destination
+        tokens = Tokens(b"k" * 32)
+        made = iter(range(100, 200))
+
+        def further():
+            cid = b"further" + bytes((next(made),))
+            return cid, tokens.reset(cid)
+
+        self.server = quicengine.server(ours, b"01234567", tokens.reset(b"01234567"), original, None, further)
+        self.server.receive([data for data, _ in flight], ("127.0.0.1", 1000), self.now)
+        self.heard = {self.client: [], self.server: []}
+
+    def run(self, rounds=12):
+        for _ in range(rounds):
+            self.now += 0.01
+            for one, other, peer in ((self.server, self.client, 443), (self.client, self.server, 1000)):
+                at = one.timer()
+                if at is not None and at <= self.now:
+                    one.tick(self.now)
+                sent = [data for data, _ in one.take(self.now)]
+                if sent:
+                    other.receive(sent, ("127.0.0.1", peer), self.now)
+                while one.events():
+                    self.heard[one].append(one.events().popleft())
+            while self.server.events():
+                self.heard[self.server].append(self.server.events().popleft())
+
+    def data(self, who, stream):
+        return b"".join(event[2] for event in self.heard[who] if event[0] == "data" and event[1] == stream)
+
+
+@pytest.mark.parametrize("server", ["qh3", "aioquic"])
+@pytest.mark.parametrize("client", ["qh3", "aioquic"])
+def test_engines_of_both_kinds_understand_each_other(client, server, certificate):
+    pair = Pair(client, server, certificate)
+    pair.run()
+    assert pair.client.done and pair.server.done and pair.server.protocol() == "h3"
+    assert ("done",) in pair.heard[pair.server] and pair.server.cipher.startswith("TLS_") and pair.server.asked_name == "localhost"
+    stream = pair.client.opener(False)
+    pair.client.send(stream, b"ask" * 1000, True)
+    pair.run(6)
+    assert pair.data(pair.server, stream) == b"ask" * 1000
+    pair.server.send(stream, b"answer" * 1000, True)
+    assert pair.server.opener(True) == 3
+    pair.server.datagram(b"gram")
+    pair.run(6)
+    assert pair.data(pair.client, stream) == b"answer" * 1000 and ("datagram", b"gram") in pair.heard[pair.client]
+    assert pair.server.unsent() == 0 and pair.server.idle() and pair.server.facts()["rtt_us"] > 0
+    pair.client.key_update()
+    pair.client.reset(pair.client.opener(False), 0x10C)
+    other = pair.client.opener(False)
+    pair.client.send(other, b"x", False)
+    pair.run(6)
+    pair.server.stop(other, 0x100)
+    pair.run(6)
+    assert ("reset", 4, 0x10C) in pair.heard[pair.server] and ("stop", other, 0x100) in pair.heard[pair.client]
+    pair.server.close(0x100, "bye")
+    pair.run(60)
+    assert ("closed", 0x100, "bye") in pair.heard[pair.client]
+
+
+@pytest.mark.parametrize("server", ["qh3", "aioquic"])
+def test_a_paused_engine_takes_no_more_than_its_windows_and_goes_on(server, certificate):
+    pair = Pair("qh3", server, certificate, window=65536, stream_window=65536)
+    pair.run()
+    pair.server.paused = True
+    stream = pair.client.opener(False)
+    pair.client.send(stream, bytes(400_000), True)
+    pair.run(60)
+    assert pair.data(pair.server, stream) == b"" and pair.client.unsent(stream) >= 400_000 - 2 * 65536
+    for _ in range(40):
+        pair.server.resume()
+        pair.run(8)
+    assert len(pair.data(pair.server, stream)) == 400_000
+
+
+@pytest.mark.parametrize("server", ["qh3", "aioquic"])
+def test_no_datagram_makes_an_engine_raise_and_a_good_one_after_it_is_heard(server, certificate):
+    pair, chance = Pair("aioquic", server, certificate), random.Random(5)
+    pair.run()
+    for _ in range(300):
+        size = chance.choice((1, 8, 20, 40, 1200, 1472, 65000))
+        data = bytearray(chance.randbytes(size))
+        if chance.random() < 0.7:
+            data[:9] = b"\x41" + b"01234567" if chance.random() < 0.5 else b"\xd0\0\0\0\1\x0801"
+        pair.server.receive([bytes(data)], ("127.0.0.1", 1000), pair.now)
+    assert pair.server.failed is None
+    stream = pair.client.opener(False)
+    pair.client.send(stream, b"still here", True)
+    pair.run(8)
+    assert pair.data(pair.server, stream) == b"still here"
+
+
+def test_an_engine_that_fails_closes_its_connection_and_nothing_else(certificate):
+    pair = Pair("aioquic", "qh3", certificate)
+    pair.run()
+
+    class Panic(BaseException):
+        pass
+
+    def broken(*_):
+        raise Panic("of Rust code")
+
+    pair.server.guarded(broken)
+    assert pair.server.events()[-1][0] == "closed" and pair.server.over
+    pair.server.receive([b"x"], PEER, pair.now)
+    assert pair.server.take(pair.now) == []
+
+
+@pytest.mark.parametrize("server", ["qh3", "aioquic"])
+def test_what_is_sent_to_an_address_that_is_not_proven_is_at_most_three_times_what_came(server, certificate):
+    pair = Pair("aioquic", server, certificate)
+    sent = 0
+    for _ in range(400):  # the client never says more
+        pair.now += 0.05
+        at = pair.server.timer()
+        if at is not None and at <= pair.now:
+            pair.server.tick(pair.now)
+        sent += sum(len(data) for data, _ in pair.server.take(pair.now))
+    assert 0 < sent <= 3 * 1200 * 2  # two datagrams came
+
+
+# ---- datagrams
+
+
+@pytest.mark.parametrize("kind", [_fast.Datagrams, _plain.Datagrams])
+def test_datagrams_leave_and_come_in_batches_with_their_stamp(kind):
+    ours, theirs = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with ours, theirs:
+        for sock in (ours, theirs):
+            sock.bind(("127.0.0.1", 0))
+            udp.set_up(sock)
+        sender, receiver = kind(ours.fileno()), kind(theirs.fileno())
+        assert receiver.receive() == []
+        assert sender.send([b"one"], theirs.getsockname(), 0, b"")
+        ((data, peer, local, stamp, segment, ecn),) = receiver.receive()
+        assert (data, peer, local, segment, ecn) == (b"one", ours.getsockname(), b"", 0, 0) and stamp > 1e18
+        assert sender.send([b"a" * 1000, b"b" * 1000, b"c" * 10], theirs.getsockname(), 1000, b"")
+        got = receiver.receive()
+        assert b"".join(one[0] for one in got) == b"a" * 1000 + b"b" * 1000 + b"c" * 10
+        assert len(got) == 3 or got[0][4] == 1000
+        with pytest.raises(ValueError, match="no address"):
+            sender.send([b"x"], ("nowhere", 1), 0, b"")
+
+
+@pytest.mark.parametrize("kind", [_fast.Datagrams, _plain.Datagrams])
+def test_an_answer_leaves_from_the_address_that_was_asked(kind):
+    ours, theirs = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with ours, theirs:
+        ours.bind(("0.0.0.0", 0))
+        theirs.bind(("127.0.0.1", 0))
+        udp.set_up(ours)
+        served = kind(ours.fileno())
+        theirs.sendto(b"to the second address", ("127.0.0.2", ours.getsockname()[1]))
+        ((_, peer, local, *_),) = served.receive()
+        assert local == bytes((127, 0, 0, 2))
+        assert served.send([b"back"], peer, 0, local)
+        assert theirs.recvfrom(100) == (b"back", ("127.0.0.2", ours.getsockname()[1]))
+
+
+def test_a_run_of_packets_leaves_in_few_calls_and_in_order():
+    ours, theirs = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with ours, theirs:
+        theirs.bind(("127.0.0.1", 0))
+        ours.bind(("127.0.0.1", 0))
+        line = udp.Udp(ours)
+        packets = [bytes((n,)) * size for n, size in enumerate([1200] * 30 + [700] + [1200] * 5 + [1300, 20])]
+        assert line.send(packets, theirs.getsockname()) == len(packets)
+        assert [theirs.recv(2000) for _ in packets] == packets
+        assert line.calls < 6 or not line.segments
+
+
+# ---- passing on
+
+
+class Quiet:
+    def watch(self, fd, watcher, events):
+        self.watcher = watcher
+
+    def unwatch(self, fd):
+        pass
+
+
+def test_a_packet_for_a_sibling_is_passed_on_with_its_addresses():
+    heard, first, second = [], Quiet(), Quiet()
+    one = Forwarder(first, "s" * 32, 1, 4433, lambda *given: heard.append(given))
+    two = Forwarder(second, "s" * 32, 2, 4433, lambda *given: None)
+    assert two.send(1, b"packet", ("2001:db8::1", 5), b"1234") and not two.send(3, b"packet", PEER, b"")
+    one.ready(1)
+    assert heard == [(b"packet", ("2001:db8::1", 5), b"1234")]
+    one.close()
+    assert not two.send(1, b"packet", PEER, b"")
+    two.close()
+
+
+def test_one_at_a_time_reads_a_socket():
+    bound = ("127.0.0.1", random.randrange(1 << 30))
+    first = Turn.take("secret", bound, 0)
+    assert first is not None and Turn.take("secret", bound, 0) is None and Turn.take("secret", bound, 1) is not None
+    first.close()
+    assert Turn.take("secret", bound, 0) is not None
+
+
+def test_a_certificate_is_chosen_by_its_name_then_by_a_wildcard_then_the_first():
+    settings = QuicSettings("qh3")
+    settings.first, settings.exact, settings.wildcard = "first", {"a.example": "a"}, {"b.example": "any b"}
+    found = [settings.choose(name) for name in ("A.example.", "x.b.example", "x.y.b.example", "", "c.example")]
+    assert found == ["a", "any b", "first", "first", "first"]
+
+
+def test_client_certificates_are_refused_with_the_reason():
+    from fairlead.core.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="client certificates"):
+        QuicSettings("qh3").load(SimpleNamespace(client_ca="ca.pem"))
