@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from fairlead.core.slab import QUIC, Slab
-from fairlead.net import quicengine, quicshare, udp
+from fairlead.net import quicaioquic, quicengine, quicshare, udp
 from fairlead.net.quicforward import Forwarder, Turn
 from fairlead.net.quicsettings import QuicSettings
 from fairlead.net.quicshare import Share
@@ -210,10 +210,17 @@ def certificate(tmp_path_factory):
     return str(home / "cert.pem"), str(home / "key.pem")
 
 
+def nobody(module, settings):
+    """A configuration of a client without an id."""
+    made = QuicSettings.common(settings, module)
+    made.connection_id_length = 0
+    return made
+
+
 class Pair:
     """A client's engine and a server's, with a wire between them."""
 
-    def __init__(self, client: str, server: str, certificate, **options):
+    def __init__(self, client: str, server: str, certificate, nameless=False, **options):
         self.now = 100.0
         ours = QuicSettings(server)
         for key, value in options.items():
@@ -223,8 +230,12 @@ class Pair:
         theirs.name, theirs.verify = "localhost", False
         self.settings = ours
         self.client = quicengine.client(theirs, ("127.0.0.1", 443), self.now)
-        original = wire.head(self.client.take(self.now)[0][0]).destination
-        self.client = quicengine.client(theirs, ("127.0.0.1", 443), self.now)
+        if nameless:  # aioquic lets us have it so
+            theirs.common = lambda module: nobody(module, theirs)
+            self.client = quicaioquic.AioquicEngine(theirs, None)
+            self.client.conn._peer_cid.cid = self.client.conn._original_destination_connection_id = b"made up!"
+            self.client.conn._replenish_connection_ids = lambda: None
+            self.client.conn.connect(("127.0.0.1", 443), self.now)
         flight = self.client.take(self.now)
         original = wire.head(flight[0][0]).destination
         tokens = Tokens(b"k" * 32)
@@ -234,7 +245,8 @@ class Pair:
             cid = b"further" + bytes((next(made),))
             return cid, tokens.reset(cid)
 
-        self.server = quicengine.server(ours, b"01234567", tokens.reset(b"01234567"), original, None, further)
+        cid = original if nameless and server == "qh3" else b"01234567"
+        self.server = quicengine.server(ours, cid, tokens.reset(b"01234567"), original, None, further)
         self.server.receive([data for data, _ in flight], ("127.0.0.1", 1000), self.now)
         self.heard = {self.client: [], self.server: []}
 
@@ -285,6 +297,19 @@ def test_engines_of_both_kinds_understand_each_other(client, server, certificate
     pair.server.close(0x100, "bye")
     pair.run(60)
     assert ("closed", 0x100, "bye") in pair.heard[pair.client]
+
+
+@pytest.mark.parametrize("server", ["qh3", "aioquic"])
+def test_a_client_whose_id_is_empty_is_answered_by_it(server, certificate):
+    pair = Pair("aioquic", server, certificate, nameless=True)
+    pair.run()
+    assert pair.client.done and pair.server.done
+    stream = pair.client.opener(False)
+    pair.client.send(stream, b"ask" * 1000, True)
+    pair.run(6)
+    pair.server.send(stream, b"answer" * 1000, True)
+    pair.run(6)
+    assert pair.data(pair.server, stream) == b"ask" * 1000 and pair.data(pair.client, stream) == b"answer" * 1000
 
 
 @pytest.mark.parametrize("server", ["qh3", "aioquic"])

@@ -20,6 +20,8 @@ async def app(scope, receive, send):
             break
         if path == "/lazy":
             await asyncio.sleep(0.01)
+    if path == "/page":
+        start["headers"] = [(b"content-type", b"text/html")]
     await send(start)
     if path.startswith("/large/"):
         left = int(path[7:])
@@ -38,6 +40,8 @@ async def app(scope, receive, send):
             await send({"type": "http.response.body", "body": b"%d " % number, "more_body": True})
             await asyncio.sleep(0.05)
         body = b""
+    elif path == "/page":
+        body = b"<p></p><script>fetch('/who').then(r => r.text()).then(t => document.querySelector('p').textContent = t)</script>"
     elif path in ("/digest", "/lazy"):
         body = f"{size} {digest.hexdigest()}".encode()
     else:
