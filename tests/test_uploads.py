@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.core.errors import Refused
+from fairlead.serve import uploadbody
 from fairlead.serve.uploads import FINISHING, UploadOptions, loaded
 from uploadrig import Client, play
 
@@ -409,6 +410,37 @@ def test_quotas_of_a_principal_and_of_all():
         assert (await client.ask("POST", "/up", b"", upload_complete="?0", principal="cat")).status == 201
 
     play(story, options=UploadOptions(quota=100, total=150, unfinished=2))
+
+
+def test_bytes_that_nobody_announced_count_as_they_come():
+    async def story(client):
+        got = await client.ask("POST", "/up", b"x" * 90, upload_complete="?1", chunked=True)
+        assert got.status == 201
+        place = await begun(client)
+        got = await client.patch(place, b"x" * 11, 0, chunked=True)
+        assert got.status == 413 and "quota" in got.json["title"]
+        assert (await client.patch(place, b"x" * 10, 0, chunked=True)).status == 201
+        assert (await client.ask("POST", "/up", b"x", upload_complete="?1", principal="bob")).status == 507
+
+    play(story, options=UploadOptions(quota=100, total=100))
+
+
+def test_progress_is_told_to_those_who_listen(monkeypatch):
+    monkeypatch.setattr(uploadbody, "PROGRESS", -1.0)
+
+    async def story(client):
+        for version, told in (("8", True), ("7", False)):
+            place = await begun(client, DATA[:5])
+            sending = client.patching(place, 20, 5, upload_draft_interop_version=version)
+            for count in range(20):
+                sending.send(b"x", count == 19)
+                await sending.stored(6 + count)
+            got = await sending.answer()
+            offsets = [int(fields[b"upload-offset"]) for fields in got.interims]
+            assert bool(offsets) == told and offsets == sorted(offsets) and len(offsets) <= uploadbody.INTERIMS
+            assert not [fields for fields in got.interims if b"location" in fields]
+
+    play(story)
 
 
 def test_a_full_disk_keeps_what_was_written():

@@ -63,8 +63,9 @@ class Sending:
     async def stored(self, size):
         """Until so many bytes are in the storage."""
         row = await self.client.uploads.find(self.path.rpartition("/")[2], "")
-        while await self.client.uploads.storage.size(row) < size:
+        while row.state == "open" and await self.client.uploads.storage.size(row) < size:
             await asyncio.sleep(0.001)
+            row = await self.client.uploads.find(row.id, "")
         return self
 
     def leave(self):

@@ -33,6 +33,9 @@ pattern = "@PATTERN@"
 grace = "2s"
 [[listener]]
 bind = "127.0.0.1:@PORT@"
+[[listener]]
+name = "impatient"
+bind = "unix:@FOLDER@/impatient.sock"
 limits = { body_idle = "1s" }
 [store]
 url = "sqlite:///@FOLDER@/store.db"
@@ -337,7 +340,9 @@ def test_tuspy_uploads_and_resumes(server: Process) -> None:
 def test_a_body_that_stops_is_cut_and_kept(server: Process) -> None:
     pusher = Pusher(server, 100_000)
     pusher.begin()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(20)
+        sock.connect(str(server.home / "impatient.sock"))
         head = (
             f"PATCH {pusher.place} HTTP/1.1\r\nHost: x\r\nContent-Type: application/partial-upload\r\nUpload-Offset: 0\r\n"
             f"Upload-Complete: ?1\r\nContent-Length: 100000\r\n\r\n"

@@ -4,14 +4,15 @@ Rules
 1. While a batch is written, the next one gathers: up to BUFFER bytes are taken (and credited at once), beyond that the reader
    holds its credit, so the client stops. All bodies of a worker share BUDGET: with many at once each gathers less, but never
    less than LEAST.
-2. What has arrived when a client leaves is written all the same: it does not have to send that again.
-3. An interim answer 104 tells an offset that is durable, and only those clients that said they want it.
+2. A batch is worth its way to a thread and back: it has LEAST bytes, or all that came within LINGER seconds, or the end.
+3. What has arrived when a client leaves is written all the same: it does not have to send that again.
+4. An interim answer 104 tells an offset that is durable, and only those clients that said they want it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fairlead.core.aio import Async, Call
@@ -21,6 +22,7 @@ from fairlead.wire import uploadwords as words
 
 BUFFER = 1 << 20
 LEAST = 64 * 1024
+LINGER = 0.002  # seconds that a small batch waits for more
 BUDGET = 64 << 20  # bytes in all bodies of a worker
 PROGRESS = 5.0  # seconds between two interim answers
 INTERIMS = 12  # of one request; clients stop listening at 16 or so
@@ -58,6 +60,8 @@ class Body(Call):
         self.owner = owner
         self.size = self.taken = 0
         self.why: FairleadError | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.due = False  # what is here has waited long enough
 
     def header(self, name: bytes) -> bytes | None:
         """A field of the request."""
@@ -67,18 +71,28 @@ class Body(Call):
         if chunk:
             self.chunks.append(chunk)
             self.size += len(chunk)
-        self.wake()
+        if end or self.size >= LEAST:
+            self.wake()
+        elif self.timer is None:
+            self.timer = asyncio.get_running_loop().call_later(LINGER, self.linger)
         if self.size <= self.owner.share:
             return True
         self.held += len(chunk)
         return False
 
+    def linger(self) -> None:
+        """Rule 2: it has waited."""
+        self.timer = None
+        if self.chunks:
+            self.due = True
+            self.wake()
+
     async def take(self) -> list[bytes]:
         """What has arrived since; nothing at the end of the body, or when the client is gone, or it was cut."""
         first = True
-        while not self.chunks:
+        while self.size < LEAST and not self.due:
             if self.exchange.heard_end or self.gone is not None or self.why is not None:
-                return []
+                break
             if first:
                 self.exchange.credit(0)
                 first = False
@@ -87,6 +101,7 @@ class Body(Call):
         chunks, self.chunks = self.chunks, []
         self.taken += self.size
         self.size = 0
+        self.due = False
         count, self.held = self.held, 0
         if count and not self.exchange.over:
             self.exchange.credit(count)
@@ -96,6 +111,7 @@ class Body(Call):
         """No more is taken of it; `why` is answered."""
         self.why = self.why or why or Refused("another request has taken this upload over", status=409)
         self.chunks.clear()
+        self.size = 0
         self.wake()
 
     def farewell(self) -> None:
@@ -118,7 +134,7 @@ class Body(Call):
 
     @property
     def wants_interim(self) -> bool:
-        """Rule 3: the draft asks for its version to be said, as long as it is one."""
+        """Rule 4: the draft asks for its version to be said, as long as it is one."""
         return self.header(b"upload-draft-interop-version") == words.VERSION
 
     def interim(self, fields: list[tuple[bytes, bytes]]) -> None:
@@ -127,17 +143,26 @@ class Body(Call):
             self.exchange.inform(104, [(b"upload-draft-interop-version", words.VERSION), *fields])
 
 
-async def pour(body: Body, writer: Writer, most: int, hear: Callable[[bytes], None] | None = None, told: bool = False) -> None:
+Grow = Callable[[int], Awaitable[int]]
+
+
+async def pour(
+    body: Body, writer: Writer, most: int, hear: Callable[[bytes], None] | None = None, told: bool = False, grow: Grow | None = None
+) -> None:
     """Write the body behind what is there, to its end or as far as it comes. Refused when it would go beyond `most` (-1: any).
 
-    `hear` is given all bytes in a thread (a hash); `told`: the client hears of its progress.
+    `hear` is given all bytes in a thread (a hash); `told`: the client hears of its progress; `grow(offset)` is asked before bytes
+    up to there are written, and says up to where it need not be asked again.
     """
     loop = asyncio.get_running_loop()
+    allowed = 0
     next_word, words_left = loop.time() + PROGRESS, INTERIMS if told and body.wants_interim else 0
     while chunks := await body.take():
         size = sum(map(len, chunks))
         if most >= 0 and writer.offset + size > most:
             raise TooLong(most)
+        if grow is not None and writer.offset + size > allowed:
+            allowed = await grow(writer.offset + size)
         if hear is not None:
             await loop.run_in_executor(None, each, hear, chunks)
         await writer.write(chunks)

@@ -31,7 +31,7 @@ from urllib.parse import unquote
 
 from fairlead.core.errors import FairleadError, Refused, WireError
 from fairlead.core.handler import Handler
-from fairlead.serve.uploadbody import Bodies, Body, TooLong, pour
+from fairlead.serve.uploadbody import Bodies, Body, Grow, TooLong, pour
 from fairlead.serve.uploads import DONE, ID, OPEN, Row, Uploads
 from fairlead.serve.uploadstorage import Writer
 from fairlead.wire import uploadwords as words
@@ -186,9 +186,8 @@ class UploadRoute(Handler):
         if row.length is not None and writer.offset + length > row.length:
             raise Inconsistent(f"{writer.offset} and {length} bytes are more than its {row.length}")
         self.uploads.bound(writer.offset + length)
-        if row.length is None:
-            ahead = length if call.request.length >= 0 else STEP
-            await self.uploads.quota.reserve(row.owner, row.id, writer.offset + ahead)
+        if row.length is None and length:
+            await self.uploads.quota.reserve(row.owner, row.id, writer.offset + length)
 
     async def poured(self, call: Body, row: Row, writer: Writer) -> None:
         """The bytes, and their Content-Digest."""
@@ -232,10 +231,25 @@ class UploadRoute(Handler):
     async def filled(self, call: Body, row: Row, writer: Writer, most: int, hear: Any) -> None:
         """Pour until the end; what came is made durable even when the client left or the disk is full."""
         try:
-            await pour(call, writer, most, hear, told=hear is None and row.form == "ietf")
+            grow = self.growing(row) if row.length is None and call.request.length < 0 and self.uploads.quota.limited else None
+            await pour(call, writer, most, hear, told=hear is None and row.form == "ietf", grow=grow)
         finally:
             if hear is None:
                 await writer.sync()
+
+    def growing(self, row: Row) -> Grow:
+        """Counts bytes that nobody has announced: some in advance, or just those when there is room for no more."""
+        reserve = self.uploads.quota.reserve
+
+        async def grow(offset: int) -> int:
+            try:
+                await reserve(row.owner, row.id, offset + STEP)
+                return offset + STEP
+            except Refused:
+                await reserve(row.owner, row.id, offset)
+                return offset
+
+        return grow
 
     async def state(self, call: Body, base: str, name: str, claim: bool) -> None:
         """Rule 2."""

@@ -37,9 +37,18 @@ class Quota:
         if not self.limited:
             return
         who = self.name(owner)
+        before: list[int | None] = [None]
+
+        def back(ledger: dict[str, Any]) -> int:
+            ids = ledger.setdefault("ids", {})
+            ids.pop(upload, None)
+            if before[0] is not None:
+                ids[upload] = before[0]
+            return 0
 
         def enter(ledger: dict[str, Any]) -> int:
             ids = ledger.setdefault("ids", {})
+            before[0] = ids.get(upload)
             if upload not in ids and self.most is not None and len(ids) >= self.most:
                 raise Refused(f"{self.most} uploads are the most that may be unfinished at once", status=429, after=60)
             used = sum_of(ledger) - ids.get(upload, 0) + size
@@ -62,7 +71,7 @@ class Quota:
         try:
             await self.change(f"{self.root}total", sum_up)
         except Refused:
-            await self.release(owner, upload)
+            await self.change(f"{self.root}o/{who}", back)
             raise
 
     async def finished(self, owner: str, upload: str) -> None:

@@ -263,7 +263,9 @@ class Uploads:
         size = await writer.sync()
         if row.length is not None and size != row.length:
             raise Refused(f"{size} of {row.length} bytes are here", status=400)
-        row.length = size
+        if row.length is None:
+            row.length = size
+            await self.quota.reserve(row.owner, row.id, size)  # some was counted in advance
         await self.verify(row)
         row.state, row.by = FINISHING, self.me
         await self.write(row)
