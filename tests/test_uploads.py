@@ -559,15 +559,24 @@ def test_back_pressure_holds_the_client():
 
         client.uploads.storage.claim = slow
         sending = client.patching(place, -1, 0)
-        chunk = b"z" * 65536
-        for _ in range(100):
-            sending.send(chunk)
-            await asyncio.sleep(0)
-        assert sending.peer.codec.credited <= 3 << 20  # of 6.4 MiB
+        chunk, sent, codec = b"z" * 65536, 0, sending.peer.codec
+
+        async def push(until, turns):
+            nonlocal sent
+            for _ in range(turns):
+                if sent < until and sent - codec.credited < len(chunk):  # the window, which a codec keeps to
+                    sending.send(chunk)
+                    sent += len(chunk)
+                await asyncio.sleep(0.001)
+
+        await push(100 * len(chunk), 200)
+        assert sent <= 3 << 20  # of 6.4 MiB
         gate.set()
+        while sent < 100 * len(chunk):
+            await push(100 * len(chunk), 1)
         sending.send(b"", True)
         assert (await sending.answer()).status == 201
-        assert sending.peer.codec.credited == 100 * len(chunk)
+        assert codec.credited == 100 * len(chunk)
         assert row.id in place
 
     play(story)
