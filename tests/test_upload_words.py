@@ -1,6 +1,8 @@
 """The words of uploads: structured fields, digests, tus metadata, names of files."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fairlead.core.errors import WireError
 from fairlead.wire import uploadwords as words
@@ -11,6 +13,24 @@ def test_structured_fields_that_are_wrong_are_ignored():
     assert {words.integer(value) for value in (None, b"", b"-1", b"1.0", b"1e3", b"1000000000000000", b'"1"', b"1, 2")} == {None}
     assert [words.boolean(value) for value in (b"?1", b"?0", b" ?1;x")] == [True, False, True]
     assert {words.boolean(value) for value in (None, b"", b"1", b"true", b"?2", b"?1, ?0")} == {None}
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_of_a_client_break_a_reader(value):
+    words.integer(value), words.boolean(value), words.wanted(value), words.disposition(value)
+    readers = [words.metadata, words.checksum, lambda v: words.digests(v, "X"), lambda v: words.number(v, "X")]
+    for reader in readers:
+        try:
+            reader(value)
+        except WireError as error:
+            assert error.status == 400
+
+
+@given(st.text(max_size=400))
+def test_no_name_is_a_path_or_too_long(text):
+    name = words.safe_name(text)
+    assert "/" not in name and "\\" not in name and "\0" not in name and name not in (".", "..")
+    assert len(name.encode()) <= 255
 
 
 def test_limits_are_written_without_what_is_none():
