@@ -32,7 +32,7 @@ from taskiq import Context, TaskiqDepends
 from fairlead.adapters.taskiq import TopicBroker, TopicResults
 
 URL = os.environ["EVENTS"]
-broker = TopicBroker(URL, ttl=3).with_result_backend(TopicResults(URL))
+broker = TopicBroker(URL, ttl=1.5).with_result_backend(TopicResults(URL))
 
 @broker.task
 async def add(a: int, b: int) -> int:
@@ -61,6 +61,7 @@ def server() -> Iterator[Process]:
         started = peers.fairlead(config=FILE, files={"tasks.py": TASKS})
         started.says("Ctrl-C")
         yield started
+        started.kill()  # at once: who follows would be waited for
 
 
 def test_taskiq_workers_run_tasks_and_a_killed_ones_go_to_another(server: Process, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +102,7 @@ broker = TopicBroker(os.environ["EVENTS"], graceful_timeout=1.0)
 app = FastStream(broker)
 failed = []
 
-@broker.subscriber("orders", group="mail", after="-1", max_workers=3, ttl=3)
+@broker.subscriber("orders", group="mail", after="-1", max_workers=3, ttl=1.5)
 @broker.publisher("mails", type="mail", key="k")
 async def confirm(order: dict) -> dict:
     if order["id"] == 13 and not failed:

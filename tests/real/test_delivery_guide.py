@@ -28,6 +28,7 @@ def server() -> Iterator[Process]:
         started = peers.fairlead(config=config)
         started.says("Ctrl-C")
         yield started
+        started.kill()  # at once: who follows would be waited for
 
 
 def here(text: str, server: Process) -> str:

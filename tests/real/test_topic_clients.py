@@ -67,6 +67,7 @@ def server() -> Iterator[Process]:
         started = peers.fairlead(config=FILE)
         started.says("Ctrl-C")
         yield started
+        started.kill()  # at once: who follows would be waited for
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def kill(server: Process) -> None:
 def again(server: Process) -> None:
     """Another one in its place. From the main thread: the kernel ends it with the thread that started it."""
     server.start()
-    server.ready()
+    server.ready(60)
 
 
 def command(*words: str, **options: object) -> subprocess.CompletedProcess[bytes]:
@@ -107,15 +108,15 @@ def test_whoever_follows_has_everything_once_when_the_whole_server_is_killed(ser
     join(page)
     try:
         eventually(place.exists, what="the follower knows where it is")
-        heard = asyncio.run(asyncio.wait_for(killed(server, page), 90))
-        printed = follower.communicate(timeout=60)[0]
+        heard = asyncio.run(asyncio.wait_for(killed(server, page), 120))
+        printed = follower.communicate(timeout=120)[0]
     finally:
         follower.kill()
         follower.wait()
     numbers = list(range(40))
     assert heard == {way: numbers for way in (*WAYS, "socket")}
     assert [int(line) for line in printed.split()] == numbers and follower.returncode == 0
-    page.wait("heard.one.length >= 40 && heard.a.length >= 2 && heard.b.length >= 1")
+    page.wait("heard.one.length >= 40 && heard.a.length >= 2 && heard.b.length >= 1", seconds=90)
     assert page.run("heard") == {"one": numbers, "a": [1, 2], "b": [3]} and page.run("gaps.length") == 0
     assert command("publish", f"{server.url}/t/one", "5").returncode == 0
     assert subprocess.run([*argv, "1"], capture_output=True, timeout=60).stdout == b"5\n"  # started again, it goes on there
@@ -125,7 +126,7 @@ async def killed(server: Process, page: Browser) -> dict[str, list[int]]:
     """Publish, kill, publish, start, publish; what each way of following heard."""
     heard: dict[str, list[int]] = {way: [] for way in (*WAYS, "socket")}
     losses: list[Exception] = []
-    async with Client(f"{server.url}/t") as client, client.socket() as socket:
+    async with Client(f"{server.url}/t", patience=90) as client, client.socket() as socket:
         topic = client.topic("one")
         start = await topic.now()
 
@@ -298,8 +299,8 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(server: Process, words: list
 
 def join(page: Browser) -> None:
     """One topic by EventSource, two by WebSocket."""
-    page.run('window.one = new Topics("/t"); window.first = join(one, "one", "now"); 1')
-    page.run('window.many = new Topics("/t"); join(many, "a", "-1"); join(many, "b", "-1"); 1')
+    page.run('window.one = new Topics("/t", { timeout: 90000 }); window.first = join(one, "one", "now"); 1')
+    page.run('window.many = new Topics("/t", { timeout: 90000 }); join(many, "a", "-1"); join(many, "b", "-1"); 1')
     page.wait('states.filter(([, s]) => s === "open").length >= 3')
     assert page.run("first.via") == "eventsource" and page.run('many.followed.get("a").via') == "websocket"
 
@@ -319,16 +320,16 @@ def test_from_the_second_topic_on_a_page_has_one_socket_and_goes_on_where_it_was
 
 
 def test_a_page_is_told_of_gaps_ends_and_refusals(server: Process, page: Browser) -> None:
-    first = httpx.post(f"{server.url}/few/js", json=[0]).headers["stream-next-offset"]
-    httpx.post(f"{server.url}/few/js", json=[1, 2, 3, 4])
+    first = httpx.post(f"{server.url}/few/js", json=[0], timeout=60).headers["stream-next-offset"]
+    httpx.post(f"{server.url}/few/js", json=[1, 2, 3, 4], timeout=60)
     kept = f"{server.url}/few/js?offset=-1"
-    eventually(lambda: httpx.get(kept).json() == [2, 3, 4], what="the store trims the topic")
+    eventually(lambda: httpx.get(kept, timeout=60).json() == [2, 3, 4], what="the store trims the topic")
     for via in ("eventsource", "websocket"):
         page.run(f'heard = {{}}; gaps = []; window.few = new Topics("/few", {{ via: "{via}" }}); join(few, "js", "{first}"); 1')
         page.wait("heard.js?.length === 3 && gaps.length === 1")
         assert page.run("heard.js") == [2, 3, 4] and page.run("gaps[0].earliest") > first
         page.run("few.close()")
-    httpx.post(f"{server.url}/few/js", headers={"stream-closed": "true"})
+    httpx.post(f"{server.url}/few/js", headers={"stream-closed": "true"}, timeout=60)
     page.run('ended = []; window.few = new Topics("/few"); join(few, "js", "-1"); 1')
     page.run('window.put = new Topics("/put", { via: "websocket" }); join(put, "absent", "-1"); 1')
     page.run('window.lone = new Topics("/put"); join(lone, "absent-too", "-1"); 1')

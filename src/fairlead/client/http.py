@@ -146,7 +146,11 @@ class Server:
             found = await addresses(self.place, None)
             reader, writer, _ = await connected(self.place, found, self.tls, step)
         except OSError as error:
-            raise NetError(f"{self.place.host}:{self.place.port}: {said(error)}", step=step[0], side="upstream") from error
+            wrong = isinstance(error, ssl.SSLCertVerificationError)
+            raise NetError(
+                f"{self.place.host}:{self.place.port}: {said(error)}", step=step[0], side="upstream",
+                retry="never" if wrong else "fresh", hint="trust its authority: --ca FILE, Client(tls=…)" if wrong else "",
+            ) from error  # fmt: skip
         return Line(reader, writer)
 
     def kept(self) -> Line | None:

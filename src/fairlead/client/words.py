@@ -69,7 +69,7 @@ class Ended(Exception):
 
 def passing(error: FairleadError) -> bool:
     """Whether the same again may succeed."""
-    return isinstance(error, NetError) or (isinstance(error, ServerError) and error.status in PASSING)
+    return (isinstance(error, NetError) and error.retry != "never") or (isinstance(error, ServerError) and error.status in PASSING)
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes) -> FairleadError:
