@@ -142,7 +142,7 @@ def bulk(rounds: int, requests: int) -> Section:
     (folder / "bulk.py").write_text(h2.BULK)
 
     def work(server: h2.Server) -> float:
-        count = 2
+        count = 1
         load(server.port, "--requests", str(count), "--connections", "1", "--streams", "1")
         return count * 64 / 1024
 
@@ -155,7 +155,7 @@ def handshakes(rounds: int, requests: int) -> Section:
     folder = Path(tempfile.mkdtemp())
 
     def work(server: h2.Server) -> float:
-        return load(server.port, "--handshakes", "400") / 1e3
+        return load(server.port, "--handshakes", "200") / 1e3
 
     figures = both(folder, "plain:app", peers.APPS, rounds, work)
     return Section("A QUIC connection with one request", "CPU ms each", figures, "at most 1/3 of hypercorn")
@@ -171,7 +171,7 @@ def idle(rounds: int, requests: int) -> Section:
         time.sleep(1)
         before = measure.rss(server.process.pid)
         env = {**os.environ, "PYTHONPATH": str(install.fairlead())}
-        argv = [str(install.PYTHON), "-P", str(HERE / "h3load.py"), str(server.port), "--hold", "500"]
+        argv = [str(install.PYTHON), "-P", str(HERE / "h3load.py"), str(server.port), "--hold", "300"]
         holder = subprocess.Popen(
             measure.pinned(measure.LOAD_CORE, argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
         )
@@ -179,7 +179,7 @@ def idle(rounds: int, requests: int) -> Section:
         if not said:
             raise SystemExit("the load failed")
         time.sleep(1)
-        figures[name] = (measure.rss(server.process.pid) - before) / 500 / 1024
+        figures[name] = (measure.rss(server.process.pid) - before) / 300 / 1024
         holder.communicate("\n", timeout=30)
         server.stop()
     return Section("Memory of an idle HTTP/3 connection after one ASGI request", "KiB", figures, "at most 60 KiB")
