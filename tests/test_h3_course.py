@@ -540,3 +540,10 @@ def test_the_peer_of_a_client_must_say_that_it_takes_websockets():
     talk.codec.on_settled = [lambda: called.append(talk.codec.connect_protocol)]
     talk.on(3, settings((8, 1)))
     assert called == [True]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_who_waits_for_an_entry_gets_it_before_it_is_gone(split):
+    talk = Talk(split).on(0, NAMED, True).on(6, TABLE + INSERT + b"\x20" + TABLE[1:] + INSERT)
+    assert talk.heard() == [("head", 1, "GET /"), ("end", 1, None)]
+    assert talk.error is None

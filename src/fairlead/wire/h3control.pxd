@@ -4,6 +4,7 @@ from fairlead.wire.h2stream cimport priority_of
 from fairlead.wire.h3ends cimport Ends
 from fairlead.wire.h3frames cimport varint
 from fairlead.wire.h3stream cimport Stream, Uni
+from fairlead.wire.qpack cimport Decoder
 
 cdef int _SETTINGS_FRAME, _GOAWAY, _MAX_PUSH, _CANCEL_PUSH, _PRIORITY_UPDATE, _PRIORITY_PUSH
 cdef int _CONTROL, _PUSH, _ENCODER, _DECODER, _UNREAD, _IGNORED, _USELESS, _PINGS, _EMPTIES, _UPDATES, _PRIORITIES, _UNIS, _CREATION
@@ -25,7 +26,10 @@ cdef class Control(Ends):
     cdef hear_type(self, Uni uni, long long kind, long long stream, bint fin)
     @cython.locals(uni=Uni)
     cdef uni_reset(self, long long stream)
+    @cython.locals(decoder=Decoder)
     cdef hear_qpack(self, Uni uni, bytes data)
+    @cython.locals(least=cython.longlong, st=Stream)
+    cdef long long awaited(self) except -1
     cdef blame(self, object error)
     cdef wake(self)
     @cython.locals(at=Py_ssize_t, size=cython.longlong, kind=cython.longlong, known=cython.bint)

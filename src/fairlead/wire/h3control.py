@@ -139,15 +139,27 @@ class Control(Ends):
 
     def hear_qpack(self, uni, data):
         """Bytes of the peer's encoder or decoder stream."""
+        decoder = self.decoder
         try:
-            if uni.type == _ENCODER:
-                self.decoder.instructions(data)
-            else:
+            if uni.type == _DECODER:
                 self.encoder.heard(data)
+                return
+            decoder.until = self.awaited()
+            decoder.instructions(data)
         except WireError as error:
             self.blame(error)
-        if self.waiting and uni.type == _ENCODER:
+        if self.waiting:
             self.wake()
+        if decoder.halted and not self.dead:
+            self.hear_qpack(uni, b"")
+
+    def awaited(self):
+        """How many inserts the next of those who wait needs, 0 when nobody waits."""
+        least = 0
+        for st in self.waiting:
+            if least == 0 or st.wants < least:
+                least = st.wants
+        return least
 
     def blame(self, error):
         """A QPACK error ends the connection."""

@@ -8,7 +8,8 @@ cdef dict _FIELDS, _NAMES, _HOW, _MADE
 cdef int _KEPT, _LONG, _ENTRY
 
 cdef class Decoder(Hpack):
-    cdef public long long inserted, known, wanted
+    cdef public long long inserted, known, wanted, until
+    cdef public bint halted
     cdef public int code
     cdef bytes rest
     cdef bytearray out

@@ -74,7 +74,8 @@ class Decoder(Hpack):
     def __init__(self, most=65536, fields=128, allowed=4096):
         super().__init__(most, fields, allowed)
         self.capacity = 0
-        self.inserted = self.known = self.wanted = 0
+        self.inserted = self.known = self.wanted = self.until = 0
+        self.halted = False
         self.code = DECOMPRESSION
         self.rest = b""
         self.out = bytearray()
@@ -221,8 +222,11 @@ class Decoder(Hpack):
     # ---- the peer's encoder stream (section 4.3)
 
     def instructions(self, data):
-        """Bytes of the encoder stream."""
+        """Bytes of the encoder stream. With `until` it halts (`halted`) when so many inserts are there, for who waits for them:
+        else what they name could be gone already, or not, by how the bytes were cut.
+        """
         self.code = ENCODER_STREAM
+        self.halted = False
         if self.rest:
             data = self.rest + data
             self.rest = b""
@@ -234,6 +238,9 @@ class Decoder(Hpack):
         """Every whole instruction; where the first begins that is not whole."""
         at = 0
         while at < end:
+            if self.until and self.inserted >= self.until:
+                self.halted = True
+                break
             behind = self.whole(v, at, end)
             if behind < 0:
                 break
