@@ -244,6 +244,24 @@ def test_no_more_than_a_window_is_decoded_ahead_of_the_handler(name):
     assert peer.codec.credited == len(body)
 
 
+@pytest.mark.parametrize("name", [*NAMES, "deflate"])
+@pytest.mark.parametrize("size", [1, 700, 20_000])
+def test_what_comes_while_the_handler_takes_nothing_is_decoded_later(name, size):
+    big = b"".join(b"%d squared is %d\n" % (i, i * i) for i in range(20_000))
+    body = packed(name, big)
+    handler = Reads(greedy=False)
+    peer = Peer(Router(Table([Route(handler, filters=(Decompress(ratio=0),))])))
+    peer.post(headers=[(b"content-encoding", name.encode())], length=-1)
+    for at in range(0, len(body), size):
+        peer.body(body[at : at + size], at + size >= len(body))
+    assert sum(map(len, handler.got)) <= 2 * WINDOW + 32768
+    rounds = 0
+    while not handler.ended and rounds < 1000:
+        handler.exchange.room()
+        rounds += 1
+    assert peer.status is None and b"".join(handler.got) == big and peer.codec.credited == len(body)
+
+
 def test_room_credits_all_that_was_given():
     body = packed("gzip", TEXT * 100)
     peer, handler = sending(body, "gzip", greedy=False, ratio=0)
@@ -275,7 +293,22 @@ def test_two_gzip_members_are_one_body():
     assert b"".join(handler.got) == b"onetwo" and peer.status is None
 
 
-@pytest.mark.parametrize("name", ["compress", "gzip, gzip", "exi"])
+@pytest.mark.parametrize("split", kit.SPLITS)
+def test_members_may_be_empty_and_end_where_a_piece_ends(split):
+    empty, one = packed("gzip", b""), packed("gzip", b"one")
+    peer, handler = sending(empty + one + empty + empty + one + empty, "gzip", split)
+    assert b"".join(handler.got) == b"oneone" and handler.ended and peer.status is None
+    peer, handler = sending(packed("gzip", TEXT) * 50, "gzip", split)
+    assert b"".join(handler.got) == TEXT * 50 and peer.status is None
+
+
+@pytest.mark.parametrize("member", [b"", b"x"])
+def test_a_body_of_nothing_but_members_is_refused(member):
+    peer, handler = sending(packed("gzip", member) * 3000, "gzip")
+    assert peer.status == 400 and len(handler.got) < 400
+
+
+@pytest.mark.parametrize("name", ["compress", "gzip, gzip", "exi", "x-br", "x-deflate", "x-zstd"])
 def test_an_unknown_coding_is_415_and_says_what_is_taken(name):
     peer, handler = sending(b"x", name)
     assert peer.status == 415 and handler.exchange is None

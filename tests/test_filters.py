@@ -228,8 +228,24 @@ def test_a_key_set_that_cannot_be_read_is_503_and_keeps_the_body(tmp_path):
         peer.post(headers=bearer(token))
         peer.body(b"held")
         assert await settled(peer) == 503
+        again = behind(step)
+        step.keys.read = lambda: pytest.fail("it was asked for again within seconds")
+        again.get(headers=bearer(token))
+        assert again.status == 503
 
     asyncio.run(main())
+
+
+@with_jwt
+def test_words_of_a_token_stay_inside_their_quotes():
+    step = Jwt(secret=SECRET, algorithms=("HS256",))
+    for words in ["a\r\nset-cookie: x=y", 'a" b="c', "back\\slash", "\x7f\0"]:
+        token = jwt.encode({"sub": "ann"}, SECRET, "HS256", headers={"crit": [words], words: 1})
+        peer = behind(step)
+        peer.get(headers=bearer(token))
+        assert peer.status == 401
+        said = peer.codec.headers[b"www-authenticate"]
+        assert said.count(b'"') == 4 and b"\\" not in said and all(32 <= c < 127 for c in said), words
 
 
 class Later:

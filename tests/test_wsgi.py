@@ -325,6 +325,34 @@ def test_a_client_that_waits_for_100_continue_gets_it_by_the_first_read():
     serving(scenario, reading(lambda stream: stream.read()))
 
 
+def test_a_head_that_promises_much_takes_no_thread_before_something_came():
+    async def scenario(peer):
+        peer.post(length=300_000)
+        peer.body(b"x" * 1000)
+        assert peer.app.lane.jobs == 0 and peer.app.lane.threads == 0 and peer.codec.credited == 1000
+        peer.body(b"x" * 299_000, True)
+        await over(peer)
+        assert peer.answer == b"x" * 300_000
+
+    serving(scenario, reading(lambda stream: stream.read()))
+
+
+def test_clients_that_wait_for_100_continue_get_no_more_than_half_of_the_threads():
+    async def scenario(peer):
+        lane = peer.app.lane
+        peer.post(length=3, expect=True)
+        await until(lambda: lane.busy == 1)
+        other = Peer(peer.app, peer.service)
+        other.post(length=3, expect=True)
+        assert ("consumed", 0) in other.codec.said and lane.waiting == 0
+        other.body(b"def", True)
+        peer.body(b"abc", True)
+        await over(peer, 2)
+        assert (peer.answer, other.answer) == (b"abc", b"def")
+
+    serving(scenario, reading(lambda stream: stream.read()), most=2)
+
+
 def test_a_client_that_leaves_in_its_body_makes_the_read_raise():
     seen = []
 

@@ -23,6 +23,7 @@ OPENAT2 = 437  # the same on every architecture
 BENEATH, NO_MAGIC = 0x08, 0x02
 FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 LONGEST = 4096  # bytes of a name, as PATH_MAX
+MOST_LISTED = 5000  # names of one directory: each costs a look, on the loop's time
 
 
 class How(ctypes.Structure):
@@ -99,11 +100,14 @@ class Directory:
         return os.open(path, FLAGS)
 
     def names(self, fd, hidden=False):
-        """[(name, os.stat_result)] of a directory, directories first; what cannot be looked at is left out."""
-        found = []
+        """[(name, os.stat_result)] of a directory, directories first; what cannot be looked at is left out, and what is more than
+        MOST_LISTED."""
+        found: list[Any] = []
         for entry in os.scandir(fd):
             if entry.name[:1] == "." and not hidden:
                 continue
+            if len(found) == MOST_LISTED:
+                break
             try:
                 found.append((entry.name, entry.stat()))
             except OSError:

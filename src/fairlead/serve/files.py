@@ -29,7 +29,7 @@ from fairlead.core.exchange import Answer
 from fairlead.core.handler import Handler
 from fairlead.core.message import Response
 from fairlead.core.region import NOT_POSSIBLE, WAIT
-from fairlead.serve.beneath import Directory, segments
+from fairlead.serve.beneath import MOST_LISTED, Directory, segments
 from fairlead.serve.conditions import decide, http_date, ranges, wants_range
 from fairlead.serve.filters.coding import accepted
 from fairlead.serve.opened import LEAST, Opened, send_region
@@ -451,6 +451,8 @@ def listed(request, names, above):
         size = "" if folder else f"{found.st_size:,}"
         date = http_date(int(found.st_mtime)).decode()
         rows.append(f'<tr><td><a href="{link}">{escape(shown)}</a></td><td>{size}</td><td>{date}</td></tr>')
+    if len(names) == MOST_LISTED:
+        rows.append("<tr><td>and more</td><td></td><td></td></tr>")
     title = escape(request.path)
     style = "body{font:15px system-ui;margin:2em}td{padding:.1em 1.5em .1em 0}td:nth-child(2){text-align:right}"
     return (

@@ -4,7 +4,7 @@ Rules
 1. A thread is given when the body is whole, or 64 KiB of it are there: slow clients hold no thread. A body that is
    whole is a BytesIO, and has a CONTENT_LENGTH even if it came in chunks; a longer one is read as it comes, and credited
    as it is read. Either ends by itself (`wsgi.input_terminated`), so chunked bodies work. A client that waits for 100
-   Continue gets it by the first read.
+   Continue gets it by the first read, or at once when half of the threads are busy.
 2. A whole answer (a list of one block, or one block of the declared length) goes back to the loop as one word. A longer one is
    streamed; the thread waits while more than `WINDOW` bytes have not found room, so a slow client costs no memory.
 3. `start_response` may be called again only with `exc_info`, and raises that when the head is out. The head leaves with the
@@ -108,10 +108,12 @@ class Wsgi(Handler):
         if exchange.heard_end:
             call.body_over = True
             call.submit()
-        elif exchange.request.expect or exchange.request.length > SMALL:
+        elif exchange.request.expect and 2 * self.lane.busy < self.lane.most:
             call.submit()
         else:
             call.gathering = True
+            if exchange.request.expect:
+                exchange.credit(0)
 
     def environ(self, exchange):
         """The environment of a request, without its input."""

@@ -13,6 +13,9 @@ import zlib
 from functools import cache
 from importlib import import_module
 
+STEP = 4096  # bytes of input that a decoder of gzip is given at once
+MEMBERS = 100  # gzip members of one body, and one more for each DENSE bytes; bgzip makes one of some 20 KB
+DENSE = 512
 LEVELS = {"gzip": 5, "br": 4, "zstd": 3}
 
 
@@ -100,26 +103,50 @@ def encoder(name, level=0):
 
 
 class Inflate:
-    """A decoder of gzip, or of deflate with its zlib wrapper as RFC 9110 wants it. Several gzip members follow each other."""
+    """A decoder of gzip, or of deflate with its zlib wrapper as RFC 9110 wants it.
+
+    Several gzip members follow each other. Each costs a new decoder, so that a body of nothing but members is refused, and input
+    is given in small steps, because zlib copies what stands behind a member's end.
+    """
 
     def __init__(self, name):
         self.bits = 31 if name == "gzip" else 15
         self.coder = zlib.decompressobj(self.bits)
         self.left = b""
+        self.at = self.came = self.members = 0
         self.over = False
 
     def feed(self, data, most):
-        data = self.left + data
-        out = self.coder.decompress(data, most)
-        self.left = self.coder.unconsumed_tail
-        self.over = self.coder.eof
-        if self.over and self.coder.unused_data:
-            if self.bits != 31:
-                raise ValueError("bytes after the end of the stream")
-            self.left = self.coder.unused_data
-            self.coder = zlib.decompressobj(self.bits)
-            self.over = False
+        if data:
+            self.left = self.left[self.at :] + data
+            self.at = 0
+            self.came += len(data)
+        out = b""
+        while not out:
+            if self.coder.eof:
+                if self.at == len(self.left):
+                    break
+                self.another()
+            piece = self.coder.unconsumed_tail
+            if not piece:
+                piece = self.left[self.at : self.at + STEP]
+                self.at += len(piece)
+            out = self.coder.decompress(piece, most)
+            if self.coder.eof:
+                self.at -= len(self.coder.unused_data)
+            elif not piece:
+                break
+        self.over = self.coder.eof and self.at == len(self.left)
         return out
+
+    def another(self):
+        """The next member of a gzip body begins."""
+        self.members += 1
+        if self.bits != 31:
+            raise ValueError("bytes after the end of the stream")
+        if self.members > MEMBERS + self.came // DENSE:
+            raise ValueError("it has too many members for its size")
+        self.coder = zlib.decompressobj(self.bits)
 
 
 class Unbrotli:

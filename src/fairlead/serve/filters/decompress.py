@@ -6,10 +6,13 @@ Rules
 2. Bombs: no more than one window is decoded ahead of the handler, whatever the body expands to. In all at most `most` bytes, and
    once a megabyte has come out no more than `ratio` times what came in; above either 413. A stream that ends early, or goes on
    behind its end, is 400.
-3. The connection is credited for a piece of the body when the handler has taken all that came out of it.
+3. The connection is credited for a piece of the body when the handler has taken all that came out of it. What comes while the
+   handler's window is full waits as it came: that is no more than the connection's own window.
 """
 
 from __future__ import annotations
+
+from collections import deque
 
 from fairlead.core.errors import FairleadError, Refused, WireError
 from fairlead.core.exchange import Intake
@@ -34,7 +37,7 @@ class Decompress:
         names = [part.strip().decode("latin-1") for part in value.split(b",") if part.strip() not in (b"", b"identity")]
         if not names:
             return None
-        if len(names) > 1 or names[0].removeprefix("x-") not in self.names:
+        if len(names) > 1 or ("gzip" if names[0] == "x-gzip" else names[0]) not in self.names:
             text = f"415 a body encoded as {', '.join(names)} is not taken here\n".encode()
             headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
             headers.append((b"accept-encoding", ", ".join(self.names).encode()))
@@ -56,6 +59,7 @@ class Decoding(Intake):
         self.most = most
         self.ratio = ratio
         self.came = self.made = 0
+        self.held: deque = deque()  # pieces that the decoder has not seen
         self.owed = 0  # decoded bytes that the handler holds
         self.charged = 0  # the peer's bytes behind them, not credited to the connection yet
         self.busy = self.ended = self.closed = False
@@ -66,13 +70,16 @@ class Decoding(Intake):
         self.came += len(chunk)
         self.charged += len(chunk)
         self.ended = end
-        self.run(chunk)
+        if chunk:
+            self.held.append(chunk)
+        if not self.busy:
+            self.run()
         return False
 
     def end(self, trailers):
         self.ended = True
         self.trailers = trailers
-        if not self.more and not self.owed:
+        if not self.more and not self.held and not self.owed:
             self.finish()
 
     def credit(self, count):
@@ -81,19 +88,18 @@ class Decoding(Intake):
             return
         self.owed -= count
         if not self.busy:
-            self.run(b"")
+            self.run()
 
     def credit_all(self):
         self.credit(self.owed)
 
-    def run(self, chunk):
+    def run(self):
         """Decode until the handler's window is full or nothing is left; then credit the peer, or end."""
         exchange = self.exchange
         self.busy = True
         try:
-            while not exchange.over and (chunk or self.more) and self.owed < WINDOW:
-                piece = self.decode(chunk)
-                chunk = b""
+            while not exchange.over and (self.more or self.held) and self.owed < WINDOW:
+                piece = self.decode(b"" if self.more else self.held.popleft())
                 self.more = bool(piece)
                 if piece:
                     self.owed += len(piece)
@@ -102,10 +108,11 @@ class Decoding(Intake):
                         self.owed -= len(piece)
         except FairleadError as error:
             self.more = False
+            self.held.clear()
             exchange.conn.raised(exchange, error)
         finally:
             self.busy = False
-        if self.more or self.closed:
+        if self.more or self.held or self.closed:
             return
         if self.ended:
             self.finish()

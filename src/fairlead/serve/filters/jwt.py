@@ -53,7 +53,9 @@ class KeySet:
             if age >= LIFETIME and now - self.tried >= AGAIN:
                 self.refresh()
             return found
-        if self.fetching is None and now - self.tried < AGAIN and age < STALE:
+        if self.fetching is None and now - self.tried < AGAIN:
+            if age >= STALE:
+                raise Refused("tokens cannot be checked right now", status=503, after=int(AGAIN))
             return None
         return self.ask(kid)
 
@@ -177,7 +179,10 @@ class Jwt:
 
 def invalid(why):
     """401 for a token that does not hold (RFC 6750 section 3.1)."""
-    told_why = str(why).replace('"', "'").encode("ascii", "replace")[:200]
+    text = "".join(
+        [c if " " <= c <= "~" and c not in '"\\' else "'" for c in str(why)[:200]]
+    )  # the token's own words may be in it
+    told_why = text.encode("ascii")
     return refusal(b'Bearer error="invalid_token", error_description="%b"' % told_why)
 
 
