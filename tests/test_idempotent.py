@@ -308,7 +308,7 @@ def test_a_store_that_is_away_is_told_and_nothing_is_done():
         from fairlead.store.contract import StoreError
 
         class Away:
-            async def get(self, key):
+            async def put_if(self, key, value, version, *, ttl=None, due=None):
                 raise StoreError("the store is away", status=503)
 
         desk.guard.state = Away()

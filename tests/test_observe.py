@@ -296,7 +296,7 @@ def test_prometheus_can_read_the_metrics() -> None:
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:
     files = page_files()
-    assert set(files) == {"/", "/page.css", "/page.js"}
+    assert set(files) == {"/", "/page.css", "/page.js", "/jobs.js"}
     for _, body in files.values():
         outside = set(re.findall(rb"https?://[^'\"\s)%]+", body)) - {b"http://www.w3.org/2000/svg"}
         assert not outside

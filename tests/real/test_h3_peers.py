@@ -31,7 +31,7 @@ bind = "127.0.0.1:@PORT@"
 protocols = ["h1", "h2", "h3"]
 early_data = true
 tls = "dev"
-quic = {{ engine = "{engine}" }}
+quic = {{ engine = "{engine}", datagram = 1452 }}
 [[route]]
 app = "h3app:app"
 """

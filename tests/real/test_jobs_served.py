@@ -71,6 +71,7 @@ bind = "127.0.0.1:@PORT@"
 [[route]]
 path = "/jobs/build"
 job = { run = "work:build", dir = "@FOLDER@" }
+filters = [ { idempotency = {} } ]
 [[route]]
 path = "/who/*"
 app = { target = "work:app", dir = "@FOLDER@" }
@@ -181,8 +182,11 @@ def test_it_is_its_owners_and_can_be_cancelled(server: Process) -> None:
 def test_the_command_line(server: Process) -> None:
     base = url(server, "/jobs/build")
     assert json.loads(command(server, "submit", base, '{"n": 3}', "--wait", "20s"))["n"] == 3
-    job = command(server, "submit", base, '{"n": 4, "slow": 1}').strip()
-    assert job.startswith(base + "/")
+    twice = [command(server, "submit", base, '{"n": 4, "slow": 1}', "--key", "once").strip() for _ in range(2)]
+    assert twice[0] == twice[1] and twice[0].startswith(base + "/")
+    job = twice[0]
+    other = httpx.post(base, json={"n": 5}, headers={"idempotency-key": '"once"'}, timeout=30)
+    assert other.status_code == 422
     assert json.loads(command(server, "wait", job, "--timeout", "30s"))["n"] == 4
     assert command(server, "status", job).startswith("succeeded   attempt 1   work:build ")
     assert "the job is succeeded already" in command(server, "cancel", job, code=1)

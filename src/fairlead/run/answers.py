@@ -277,7 +277,7 @@ class IdempotencyFilter:
     keep: float = setting("24h", "How long answers are kept.", u.DURATION)
     safe: bool = setting(False, "The handler may run again when a crash left its outcome unknown; else such a key answers 409.", u.FLAG)
     most: int = setting("1MiB", "Longest answer that is kept whole.", u.SIZE)
-    stream: float = setting("5s", "An answer that is not whole so long after its head is passed on as it comes, and only its head is kept.", u.DURATION)
+    stream: float = setting("5s", "An answer of unknown length that is not whole so long after its head is passed on as it comes, and only its head is kept.", u.DURATION)
     check: str = setting("", "Path by which the route's own handler says what came of a key whose outcome is unknown: 404 it was not done, 2xx it was.", u.matching("a path", r"(/\S*)?", 'write "/payments/outcome"'))
 
 

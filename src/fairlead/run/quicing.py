@@ -37,7 +37,7 @@ def settings(listener: c.Listener, share: Any) -> Any:
     made.load(listener.tls)
     made.early_data = listener.early_data
     made.idle = (listener.limits.idle or 600.0) + 5.0
-    made.congestion = given.congestion
+    made.congestion, made.size = given.congestion, given.datagram
     if listener.tls.tickets:
         made.tickets = Tickets(share or Lone())
     if given.qlog:

@@ -20,8 +20,8 @@ After draft-ietf-httpapi-idempotency-key-header-07. Rules
    is the answer. A route that says `safe` declares that its handler may run again, and then it does.
 7. What our own server refused before the handler had the request (a full queue, an upstream that cannot be reached) was not done:
    it is answered and not kept, so the same key may come again.
-8. An answer longer than `most`, or not whole `stream` seconds after its head (an event stream), is passed on as it comes, and only
-   its head is kept: a repeat is told so (409).
+8. An answer longer than `most`, or one of unknown length that is not whole `stream` seconds after its head (an event stream), is
+   passed on as it comes, and only its head is kept: a repeat is told so (409).
 """
 
 from __future__ import annotations
@@ -281,8 +281,8 @@ class Once(Answer):
         who = self.exchange.principal  # type: ignore[attr-defined]
         record = {"state": "running", "by": owner.me, "key": self.key, "who": who, "route": owner.scope, "at": round(now, 3)}
         self.mark = json.dumps(record).encode()
-        for _ in range(8):
-            entry = await state.get(self.name)
+        entry: Entry | None = None
+        for _ in range(8):  # a key is new most of the time: so it is tried first, and what is there comes with the refusal
             version = 0
             if entry is not None:
                 there = json.loads(entry.value.partition(b"\n")[0])
@@ -295,7 +295,8 @@ class Once(Answer):
                     return entry
             try:
                 made = await state.put_if(self.name, self.mark, version, ttl=owner.keep, due=await self.until())
-            except Conflict:
+            except Conflict as conflict:
+                entry = conflict.entry
                 continue
             self.version = made.version
             return None
@@ -483,7 +484,8 @@ class Said(Hear):
     def head(self, response: Response) -> None:
         once = self.once
         once.response = response
-        once.slow = asyncio.get_running_loop().call_later(once.owner.stream, once.too_slow)
+        if not 0 <= response.length <= once.owner.most:  # it may be one that does not end
+            once.slow = asyncio.get_running_loop().call_later(once.owner.stream, once.too_slow)
 
     def data(self, chunk: bytes, end: bool) -> bool:
         return self.once.said(chunk, end)
