@@ -12,11 +12,12 @@ put around the rest, and `tail` completes the last line of `after`. Both ways gi
 
 from __future__ import annotations
 
-from email.utils import formatdate
 from http import HTTPStatus
-from time import time
+from time import gmtime, time
 
 SCHEMES = ("http", "https")
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 REASONS |= {  # RFC 9110's names, which Python has from 3.13 on
     413: b"Content Too Large",
@@ -204,7 +205,7 @@ class Common:
 
     def refresh(self):
         """Set `date` to now, as an IMF-fixdate (RFC 9110 section 5.6.7)."""
-        self.set(formatdate(time(), usegmt=True).encode())
+        self.set(http_date(int(time())))
 
     def set(self, date):
         """Set `date`, and `lines` with it."""
@@ -212,6 +213,13 @@ class Common:
         self.date_line = b"date: %b\r\n" % date
         self.server_line = b"server: %b\r\n" % self.server if self.server else b""
         self.lines = self.date_line + self.server_line
+
+
+def http_date(seconds):
+    """An IMF-fixdate (RFC 9110 section 5.6.7) of seconds since 1970, as bytes."""
+    year, month, day, hour, minute, second, weekday, _, _ = gmtime(seconds)
+    text = f"{DAYS[weekday]}, {day:02} {MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
+    return text.encode()
 
 
 def find(headers, name):

@@ -25,7 +25,6 @@ import mmap
 import os
 import secrets
 import struct
-import tempfile
 from time import time_ns
 
 from fairlead.core.histogram import BUCKETS
@@ -314,6 +313,8 @@ def anonymous_file():
     """A descriptor of memory that has no name: memfd where there is one, else an unlinked file."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("fairlead-slab")
+    import tempfile
+
     fd, path = tempfile.mkstemp(prefix="fairlead-slab-")
     os.unlink(path)
     return fd

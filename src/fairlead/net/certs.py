@@ -20,17 +20,14 @@ from __future__ import annotations
 import _ssl
 import contextlib
 import datetime
-import getpass
 import hashlib
 import ipaddress
 import itertools
 import os
 import re
-import shlex
 import socket
 import ssl
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +114,8 @@ def load_pair(context: ssl.SSLContext, certificate: str, key: str = "", password
 
 def decode(block: str, path: str) -> dict[str, Any]:
     """One certificate's fields, as `SSLSocket.getpeercert` gives them."""
+    import tempfile
+
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
         file.write(block)
         file.flush()
@@ -158,6 +157,8 @@ def explained(
 
 def fits_key(block: str, key: str, password: str | None) -> bool:
     """Whether this one certificate belongs to the key."""
+    import tempfile
+
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
         file.write(block)
         file.flush()
@@ -204,6 +205,8 @@ def moment(text: str) -> datetime.datetime:
 def user() -> str:
     """Who we are, for messages."""
     try:
+        import getpass
+
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
@@ -463,6 +466,8 @@ def private_directory(path: Path) -> None:
 def write_whole(path: Path, data: bytes, mode: int) -> None:
     """Write beside, flush, rename: whoever looks sees the old file or the new one, never half."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    import tempfile
+
     descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -495,6 +500,8 @@ def locked(directory: Path) -> Iterator[None]:
 
 def trust_hint(ca_path: str) -> str:
     """How this system's programs come to trust a CA file, one command a line; the lines after it are comments."""
+    import shlex
+
     ca_path = shlex.quote(ca_path)
     lines = [
         f"curl --cacert {ca_path} https://localhost:8443/    # one command",

@@ -30,7 +30,6 @@ from fairlead.net.poll import Poller
 from fairlead.run import config as c
 from fairlead.run import filtering, quicing, storing
 from fairlead.run.answers import Filter
-from fairlead.run.grpcproxying import calls
 from fairlead.run.limiting import Idle, gauge, limit
 from fairlead.run.log import access_log
 from fairlead.run.plan import Plan
@@ -41,21 +40,19 @@ from fairlead.run.state import State
 from fairlead.serve.app import App
 from fairlead.serve.blocking import Pool
 from fairlead.serve.early import EarlyGate
-from fairlead.serve.filters.jwt import KeySet
 from fairlead.serve.forwarded import Trusted
 from fairlead.serve.lifespan import Lifespan
 from fairlead.serve.loader import kind_of, load
-from fairlead.serve.proxy import Proxy, Split
 from fairlead.serve.respond import Redirect, Respond
 from fairlead.serve.route import Route, Router
 from fairlead.serve.table import Table
-from fairlead.serve.upstream import Upstream
 from fairlead.serve.websocket import WebSockets
 from fairlead.serve.wsgi import Wsgi
 from fairlead.wire.wsdeflate import Settings
 
 if TYPE_CHECKING:
     from fairlead.run.realtime import Realtime
+    from fairlead.serve.upstream import Upstream
     from fairlead.store.contract import Store
 
 log = logging.getLogger("fairlead")
@@ -308,6 +305,8 @@ class Builder:
                 return self.state.take(key, lambda: filtering.make_ratelimit(one.options, 1, self.rates, name))
             return self.state.take(key, lambda: filtering.make(one, self.workers))
         if one.name == "jwt" and one.options.jwks:
+            from fairlead.serve.filters.jwt import KeySet
+
             keys = self.state.take(("jwks", one.options.jwks), lambda: KeySet(one.options.jwks))
             return filtering.make_jwt(one.options, self.workers, keys)
         return filtering.make(one, self.workers)
@@ -400,6 +399,9 @@ class Builder:
         """A reverse proxy over one upstream, or several by weight (canary)."""
         given = settings.proxy
         assert given is not None
+        from fairlead.run.grpcproxying import calls
+        from fairlead.serve.proxy import Proxy, Split
+
         options = proxy_options(given, self.config.log.request_id)
 
         def make(name: str) -> Proxy:
@@ -420,6 +422,8 @@ class Builder:
             alpn = UPSTREAM_ALPN.get(given.protocol, ())
             key = ("client-tls", settings, file_times(settings), alpn)
             tls = self.state.take(key, lambda: client_tls(settings, alpn))
+
+        from fairlead.serve.upstream import Upstream
 
         def make() -> Upstream:
             settings = upstream_settings(given, self.workers)

@@ -1,28 +1,32 @@
-"""From the configuration of filters and files to the objects of `serve`. Reads secrets and the files that filters name."""
+"""From the configuration of filters and files to the objects of `serve`. Reads secrets and the files that filters name.
+
+Each maker imports what it makes: a server that uses none of it does not load it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fairlead.core.errors import AppError, ConfigError
 from fairlead.run import answers as a
 from fairlead.run.proxying import fields
 from fairlead.run.units import BadValue
-from fairlead.serve.files import Files
-from fairlead.serve.filters.accel import Accel
-from fairlead.serve.filters.access import Basic, Networks
-from fairlead.serve.filters.compress import Compress
-from fairlead.serve.filters.cors import Cors
-from fairlead.serve.filters.decompress import Decompress
-from fairlead.serve.filters.fields import Headers, Security
-from fairlead.serve.filters.jwt import Jwt, KeySet
-from fairlead.serve.filters.limits import BodyLimit, Concurrency, RateLimit, SharedBuckets
-from fairlead.serve.filters.rewrite import Maintenance, Rewrite
-from fairlead.serve.sessionkeeps import Kept, Local, Sealed
-from fairlead.serve.sessions import Cookie, Keep, Sessions, here
+
+if TYPE_CHECKING:
+    from fairlead.serve.files import Files
+    from fairlead.serve.filters.accel import Accel
+    from fairlead.serve.filters.access import Basic, Networks
+    from fairlead.serve.filters.compress import Compress
+    from fairlead.serve.filters.cors import Cors
+    from fairlead.serve.filters.decompress import Decompress
+    from fairlead.serve.filters.fields import Headers, Security
+    from fairlead.serve.filters.jwt import Jwt, KeySet
+    from fairlead.serve.filters.limits import BodyLimit, Concurrency, RateLimit, SharedBuckets
+    from fairlead.serve.filters.rewrite import Maintenance, Rewrite
+    from fairlead.serve.sessions import Keep, Sessions
 
 try:
     from fairlead.wire import _fast
@@ -47,6 +51,8 @@ def rewriting(given: a.Rewrite) -> tuple[Any, Any, Any]:
 
 def make_files(given: a.Files, strip: str, loop: Any) -> Files:
     """The files of a route."""
+    from fairlead.serve.files import Files
+
     return Files(
         given.dir,
         loop,
@@ -62,6 +68,8 @@ def make_files(given: a.Files, strip: str, loop: Any) -> Files:
 
 
 def make_jwt(given: a.JwtFilter, workers: int, keys: KeySet | None = None) -> Jwt:
+    from fairlead.serve.filters.jwt import Jwt
+
     return Jwt(
         keys=keys,
         secret=given.secret.value() if given.secret is not None else "",
@@ -74,37 +82,53 @@ def make_jwt(given: a.JwtFilter, workers: int, keys: KeySet | None = None) -> Jw
 
 def shared_buckets(slab: Any) -> SharedBuckets:
     """What the rate limits of all workers on one slab count in."""
+    from fairlead.serve.filters.limits import SharedBuckets
+
     return SharedBuckets(_fast.Words(slab.rates(), slab.fd), slab.created.to_bytes(8, "little"))
 
 
 def make_ratelimit(given: a.RateLimitFilter, workers: int, buckets: Any = None, name: str = "") -> RateLimit:
     """A rate counts in `buckets`, which all workers share, unless it is per worker."""
+    from fairlead.serve.filters.limits import RateLimit
+
     rate = given.rate
     shared = None if rate.scope == "worker" else buckets
     return RateLimit(rate.amount, rate.seconds, rate.scope, given.burst, shared, name)
 
 
 def make_compress(given: a.CompressFilter, workers: int) -> Compress:
+    from fairlead.serve.filters.compress import Compress
+
     return Compress(given.algorithms, given.least, given.types, given.level, given.credentials)
 
 
 def make_headers(given: a.HeadersFilter, workers: int) -> Headers:
+    from fairlead.serve.filters.fields import Headers
+
     return Headers(rewriting(given.request), rewriting(given.response))
 
 
 def make_basic(given: a.BasicFilter, workers: int) -> Basic:
+    from fairlead.serve.filters.access import Basic
+
     return Basic({name: secret.value() for name, secret in given.users.items()}, given.realm)
 
 
 def make_cors(given: a.CorsFilter, workers: int) -> Cors:
+    from fairlead.serve.filters.cors import Cors
+
     return Cors(given.origins, given.methods, given.headers, given.credentials, round(given.max_age), given.expose)
 
 
 def make_decompress(given: a.DecompressFilter, workers: int) -> Decompress:
+    from fairlead.serve.filters.decompress import Decompress
+
     return Decompress(given.algorithms, given.max or 0, given.ratio)
 
 
 def make_security(given: a.SecurityFilter, workers: int) -> Security:
+    from fairlead.serve.filters.fields import Security
+
     written = {
         "x-frame-options": given.frames,
         "x-content-type-options": "" if given.sniff else "nosniff",
@@ -118,11 +142,15 @@ def make_security(given: a.SecurityFilter, workers: int) -> Security:
 
 
 def make_concurrency(given: a.ConcurrencyFilter, workers: int) -> Concurrency:
+    from fairlead.serve.filters.limits import Concurrency
+
     share = -(-given.requests // workers)
     return Concurrency(share, -(-given.queue // workers), round(given.queue_wait * 1e9))
 
 
 def make_maintenance(given: a.MaintenanceFilter, workers: int) -> Maintenance:
+    from fairlead.serve.filters.rewrite import Maintenance
+
     body = given.body.encode()
     if given.file:
         try:
@@ -133,11 +161,17 @@ def make_maintenance(given: a.MaintenanceFilter, workers: int) -> Maintenance:
 
 
 def make_accel(given: a.AccelFilter, workers: int) -> Accel:
+    from fairlead.serve.files import Files
+    from fairlead.serve.filters.accel import Accel
+
     return Accel(Files(given.dir, asyncio.get_running_loop(), links=given.links, hidden=True), given.prefix)
 
 
 def make_sessions(given: a.SessionFilter, store: Any) -> Sessions:
     """The sessions that stand around an application. `store` when they need one."""
+    from fairlead.serve.sessionkeeps import Kept, Local, Sealed
+    from fairlead.serve.sessions import Cookie, Sessions, here
+
     keep: Keep
     try:
         if given.where == "token":
@@ -161,6 +195,24 @@ def with_sessions(builder: Any, settings: Any, loaded: Any) -> tuple[Any, a.Sess
     return sessions.wsgi(loaded.target, builder.loop) if wsgi else sessions.asgi(loaded.target), given
 
 
+def make_networks(given: a.NetworksFilter, workers: int) -> Networks:
+    from fairlead.serve.filters.access import Networks
+
+    return Networks(given.allow, given.deny)
+
+
+def make_body(given: a.BodyFilter, workers: int) -> BodyLimit:
+    from fairlead.serve.filters.limits import BodyLimit
+
+    return BodyLimit(given.max)
+
+
+def make_rewrite(given: a.RewriteFilter, workers: int) -> Rewrite:
+    from fairlead.serve.filters.rewrite import Rewrite
+
+    return Rewrite(given.match, given.to)
+
+
 MAKERS: dict[str, Callable[[Any, int], Any]] = {
     "jwt": make_jwt,
     "ratelimit": make_ratelimit,
@@ -169,11 +221,11 @@ MAKERS: dict[str, Callable[[Any, int], Any]] = {
     "headers": make_headers,
     "security": make_security,
     "basic": make_basic,
-    "networks": lambda given, workers: Networks(given.allow, given.deny),
+    "networks": make_networks,
     "cors": make_cors,
-    "body": lambda given, workers: BodyLimit(given.max),
+    "body": make_body,
     "concurrency": make_concurrency,
-    "rewrite": lambda given, workers: Rewrite(given.match, given.to),
+    "rewrite": make_rewrite,
     "maintenance": make_maintenance,
     "accel": make_accel,
 }

@@ -19,7 +19,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +26,11 @@ from fairlead.core.errors import FairleadError
 from fairlead.run import config as c
 from fairlead.run import storing
 from fairlead.run.channel import Channel
-from fairlead.run.jobalone import follow
 from fairlead.run.staff import identity
-from fairlead.store.contract import Declaration
-from fairlead.store.open import without_secrets
 
 if TYPE_CHECKING:
     from fairlead.run.master import Master
+    from fairlead.store.contract import Declaration
 
 log = logging.getLogger("fairlead")
 
@@ -180,6 +177,8 @@ class Keepers:
             if self.borrow is not None and url not in self.kept and url not in self.borrowed:
                 if found := await asyncio.to_thread(self.borrow, url):
                     self.borrowed[url] = found
+                    from fairlead.run.jobalone import follow
+
                     self.master.spawn(follow(self))
             if url not in self.kept and url not in self.borrowed:
                 address, sock = self.master.given.keepers.pop(url, ("", None))
@@ -252,6 +251,8 @@ class Keepers:
 def shown(url: str) -> str:
     """The URL without what is secret in it."""
 
+    from fairlead.store.open import without_secrets
+
     return without_secrets(url)
 
 
@@ -261,6 +262,8 @@ def listen(user: dict[str, Any]) -> tuple[str, socket.socket]:
     if sys.platform == "linux":
         address = f"\0fairlead-keeper-{os.getpid()}-{secrets.token_hex(8)}"
     else:
+        import tempfile
+
         folder = tempfile.mkdtemp(prefix="fairlead-")
         address = os.path.join(folder, "keeper")
     sock.bind(address)

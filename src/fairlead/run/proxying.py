@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fairlead.net.dial import Options as SocketOptions
 from fairlead.run import config as c
-from fairlead.serve.proxy import Options
-from fairlead.serve.upstream import Settings
+
+if TYPE_CHECKING:
+    from fairlead.serve.proxy import Options
+    from fairlead.serve.upstream import Settings
 
 
 def fields(rewrite: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
@@ -21,6 +22,8 @@ def fields(rewrite: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
 
 def proxy_options(given: c.Proxy, request_id: str) -> Options:
     """The options of one proxy route."""
+    from fairlead.serve.proxy import Options
+
     return Options(
         host=given.host,
         strip=given.strip,
@@ -47,6 +50,9 @@ def servers_of(given: c.Upstream) -> list[Any]:
 
 def upstream_settings(given: c.Upstream, workers: int) -> Settings:
     """The settings of one upstream in the units of the hot path; limits in all workers together are shared out."""
+    from fairlead.net.dial import Options as SocketOptions
+    from fairlead.serve.upstream import Settings
+
     ns, times, sock = c.nanoseconds, given.timeouts, given.socket
     return Settings(
         balance=given.balance,

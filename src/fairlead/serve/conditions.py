@@ -11,7 +11,8 @@ Rules
 from __future__ import annotations
 
 import re
-from email.utils import formatdate, parsedate_to_datetime
+
+from fairlead.core.message import http_date as http_date
 
 MOST_RANGES = (
     16  # Apache allows 200 and joins, nginx max_ranges is unlimited; a player asks for one, a reader of PDF for a few
@@ -20,13 +21,10 @@ RANGE = re.compile(rb"(\d{0,18})-(\d{0,18})\Z")
 TAG = re.compile(rb'\s*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|\Z)')
 
 
-def http_date(seconds):
-    """An IMF-fixdate (section 5.6.7) of seconds since 1970, as bytes."""
-    return formatdate(seconds, usegmt=True).encode()
-
-
 def read_date(value):
     """Seconds since 1970 of an HTTP date, or None."""
+    from email.utils import parsedate_to_datetime
+
     try:
         return int(parsedate_to_datetime(value.decode("latin-1")).timestamp())
     except (ValueError, TypeError, OverflowError, IndexError):
