@@ -15,6 +15,8 @@ from fairlead.serve import jobwork
 from fairlead.serve.jobs import JobKind, JobOptions, Jobs, job, key_of, queue_of, topic_of
 from fairlead.serve.jobwork import Give, Retry, Work, current_job
 from fairlead.store.contract import Conflict, Item, Offset, StoreError
+from fairlead.store.open import open_store
+from fairlead.store.pairs import Apart, Together, pairs_of
 
 QUICK = {"backoff": 0.0, "jitter": 0.0, "lease": 1.0}
 
@@ -285,7 +287,8 @@ def test_a_worker_that_lost_its_lease_writes_nothing():
         work.slots["held"], work.busy["held"] = 1, 1
         work.wakes["held"] = asyncio.Event()
         work.loop = asyncio.get_running_loop()
-        one = asyncio.create_task(work.one("held", lease, ""))
+        entry = await jobs.store.state.get(key_of("held", row.id))
+        one = asyncio.create_task(work.one("held", lease, "", work.loop.time(), entry))
         while (await jobs.get("held", row.id)).state != "running":
             await asyncio.sleep(0)
         await jobs.store.leases.nack(lease)  # as if the lease had ended
@@ -557,3 +560,23 @@ def test_code_that_wants_to_leave_the_process_only_fails():
         assert [(row.state, row.error) for row in rows] == [("failed", "SystemExit: 3"), ("failed", "SystemExit: 4")]
 
     play(story, leaves, blocks, retries=0)
+
+
+def test_queue_and_rows_may_live_in_different_engines(tmp_path):
+    async def run():
+        store = await open_store("memory:", state=f"sqlite:///{tmp_path}/state.db")
+        jobs = Jobs(store)
+        assert isinstance(jobs.pairs, Apart) and isinstance(pairs_of(await open_store("memory:")), Together)
+        jobs.add(JobKind(add, "add", JobOptions(**QUICK)))
+        work = Work(jobs, {"add": 2})
+        work.start()
+        rows = [await jobs.submit("add", [n], name=f"n{n}") for n in range(5)]
+        again = await jobs.submit("add", [7], name="n0")
+        assert again.id == "n0" and again.args == [[0], {}]
+        assert [(await over(jobs, row)).result for row in rows] == list(range(5))
+        while (await store.leases.depth(queue_of("add"))).leased:
+            await asyncio.sleep(0.001)
+        await work.stop(1.0)
+        await store.close()
+
+    asyncio.run(asyncio.wait_for(run(), 20))

@@ -45,6 +45,7 @@ from fairlead.store.contract import (
     Conflict,
     Entry,
     Item,
+    Lease,
     NewEvent,
     NoTopic,
     Store,
@@ -52,6 +53,7 @@ from fairlead.store.contract import (
     TopicConfig,
 )
 from fairlead.store.hub import Hub
+from fairlead.store.pairs import pairs_of
 
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
 OVER = (SUCCEEDED, FAILED, CANCELLED)
@@ -61,6 +63,7 @@ LOOK = 1.0  # seconds between looks at a job that is waited for, should a hint b
 ARGUMENTS = 256 * 1024  # bytes of a job's arguments as JSON; larger input goes by upload or topic
 RESULT = 1024 * 1024  # bytes of a result
 PROGRESS = 16 * 1024  # bytes of one progress report
+CLOCK = 2.0  # seconds for which the engine's clock is followed without a look at it
 KNOWN = 5.0  # seconds for which what others told of a kind is believed
 REQUEST = "request:"  # what kinds of requests that became jobs are called (`serve.later`): their results are whole answers
 CONTROL = "$jobs"  # a topic of hints: cancellations, by name
@@ -131,7 +134,14 @@ class Row:
 
     def stored(self) -> bytes:
         """As the state holds it: what is not as usual."""
-        return json.dumps({name: value for name in FIELDS if (value := getattr(self, name)) != USUAL[name]}).encode()
+        return PLAIN({name: value for name, usual in USUAL.items() if (value := getattr(self, name)) != usual}).encode()
+
+    def but(self, **changes: Any) -> Row:
+        """Another row like this one but for what is given."""
+        made = Row.__new__(Row)
+        for name in NAMES:
+            setattr(made, name, changes[name] if name in changes else getattr(self, name))
+        return made
 
     def shown(self) -> dict[str, Any]:
         """What a client sees."""
@@ -151,6 +161,7 @@ class Row:
         return found
 
 
+NAMES = tuple(Row.__dataclass_fields__)
 FIELDS = tuple(name for name in Row.__dataclass_fields__ if name != "version")
 USUAL = {name: getattr(Row(id="", kind=""), name) for name in FIELDS} | {"id": "", "kind": ""}
 
@@ -158,7 +169,11 @@ USUAL = {name: getattr(Row(id="", kind=""), name) for name in FIELDS} | {"id": "
 def loaded(entry: Entry) -> Row:
     """A row out of its entry."""
     found = json.loads(entry.value)
-    return Row(**{name: found[name] for name in FIELDS if name in found}, version=entry.version)
+    row = Row.__new__(Row)
+    for name, usual in USUAL.items():
+        setattr(row, name, found.get(name, usual))
+    row.version = entry.version
+    return row
 
 
 def key_of(kind: str, name: str) -> str:
@@ -184,7 +199,7 @@ def topic_of(kind: str, name: str) -> str:
 def as_json(value: Any, most: int, what: str) -> Any:
     """`value`, if JSON can hold it within `most` bytes. AppError says what of it cannot."""
     try:
-        text = json.dumps(value, allow_nan=False)
+        text = STRICT(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise AppError(f"{what} cannot be written as JSON: {error}", hint="give numbers, texts, lists and mappings") from None
     if len(text) > most:
@@ -192,18 +207,33 @@ def as_json(value: Any, most: int, what: str) -> Any:
     return value
 
 
+STRICT = json.JSONEncoder(allow_nan=False).encode
+PLAIN = json.JSONEncoder().encode
+
+
 class Jobs:
     """All jobs of one store: submit, look, cancel, list. The working side is `jobwork.Work`."""
 
     def __init__(self, store: Store, hub: Hub | None = None) -> None:
         self.store = store
+        self.pairs = pairs_of(store)
         self.hub = hub or Hub(store)
+        self.clock = (-CLOCK, 0.0)  # when the engine's clock was looked at, and what it was beyond the loop's
         self.kinds: dict[str, JobKind] = {}
         self.told: dict[str, tuple[float, JobOptions]] = {}  # of kinds that others work on: when we looked, what we saw
 
     def add(self, kind: JobKind) -> None:
         """Know a kind, so that it can be worked on and submitted by name."""
         self.kinds[kind.name] = kind
+
+    async def now(self) -> float:
+        """The engine's clock: asked now and then, for each look may be a round trip, and followed in between."""
+        time = asyncio.get_running_loop().time
+        looked, beyond = self.clock
+        if time() - looked > CLOCK:
+            beyond = await self.store.now() - time()
+            self.clock = time(), beyond
+        return time() + beyond
 
     async def submit(
         self,
@@ -223,7 +253,7 @@ class Jobs:
         """A new job, stored and waiting; with `unique` or `name` maybe the one that is there already. AppError, StoreError."""
         options = options or await self.options_of(kind)
         given = as_json([list(args), named or {}], most, f"the arguments of {kind}")
-        now = await self.store.now()
+        now = await self.now()
         row = Row(
             id=name or os.urandom(10).hex(), kind=kind, args=given, created=now, due=now + delay if delay else 0.0,
             priority=options.priority, unique=unique, owner=owner, webhook=webhook, keep=options.keep,
@@ -232,13 +262,13 @@ class Jobs:
         if unique and (other := await self.claimed(kind, unique, row.id)) is not None:
             return other
         try:
-            entry = await self.store.state.put_if(key_of(kind, row.id), row.stored(), 0, due=max(now, row.due) + ORPHAN)
+            due = max(now, row.due) + ORPHAN
+            entry = await self.pairs.enqueue(queue_of(kind), row.item, key_of(kind, row.id), row.stored(), due)
         except Conflict as conflict:
             if not name or conflict.entry is None:
                 raise
             return loaded(conflict.entry)
         row.version = entry.version
-        await self.store.leases.put(queue_of(kind), [row.item])
         return row
 
     async def options_of(self, kind: str) -> JobOptions:
@@ -294,17 +324,27 @@ class Jobs:
     async def write(self, row: Row) -> Row:
         """Store a changed row over the version it was read at, and say what happened. Conflict."""
         ttl = row.keep if row.over else None
-        due = None if row.state != QUEUED else max(row.due, await self.store.now()) + ORPHAN
+        due = None if row.state != QUEUED else max(row.due, await self.now()) + ORPHAN
         entry = await self.store.state.put_if(key_of(row.kind, row.id), row.stored(), row.version, ttl=ttl, due=due)
         row.version = entry.version
         await self.say(row)
         return row
 
+    async def finish(self, row: Row, lease: Lease) -> Row:
+        """Store an outcome over the version it was read at, say so, and let go of the item. Conflict."""
+        if row.followed:
+            await self.write(row)
+            await self.store.leases.ack([lease])
+            return row
+        entry = await self.pairs.finish(lease, key_of(row.kind, row.id), row.stored(), row.version, row.keep)
+        row.version = entry.version
+        return row
+
     async def say(self, row: Row) -> None:
         """The row as an event of its topic, if there is one; the last one closes it."""
-        event = NewEvent(json.dumps(row.shown()).encode(), type=row.state)
         if not row.followed:
             return
+        event = NewEvent(json.dumps(row.shown()).encode(), type=row.state)
         with suppress(NoTopic, Closed):
             await self.store.log.append(topic_of(row.kind, row.id), [event], dedupe=f"v{row.version}", close=row.over)
 
@@ -317,7 +357,7 @@ class Jobs:
         await self.store.log.create(topic_of(kind, name), config)
         while not row.followed:
             try:
-                return await self.write(replace(row, followed=True))
+                return await self.write(row.but(followed=True))
             except Conflict as conflict:
                 if conflict.entry is None:
                     raise Refused(f"there is no job {name}", status=404) from None
@@ -334,7 +374,7 @@ class Jobs:
             if row.over:
                 raise Refused(f"the job is {row.state} already", status=409)
             waits = row.state == QUEUED
-            changed = replace(row, cancel=True)
+            changed = row.but(cancel=True)
             if waits:
                 changed.state, changed.finished = CANCELLED, await self.store.now()
             try:
@@ -360,8 +400,8 @@ class Jobs:
             row = await self.get(kind, name)
             if row is None or row.state not in (FAILED, CANCELLED):
                 continue
-            fresh = replace(
-                row, state=QUEUED, attempt=0, error="", trace="", cancel=False, finished=0.0, due=0.0, fence=0, followed=False
+            fresh = row.but(
+                state=QUEUED, attempt=0, error="", trace="", cancel=False, finished=0.0, due=0.0, fence=0, followed=False
             )  # fmt: skip
             with suppress(Conflict):
                 await self.write(fresh)

@@ -38,7 +38,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from fairlead.core.errors import AppError
@@ -54,9 +54,11 @@ from fairlead.serve.jobs import (
     Jobs,
     Row,
     as_json,
+    key_of,
+    loaded,
     queue_of,
 )
-from fairlead.store.contract import Conflict, Fenced, Lease, StoreError
+from fairlead.store.contract import Conflict, Entry, Fenced, Lease, StoreError
 
 THREADS = 40  # for blocking jobs of one process
 LOOK = 2.0  # seconds between looks at a queue that no hint told of
@@ -133,7 +135,7 @@ class Run:
         async with self.lock:
             if self.stopped:
                 return
-            self.row = await self.work.change(self, lambda row: replace(row, progress=value))
+            self.row = await self.work.change(self, lambda row: row.but(progress=value))
 
     def progress_soon(self, value: Any) -> None:
         """The same from a thread; it is not waited for."""
@@ -299,14 +301,14 @@ class Work:
                 return wait
             n = 1 if options.rate else free
             began = self.loop.time()
-            leases = await self.store.leases.claim(queue_of(kind), n, options.lease, self.me)
-            for lease in leases:
+            taken = await self.jobs.pairs.draw(queue_of(kind), n, options.lease, self.me, key_of(kind, ""))
+            for lease, entry in taken:
                 self.busy[kind] += 1
-                self.spawn(self.one(kind, lease, slots.pop() if slots else "", began))
+                self.spawn(self.one(kind, lease, slots.pop() if slots else "", began, entry))
             await self.free_slots(slots)
-            if len(leases) < n:
+            if len(taken) < n:
                 due = await self.store.leases.next_due(queue_of(kind))
-                return LOOK if due is None else min(max(due - await self.store.now(), 0.001), LOOK)
+                return LOOK if due is None else min(max(due - await self.jobs.now(), 0.001), LOOK)
         return LOOK
 
     async def take_slots(self, kind: str, most: int, wanted: int) -> list[str]:
@@ -331,7 +333,7 @@ class Work:
 
     async def pace(self, kind: str, rate: float) -> float:
         """Take the next start; or the seconds until there is one."""
-        key, now = f"jobrate/{kind}", await self.store.now()
+        key, now = f"jobrate/{kind}", await self.jobs.now()
         while True:
             entry = await self.store.state.get(key)
             at = float(entry.value) if entry else 0.0
@@ -346,10 +348,10 @@ class Work:
 
     # ---- one attempt
 
-    async def one(self, kind: str, lease: Lease, slot: str, since: float = 0.0) -> None:
+    async def one(self, kind: str, lease: Lease, slot: str, since: float, entry: Entry | None) -> None:
         """A claimed job, from its row to its outcome. `since`: when the lease was asked for, on the loop's clock."""
         try:
-            await self.attempt(self.jobs.kinds[kind], lease, slot, since or self.loop.time())
+            await self.attempt(self.jobs.kinds[kind], lease, slot, since, entry)
         except (Fenced, Conflict):
             log.info("job %s: its lease was lost, so its outcome is another worker's", lease.id)
         except StoreError as error:
@@ -361,9 +363,9 @@ class Work:
                 with suppress(StoreError):
                     await self.free_slots([slot])
 
-    async def attempt(self, kind: JobKind, lease: Lease, slot: str, since: float) -> None:
+    async def attempt(self, kind: JobKind, lease: Lease, slot: str, since: float, entry: Entry | None) -> None:
         """Rule 1, then the code, then the outcome."""
-        row = await self.jobs.get(kind.name, lease.id)
+        row = None if entry is None else loaded(entry)
         while True:
             if row is None or row.over:
                 await self.store.leases.ack([lease])
@@ -371,17 +373,17 @@ class Work:
             if row.fence > lease.fence:
                 return
             if row.state == RUNNING and row.attempt > retries_of(row, kind):
-                await self.fail(kind, lease, replace(row), "its worker was lost, and that was the last attempt", "")
+                await self.fail(kind, lease, row.but(), "its worker was lost, and that was the last attempt", "")
                 return
-            begun = replace(
-                row, state=RUNNING, attempt=row.attempt + 1, fence=lease.fence, worker=self.me,
-                started=await self.store.now(), error="", trace="",
+            begun = row.but(
+                state=RUNNING, attempt=row.attempt + 1, fence=lease.fence, worker=self.me,
+                started=await self.jobs.now(), error="", trace="",
             )  # fmt: skip
             try:
                 run = Run(self, kind, await self.jobs.write(begun), lease, slot, since)
                 break
-            except Conflict:  # somebody began to follow it, or cancelled it
-                row = await self.jobs.get(kind.name, lease.id)
+            except Conflict as conflict:  # somebody began to follow it, or cancelled it
+                row = None if conflict.entry is None else loaded(conflict.entry)
         if self.late(run):  # the store was away meanwhile
             raise Fenced(f"job {run.id}")
         self.runs[kind.name, lease.id] = run
@@ -439,9 +441,9 @@ class Work:
         context.run(running.set, run)
         try:
             if not run.blocking:
-                run.task = self.loop.create_task(contained(run.kind.function(*args, **named)), context=context)
+                run.task = self.loop.create_task(contained(run.kind.function, *args, **named), context=context)
             else:
-                run.task = self.loop.create_task(contained(self.in_thread(run, context, args, named)))
+                run.task = self.loop.create_task(contained(self.in_thread, run, context, args, named))
             run.waiter = self.loop.create_future()
             run.task.add_done_callback(run.ended)
             await run.waiter
@@ -494,21 +496,22 @@ class Work:
 
     # ---- the outcome
 
-    async def change(self, run: Run, edit: Callable[[Row], Row]) -> Row:
-        """Edit the row of a run while it is still this run's. Conflict when it is not."""
+    async def change(self, run: Run, edit: Callable[[Row], Row], finish: bool = False) -> Row:
+        """Edit the row of a run while it is still this run's; `finish` lets go of the item too. Conflict when it is not."""
         row = run.row
         while True:
             try:
-                return await self.jobs.write(edit(row))
+                changed = edit(row)
+                return await (self.jobs.finish(changed, run.lease) if finish else self.jobs.write(changed))
             except Conflict as conflict:
-                found = await self.jobs.get(row.kind, row.id)
+                found = None if conflict.entry is None else loaded(conflict.entry)
                 if found is None or found.fence != run.lease.fence or found.state != RUNNING:
                     raise conflict
                 row = found
 
     async def settle(self, run: Run, how: str, value: Any, trace: str) -> None:
         """Write down what came of it, then let go of the item."""
-        now = await self.store.now()
+        now = await self.jobs.now()
         lease = run.lease
         if run.stopped == "fenced":
             raise Fenced(f"job {run.id}")
@@ -516,14 +519,12 @@ class Work:
             if how == "ok":
                 self.count(run.kind.name, "done")
                 run.row = await self.change(
-                    run, lambda row: replace(row, state=SUCCEEDED, result=value, finished=now, error="", trace="")
+                    run, lambda row: row.but(state=SUCCEEDED, result=value, finished=now, error="", trace=""), True
                 )
-                await self.store.leases.ack([lease])
             elif run.stopped == "cancelled":
-                run.row = await self.change(run, lambda row: replace(row, state=CANCELLED, cancel=True, finished=now))
-                await self.store.leases.ack([lease])
+                run.row = await self.change(run, lambda row: row.but(state=CANCELLED, cancel=True, finished=now), True)
             elif run.stopped == "stop":
-                run.row = await self.change(run, lambda row: replace(row, state=QUEUED, attempt=row.attempt - 1, worker=""))
+                run.row = await self.change(run, lambda row: row.but(state=QUEUED, attempt=row.attempt - 1, worker=""))
                 await self.store.leases.nack(lease, 0.0, "the worker stops")
             else:
                 await self.again(run, how, value, trace)
@@ -542,23 +543,23 @@ class Work:
         if delay is None:
             delay = min(options.backoff * 2.0 ** min(attempt - 1, 60), options.max_backoff)
             delay *= 1.0 - options.jitter * random.random()
-        now = await self.store.now()
+        now = await self.jobs.now()
         due = now + delay
         self.tried.append(Tried(run.kind.name, run.id, attempt, error[:500], now, due))
-        await self.change(run, lambda row: replace(row, state=QUEUED, error=error, trace=trace, due=due, worker=""))
+        await self.change(run, lambda row: row.but(state=QUEUED, error=error, trace=trace, due=due, worker=""))
         await self.store.leases.nack(run.lease, delay, error)
 
     async def fail(self, kind: JobKind, lease: Lease, row: Row, error: str, trace: str) -> None:
         """No attempt is left."""
         self.count(kind.name, "failed")
-        now = await self.store.now()
+        now = await self.jobs.now()
         self.tried.append(Tried(kind.name, row.id, row.attempt, error[:500], now, 0.0))
         run = Run(self, kind, row, lease)
         row.fence = lease.fence if row.state != RUNNING else row.fence
         lost = row.fence != lease.fence
 
         def edit(one: Row) -> Row:
-            return replace(one, state=FAILED, error=error, trace=trace, finished=now, fence=lease.fence)
+            return one.but(state=FAILED, error=error, trace=trace, finished=now, fence=lease.fence)
 
         if lost:  # the attempt before this claim was another worker's: its row is over by our hand
             await self.jobs.write(edit(row))
@@ -593,10 +594,10 @@ def retries_of(row: Row, kind: JobKind) -> int:
     return kind.options.retries if row.retries is None else row.retries
 
 
-async def contained(code: Any) -> Any:
+async def contained(code: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
     """What code gives. A SystemExit of it would end the loop, and with it everybody else's work."""
     try:
-        return await code
+        return await code(*args, **named)
     except (SystemExit, KeyboardInterrupt) as error:
         raise Left(f"{type(error).__name__}: {error}") from error
 

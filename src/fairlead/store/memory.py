@@ -35,6 +35,7 @@ from .facade import Front
 from .journal import Answer, Call
 from .memleases import MemoryLeases
 from .memstate import MemoryState
+from .pairs import PairWords
 from .rules import MEMORY_WINDOW, again, closed, ends, fresh, moved, no_topic, other_config, stale_use, start
 
 SWEEP = 0.5  # seconds between looks for what is too old
@@ -99,7 +100,7 @@ class _Topic:
         self.forget(surplus)
 
 
-class MemoryCore(MemoryLeases, MemoryState):
+class MemoryCore(MemoryLeases, MemoryState, PairWords):
     """All words of the contract, done at once."""
 
     def __init__(self, clock: Clock | None = None) -> None:

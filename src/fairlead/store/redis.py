@@ -50,11 +50,26 @@ from .contract import (
 )
 from .facade import Front
 from .groups import ended
+from .redisanswers import (
+    changed_key,
+    entries_of,
+    entry_of,
+    event_of,
+    flag,
+    flags,
+    float_of,
+    head_of,
+    lease_of,
+    maybe,
+    nets_of,
+    offset_of,
+    text_of,
+)
 from .redisline import AWAY, FIRST, LONGEST, Line, away, trouble
 from .redislua import SCRIPTS
 from .rules import DEDUPE_WINDOW, changed, closed, fenced, moved, no_topic, other_config, stale_use, start
 from .sqlfile import above
-from .sqlread import config_of, config_text, purpose_of
+from .sqlread import config_text, purpose_of
 
 log = logging.getLogger("fairlead")
 PREFIX = "fairlead"
@@ -133,7 +148,7 @@ class Redis(Front):
     async def checked(self, connection: Any) -> None:
         """A new connection: another process than the one whose data we knew may have lost some; then each topic has a new epoch."""
         await connection.send_command("INFO")
-        info = _text(await connection.read_response())
+        info = text_of(await connection.read_response())
         fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
         if fields.get("role") == "slave":
             raise ResponseError("READONLY this server is a replica; name its master in store.url")
@@ -196,16 +211,16 @@ class Redis(Front):
         at = tuple(after) if after is not None else ("", "")
         config = config_text(create) if create is not None else ""
         flat, size = _flat(events)
-        args = (topic, *who, dedupe, _flag(close), config, *at, DEDUPE_WINDOW, len(events), *flat)
+        args = (topic, *who, dedupe, flag(close), config, *at, DEDUPE_WINDOW, len(events), *flat)
         found = await self.line.write("append", *args, size=size)
-        return _appended(topic, producer, [_text(one) for one in found])
+        return _appended(topic, producer, [text_of(one) for one in found])
 
     async def create(self, topic: str, config: TopicConfig, events: Sequence[NewEvent], close: bool) -> tuple[Head, bool]:
         """See `Log.create`."""
         flat, size = _flat(events)
         text = config_text(config)
-        word, row = await self.line.write("create", topic, text, _flag(close), len(events), *flat, size=size)
-        head = _head(row)
+        word, row = await self.line.write("create", topic, text, flag(close), len(events), *flat, size=size)
+        head = head_of(row)
         if word == b"there" and head.config != config:
             raise other_config(topic)
         return head, word == b"made"
@@ -216,11 +231,11 @@ class Redis(Front):
         found = await self.line.look("read", topic, *at, max(max_events, 1), max_bytes)
         if not found:
             raise no_topic(topic)
-        head = _head(found[0])
+        head = head_of(found[0])
         start(topic, after, head.first, head.last)
         if stale_use(head.config, float(found[1]), float(found[2])):
             await self.line.write("touch", topic)
-        events = [_event(one) for one in found[4]]
+        events = [event_of(one) for one in found[4]]
         complete = found[3] == b"1"
         reached = head.last if complete else Offset(head.last.epoch, events[-1].seq)
         return Batch(events, reached, complete, complete and head.closed)
@@ -230,14 +245,14 @@ class Redis(Front):
         row = await self.line.look("head", topic)
         if not row:
             raise no_topic(topic)
-        return _head(row)
+        return head_of(row)
 
     async def trim(self, topic: str, before: Offset) -> Head:
         """See `Log.trim`."""
         word, *rest = await self.line.write("trim", topic, *before)
         if word == b"none":
             raise no_topic(topic)
-        head = _head(rest[0])
+        head = head_of(rest[0])
         if word == b"gap":
             start(topic, before, head.first, head.last)
         return head
@@ -252,7 +267,7 @@ class Redis(Front):
 
     async def topics(self, prefix: str, after: str, limit: int) -> list[Head]:
         """See `Log.topics`."""
-        return [_head(row) for row in await self.line.look("topics", *_range(prefix, after), limit)]
+        return [head_of(row) for row in await self.line.look("topics", *_range(prefix, after), limit)]
 
     # ---- queues
 
@@ -262,24 +277,24 @@ class Redis(Front):
         if word == b"none":
             raise no_topic(topic)
         if word == b"other":
-            raise Conflict(f"queue {queue!r} is fed by topic {_text(rest[0])!r}")
+            raise Conflict(f"queue {queue!r} is fed by topic {text_of(rest[0])!r}")
         if word == b"gap":
-            head = _head(rest[0])
+            head = head_of(rest[0])
             start(topic, after, head.first, head.last)
 
     async def seek(self, queue: str, after: Offset) -> None:
         """See `Leases.seek`."""
         word, *rest = await self.line.write("seek", queue, *after)
         if word == b"none":
-            raise no_topic(_text(rest[0]) or f"that feeds {queue}")
+            raise no_topic(text_of(rest[0]) or f"that feeds {queue}")
         if word == b"gap":
-            head = _head(rest[0])
+            head = head_of(rest[0])
             start(head.topic, after, head.first, head.last)
 
     async def put(self, queue: str, items: Sequence[Item]) -> list[bool]:
         """See `Leases.put`."""
         flat = [part for i in items for part in (i.id, bytes(i.body), repr(float(i.due)), i.priority)]
-        return _flags(await self.line.write("put", queue, *flat, size=sum(len(i.body) + 64 for i in items))) if items else []
+        return flags(await self.line.write("put", queue, *flat, size=sum(len(i.body) + 64 for i in items))) if items else []
 
     async def claim(self, queue: str, n: int, ttl: float, owner: str) -> list[Lease]:
         """See `Leases.claim`."""
@@ -287,21 +302,21 @@ class Redis(Front):
         if not found:
             return []
         if found[0] == b"gap":
-            head = _head(found[1])
+            head = head_of(found[1])
             raise Gap(f"queue {queue!r}: events up to {head.first} are gone; it goes on after them", head.first, head.last)
-        return [_lease(queue, row) for row in found[1]]
+        return [lease_of(queue, row) for row in found[1]]
 
     async def extend(self, leases: Sequence[tuple[str, str, int]], ttl: float) -> list[bool]:
         """See `Leases.extend`."""
-        return _flags(await self.line.write("extend", ttl, *(part for one in leases for part in one))) if leases else []
+        return flags(await self.line.write("extend", ttl, *(part for one in leases for part in one))) if leases else []
 
     async def ack(self, leases: Sequence[tuple[str, str, int]]) -> list[bool]:
         """See `Leases.ack`."""
-        return _flags(await self.line.write("ack", *(part for one in leases for part in one))) if leases else []
+        return flags(await self.line.write("ack", *(part for one in leases for part in one))) if leases else []
 
     async def nack(self, queue: str, item: str, fence: int, delay: float, reason: str, body: bytes | None) -> None:
         """See `Leases.nack`."""
-        given = (_flag(body is not None), bytes(body) if body is not None else "")
+        given = (flag(body is not None), bytes(body) if body is not None else "")
         if await self.line.write("nack", queue, item, fence, delay, *given) != b"1":
             raise fenced(queue, item)
 
@@ -317,7 +332,7 @@ class Redis(Front):
     async def dead(self, queue: str, after: str, limit: int) -> list[Dead]:
         """See `Leases.dead`."""
         rows = await self.line.look("dead", queue, after, limit)
-        return [Dead(_text(r[0]), r[1], int(r[2]), _text(r[3]), float(r[4]), _offset(r[5], r[6])) for r in rows]
+        return [Dead(text_of(r[0]), r[1], int(r[2]), text_of(r[3]), float(r[4]), offset_of(r[5], r[6])) for r in rows]
 
     async def redrive(self, queue: str, ids: Sequence[str] | None) -> int:
         """See `Leases.redrive`."""
@@ -325,7 +340,7 @@ class Redis(Front):
 
     async def remove(self, queue: str, ids: Sequence[str]) -> list[bool]:
         """See `Leases.remove`."""
-        return _flags(await self.line.write("remove", queue, *ids)) if ids else []
+        return flags(await self.line.write("remove", queue, *ids)) if ids else []
 
     async def drop(self, queue: str) -> bool:
         """See `Leases.drop`."""
@@ -335,49 +350,66 @@ class Redis(Front):
         """See `Leases.depth`."""
         found = await self.line.look("depth", queue)
         ready, delayed, leased, dead = (int(one) for one in found[:4])
-        oldest, since = _float(found[4]), _float(found[7])
+        oldest, since = float_of(found[4]), float_of(found[7])
         fed, unread = int(found[5]), int(found[6])
         waiting = [one for one in (oldest, since) if one is not None]
         return Depth(queue, ready + unread, delayed, leased, dead, min(waiting, default=None), fed + unread)
 
     async def queues(self, prefix: str) -> list[str]:
         """See `Leases.queues`."""
-        return [_text(one) for one in await self.line.look("queues", *_range(prefix, ""))]
+        return [text_of(one) for one in await self.line.look("queues", *_range(prefix, ""))]
 
     async def next_due(self, queue: str) -> float | None:
         """See `Leases.next_due`."""
-        return _float(await self.line.look("next_due", queue))
+        return float_of(await self.line.look("next_due", queue))
 
     # ---- keys
 
     async def get(self, key: str) -> Entry | None:
         """See `State.get`."""
-        return _entry(await self.line.look("get", key))
+        return entry_of(await self.line.look("get", key))
 
     async def put_if(self, key: str, value: bytes, version: int | None, ttl: float | None, due: float | None) -> Entry:
         """See `State.put_if`."""
-        some = [_maybe(version), _maybe(ttl), _maybe(due)]
-        found = await self.line.write("put_if", key, purpose_of(key), *some, bytes(value), size=len(value))
-        if found[0] != b"1":
-            raise changed(key, _entry(found[1:]))
-        return Entry(bytes(value), int(found[1]), _float(found[2]), _float(found[3]))
+        some = [maybe(version), maybe(ttl), maybe(due)]
+        return changed_key(key, value, await self.line.write("put_if", key, purpose_of(key), *some, bytes(value), size=len(value)))
+
+    async def enqueue(self, queue: str, item: Item, key: str, value: bytes, due: float | None) -> Entry:
+        """See `pairs`."""
+        put = [queue, item.id, bytes(item.body), repr(float(item.due)), item.priority]
+        size = len(value) + len(item.body) + 128
+        found = await self.line.write("enqueue", key, purpose_of(key), "0", "", maybe(due), bytes(value), *put, size=size)
+        return changed_key(key, value, found)
+
+    async def draw(self, queue: str, n: int, ttl: float, owner: str, prefix: str) -> list[Any]:
+        """See `pairs`."""
+        found = await self.line.write("draw", prefix, queue, n, ttl) if n > 0 else []
+        if found and found[0] == b"gap":
+            head = head_of(found[1])
+            raise Gap(f"queue {queue!r}: events up to {head.first} are gone; it goes on after them", head.first, head.last)
+        return [[lease_of(queue, row[:8]), entry_of(row[8])] for row in found[1]] if found else []
+
+    async def finish(self, held: tuple[str, str, int], key: str, value: bytes, version: int, ttl: float | None) -> Entry:
+        """See `pairs`."""
+        given = [maybe(version), maybe(ttl), "", bytes(value), *held]
+        return changed_key(key, value, await self.line.write("finish", key, purpose_of(key), *given, size=len(value)))
 
     async def delete_if(self, key: str, version: int | None) -> bool:
         """See `State.delete_if`."""
-        word, *rest = await self.line.write("delete_if", key, purpose_of(key), _maybe(version))
+        word, *rest = await self.line.write("delete_if", key, purpose_of(key), maybe(version))
         if word == b"other":
-            raise changed(key, _entry(rest))
+            raise changed(key, entry_of(rest))
         return word == b"gone"
 
     async def scan(self, prefix: str, after: str, limit: int) -> list[tuple[str, Entry]]:
         """See `State.scan`."""
-        return _entries(await self.line.look("scan", *_range(prefix, after), limit))
+        return entries_of(await self.line.look("scan", *_range(prefix, after), limit))
 
     async def scan_due(self, prefix: str, limit: int) -> list[tuple[str, Entry]]:
         """See `State.scan_due`. A prefix without a slash goes over several purposes, so all their keys are looked at."""
         purpose, slash, _ = prefix.partition("/")
         if slash:
-            return _entries(await self.line.look("scan_due", prefix, purpose + slash, limit))
+            return entries_of(await self.line.look("scan_due", prefix, purpose + slash, limit))
         found, after, now = [], "", await self.now()
         while page := await self.scan(prefix, after, 1000):
             found += [(entry.due, key, entry) for key, entry in page if entry.due is not None and entry.due <= now]
@@ -410,16 +442,16 @@ class Redis(Front):
 
     def heard(self, kind: str, channel: bytes, data: Any) -> None:
         """A script, or the server, says."""
-        what, _, name = _text(channel).removeprefix(f"{self.prefix}c:").partition(":")
+        what, _, name = text_of(channel).removeprefix(f"{self.prefix}c:").partition(":")
         if kind == "subscribe":
             if name:
                 self.poll_now.set()  # what came before we listened
         elif kind == "message" and what == "q":
             self.tell((), [name])
         elif kind == "message" and what == "t":
-            texts = _nets(data)
+            texts = nets_of(data)
             last = Offset(int(texts[0]), int(texts[1]))
-            events = [_event(texts[n : n + 6]) for n in range(2, len(texts), 6)]
+            events = [event_of(texts[n : n + 6]) for n in range(2, len(texts), 6)]
             self.ahead(name, last, events)
 
     def ahead(self, topic: str, last: Offset, events: Sequence[Event] = ()) -> None:
@@ -447,9 +479,9 @@ class Redis(Front):
                     polled = passed()
                     await self.poll_topics()
                 if self.minded["queue"]:
-                    found, names = await self.line.look("became", since, _flag(whole), *self.minded["queue"])
-                    since = _text(found)
-                    self.tell((), [_text(name) for name in names])
+                    found, names = await self.line.look("became", since, flag(whole), *self.minded["queue"])
+                    since = text_of(found)
+                    self.tell((), [text_of(name) for name in names])
                 if passed() - swept >= SWEEP:
                     swept = passed()
                     while await self.line.write("sweep") == b"1":
@@ -464,8 +496,8 @@ class Redis(Front):
         for at in range(0, len(names), 1000):
             for name, epoch, last in await self.line.look("ends", *names[at : at + 1000]):
                 offset = Offset(int(epoch), int(last))
-                if self.known.get(_text(name), Offset(0, 0)) < offset:
-                    self.ahead(_text(name), offset)
+                if self.known.get(text_of(name), Offset(0, 0)) < offset:
+                    self.ahead(text_of(name), offset)
 
     async def watch_clock(self, before: tuple[float, float, bytes] | None) -> tuple[float, float, bytes] | None:
         """Sees the server's clock jump against what passed here, and corrects it for all nodes; the first who sees it does."""
@@ -491,31 +523,6 @@ async def _quietly(doing: Awaitable[Any]) -> None:
         pass
 
 
-def _text(data: bytes | str) -> str:
-    """As text."""
-    return data.decode() if isinstance(data, bytes) else data
-
-
-def _float(data: bytes | str) -> float | None:
-    """A number, or nothing."""
-    return float(data) if data else None
-
-
-def _maybe(value: Any) -> Any:
-    """As it is sent: nothing is an empty text."""
-    return "" if value is None else repr(value) if isinstance(value, float) else value
-
-
-def _flag(fact: bool) -> str:
-    """As it is sent."""
-    return "1" if fact else "0"
-
-
-def _flags(found: Sequence[bytes]) -> list[bool]:
-    """As they came."""
-    return [one == b"1" for one in found]
-
-
 def _range(prefix: str, after: str) -> tuple[str, str]:
     """Bounds of names that begin so and come after that, as BYLEX takes them."""
     upper = above(prefix)
@@ -531,52 +538,6 @@ def _flat(events: Sequence[NewEvent]) -> tuple[list[Any], int]:
         flat += (bytes(data), kind, key, json.dumps(dict(headers)) if headers else "")
         size += len(data) + 64
     return flat, size
-
-
-def _nets(data: bytes) -> list[bytes]:
-    """The texts of a message, each as LENGTH:TEXT."""
-    texts, place = [], 0
-    while place < len(data):
-        colon = data.index(b":", place)
-        end = colon + 1 + int(data[place:colon])
-        texts.append(data[colon + 1 : end])
-        place = end
-    return texts
-
-
-def _event(row: Sequence[bytes]) -> Event:
-    """An event as scripts give it."""
-    seq, data, kind, key, at, headers = row
-    return Event(int(seq), data, _text(kind), _text(key), float(at), json.loads(headers) if headers else {})
-
-
-def _head(row: Sequence[bytes]) -> Head:
-    """A topic's ends as scripts give them."""
-    name, epoch, first, last, is_closed, config, size, created = row
-    ends = Offset(int(epoch), int(first)), Offset(int(epoch), int(last))
-    return Head(_text(name), *ends, is_closed == b"1", config_of(_text(config)), int(size), float(created))
-
-
-def _offset(epoch: bytes, seq: bytes) -> Offset | None:
-    """An item's offset, of a fed queue."""
-    return Offset(int(epoch), int(seq)) if seq else None
-
-
-def _lease(queue: str, row: Sequence[Any]) -> Lease:
-    """A lease as scripts give it."""
-    item, fence, attempt, body, until, epoch, seq, event = row
-    found = _event(event) if event else None
-    return Lease(queue, _text(item), int(fence), int(attempt), body, float(until), found, _offset(epoch, seq))
-
-
-def _entry(row: Sequence[bytes]) -> Entry | None:
-    """A key's entry as scripts give it."""
-    return Entry(row[0], int(row[1]), _float(row[2]), _float(row[3])) if row else None
-
-
-def _entries(rows: Sequence[Sequence[bytes]]) -> list[tuple[str, Entry]]:
-    """Keys with their entries."""
-    return [(_text(row[0]), Entry(row[1], int(row[2]), _float(row[3]), _float(row[4]))) for row in rows]
 
 
 def _appended(topic: str, producer: Producer | None, found: list[str]) -> Appended:
