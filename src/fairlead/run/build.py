@@ -14,7 +14,6 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ from fairlead.net.poll import Poller
 from fairlead.run import config as c
 from fairlead.run import filtering, quicing, storing
 from fairlead.run.answers import Filter
+from fairlead.run.fresh import code_times, time_of
 from fairlead.run.limiting import Idle, gauge, limit
 from fairlead.run.log import access_log
 from fairlead.run.plan import Plan
@@ -603,22 +603,3 @@ def read_env(setting: str) -> None:
         name, found, value = line.removeprefix("export ").partition("=")
         if found and not name.lstrip().startswith("#"):
             os.environ.setdefault(name.strip(), value.strip().strip("\"'"))
-
-
-def code_times() -> dict[str, int]:
-    """When each imported source file outside the installation was written."""
-    installed = tuple({sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[1])})
-    found = {}
-    for module in list(sys.modules.values()):
-        path = getattr(module, "__file__", None)
-        if path and not path.startswith(installed):
-            found[path] = time_of(path)
-    return found
-
-
-def time_of(path: str) -> int:
-    """A file's modification time in ns, 0 when it is gone."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 
@@ -89,3 +90,22 @@ class Files:
         root = next((root for root in self.roots if path.startswith(os.path.join(root, ""))), "")
         folders = os.path.relpath(path, root or os.sep).split(os.sep)[:-1]
         return not any(name.startswith(".") or name in SKIPPED for name in folders)
+
+
+def code_times() -> dict[str, int]:
+    """When each imported source file outside the installation was written."""
+    installed = tuple({sys.prefix, sys.base_prefix, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))})
+    found = {}
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if path and not path.startswith(installed):
+            found[path] = time_of(path)
+    return found
+
+
+def time_of(path: str) -> int:
+    """A file's modification time in ns, 0 when it is gone."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
