@@ -179,7 +179,7 @@ async def until(condition):
         await asyncio.sleep(0)
 
 
-def play(story, workers=1, seconds=60, **options):
+def play(story, workers=1, **options):
     """A story with one worker, or with several over one store."""
 
     async def run():
@@ -187,7 +187,7 @@ def play(story, workers=1, seconds=60, **options):
         hub = Hub(store)
         servers = [Server(store, hub, **options) for _ in range(workers)]
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(30):
                 await story(*servers)
         finally:
             for server in servers:
