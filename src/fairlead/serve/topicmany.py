@@ -443,7 +443,9 @@ class ManyPoll(Answer):
         self.exchange.whole(Response(status, fields, len(data)), data)
 
     def reset(self, why: Any, side: str) -> None:
-        if side != "read":
+        if side == "read":
+            self.wake()
+        else:
             self.leave()
 
     def farewell(self) -> None:

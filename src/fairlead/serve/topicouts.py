@@ -2,7 +2,9 @@
 
 Rules
 1. None of them holds a task. Each hears its exchange (room, the client left, the server drains) and is told by rings and legs.
-2. A stream that the server ends (it drains, the stream is old, its token is over) says with `retry` when to come back: clients are
+2. A client that closes its side has left, or will after an answer: a stream ends, a poll is answered. Waiting for the next write to
+   fail would keep it a follower, and a member, until a heartbeat, and a drain for its whole grace.
+3. A stream that the server ends (it drains, the stream is old, its token is over) says with `retry` when to come back: clients are
    spread, so that they do not come in one moment.
 """
 
@@ -106,7 +108,9 @@ class Poll(Answer):
         self.exchange.whole(Response(status, fields, len(body)), body)
 
     def reset(self, why: Any, side: str) -> None:
-        if side != "read":
+        if side == "read":
+            self.wake()
+        else:
             self.leave()
 
     def farewell(self) -> None:
@@ -170,7 +174,9 @@ class Stream(Out):
         self.ready()
 
     def reset(self, why: Any, side: str) -> None:
-        if side != "read":
+        if side == "read":
+            self.close()
+        else:
             self.timer.cancel()
             self.shut()
 
