@@ -9,7 +9,8 @@ Rules
    all (`catch_up`). A hint that was lost is made good by the next, or by a look every `LOOK` seconds.
 2. A leg is *live* while it is exactly at the ring's end: then it is told of each new batch on the spot, and costs nothing in
    between: no task, no timer of its own. Else it *follows*: a task reads for it, from the ring where that reaches, from the
-   log where not, until it is at the end; comparing and joining are one step, so nothing falls between.
+   log where not, until it is at the end; comparing and joining are one step, so nothing falls between. Who wants the same of the
+   log at the same time reads it once (`cold`).
 3. A batch is encoded once per form, however many hear it.
 4. Slow: an `Out` without room is given nothing more. What then becomes of its legs is the route's choice: `cursor` follows
    from where it was when there is room again (no memory at all); `latest` keeps the last event of each key meanwhile; `drop`
@@ -214,6 +215,9 @@ class Feed:
         self.by_transport: dict[str, int] = {}
         self.naming = 0
         self.named_in = 0.0
+        self.colds: dict[Any, asyncio.Task[Piece]] = {}  # reads of the log that have not begun
+        self.flying: dict[Any, asyncio.Task[Piece]] = {}  # and that have
+        self.cold_reads = 0
         self.tasks: set[asyncio.Task[Any]] = set()
         self.looked = 0
 
@@ -284,8 +288,32 @@ class Feed:
             found = ring.slice(after, limits.batch, limits.batch_bytes)
             if found is not None:
                 return found
-        batch: Batch = await self.store.log.read(ring.topic, after, limits.batch, limits.batch_bytes)
-        return Piece(batch.events, batch.next, batch.up_to_date, batch.closed)
+        return await self.cold(ring.topic, after)
+
+    async def cold(self, topic: str, after: Offset | None) -> Piece:
+        """A read of the log, shared by all who want the same and come before it begins: a thousand that come back after a restart
+        are two or three reads, and what they read is encoded once. Gap, NoTopic.
+        """
+        key = (topic, after)
+        task = self.colds.get(key)
+        if task is None:
+            task = self.colds[key] = self.spawn(self.cold_read(key))
+            task.add_done_callback(seen)
+        return await asyncio.shield(task)
+
+    async def cold_read(self, key: tuple[str, Offset | None]) -> Piece:
+        """The one read. It waits for the one before it: so many gather that one is enough."""
+        await asyncio.sleep(0)
+        if (before := self.flying.get(key)) is not None:
+            await asyncio.wait([before])
+        mine = self.flying[key] = self.colds.pop(key)
+        self.cold_reads += 1
+        try:
+            batch: Batch = await self.store.log.read(*key, self.limits.batch, self.limits.batch_bytes)
+            return Piece(batch.events, batch.next, batch.up_to_date, batch.closed)
+        finally:
+            if self.flying.get(key) is mine:
+                del self.flying[key]
 
     async def follow(self, leg: Leg) -> None:
         """Read for a leg until it is at the end, or there is no room."""
@@ -393,3 +421,9 @@ class Feed:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def seen(task: asyncio.Task[Any]) -> None:
+    """Whoever waited has its error; that nobody waits any more is none."""
+    if not task.cancelled():
+        task.exception()
