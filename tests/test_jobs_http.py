@@ -6,6 +6,7 @@ import json
 import pytest
 
 from enginesuite import open_here
+from fairlead.core.errors import NetError
 from fairlead.core.handler import Handler
 from fairlead.serve.jobhttp import JobRoute
 from fairlead.serve.jobs import JobKind, JobOptions, Jobs
@@ -111,6 +112,22 @@ def test_asking_is_accepted_and_the_job_is_where_location_says():
         assert (got.status, got.body, got.headers["content-location"]) == (200, b"3\n", where + "/result")
 
     play(story, add)
+
+
+@pytest.mark.parametrize("how", ["its side", "drain"])
+def test_who_is_waited_for_no_more_gets_what_there_is(how):
+    async def story(client, work):
+        asking = asyncio.create_task(client.ask("POST", "/jobs", prefer="wait=3600", kind="slow"))
+        while client.peer is None or not client.jobs.hub.topics:
+            await asyncio.sleep(0.001)
+        if how == "drain":
+            client.peer.conn.farewell()
+        else:  # as a socket that is closed in the usual way looks: its end of file, and nothing more
+            client.peer.conn.reset(1, NetError("the client closed its side", step="receive", status=499), "read")
+        got = await asking
+        assert got.status == 202 and got.headers["location"]
+
+    play(story, slow)
 
 
 def test_waiting_gives_the_outcome_itself_or_the_handle_when_time_is_up():

@@ -162,6 +162,44 @@ def test_open_streams_survive_a_reload_until_the_grace_and_are_then_told_to_come
     again.close()
 
 
+WAITING = """
+[server]
+grace = "120s"
+[admin]
+bind = "unix:admin.sock"
+[store]
+url = "memory:"
+[[listener]]
+bind = "127.0.0.1:@PORT@"
+[[route]]
+path = "/t/{topic}"
+topic = { groups = true }
+"""
+
+
+def test_clients_that_left_in_the_usual_way_hold_up_no_drain(real):
+    """Waiting would take as long as the grace, which is longer than the test waits for the end."""
+    server = real.fairlead(config=WAITING).ready()
+    asked = {
+        "stream": b"GET /t/a HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n",
+        "several": b"GET /t/a?topic=b&offset=now&live=sse HTTP/1.1\r\nHost: x\r\n\r\n",
+        "poll": b"GET /t/a?offset=now&live=long-poll HTTP/1.1\r\nHost: x\r\n\r\n",
+        "claim": b'POST /t/a/groups/g:claim HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n{"wait":60}',
+    }
+    made = real.curl(f"{server.url}/t/a", "-X", "PUT", "-H", "content-type: application/json")
+    assert made.status == 201, made.text
+    for half, request in [(half, request) for half in (False, True) for request in asked.values()]:
+        for pause in (0.0, 0.05):  # it closes while its request is looked at, and when it has waited
+            with socket.create_connection(("127.0.0.1", server.port), 20) as conn:
+                conn.sendall(request)
+                time.sleep(pause)
+                if half:
+                    conn.shutdown(socket.SHUT_WR)
+                    assert rest(conn).startswith((b"HTTP/1.1 200", b"HTTP/1.1 204")), request
+    server.signal(signal.SIGTERM)
+    server.wait(60)
+
+
 def test_ten_reloads_under_wrk_and_h2load_refuse_reset_and_lose_nothing(real):
     server = serve(real)
     times, loads = int(os.environ.get("FAIRLEAD_RELOADS", "10")), []

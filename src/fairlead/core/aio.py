@@ -6,6 +6,8 @@ Rules
 3. A function that raises ends like a handler that raises: a FairleadError is answered with its status, anything else
    is a 500 and goes to the observer. One that returns without an answer is a 500, one that left a body open is cut.
 4. It may make something else the exchange's answer and return: then that has the word.
+5. Who waits for something that may take long looks at `left`, and has `on_left` tell when it changes: the client has closed its
+   side or is gone, or the server says farewell. Then what there is is answered.
 """
 
 from __future__ import annotations
@@ -71,6 +73,7 @@ class Call(Answer):
         self.held = 0
         self.full = False
         self.gone: Any = None
+        self.on_left: Callable[[], None] | None = None
         self.waiters: list[asyncio.Future[None]] = []
 
     async def read(self) -> bytes:
@@ -162,7 +165,17 @@ class Call(Answer):
     def reset(self, why: Any, side: str) -> None:
         if side != "read" or not self.exchange.heard_end:
             self.gone = why
+        self.farewell()
         self.wake()
+
+    def farewell(self) -> None:
+        if self.on_left is not None:
+            self.on_left()
+
+    @property
+    def left(self) -> bool:
+        """Rule 5."""
+        return self.gone is not None or self.exchange.left
 
     def room(self) -> None:
         self.full = False

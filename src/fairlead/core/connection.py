@@ -382,6 +382,7 @@ class Connection(Channel):
     def reset(self, stream, why, side):
         ex = self.find(stream)
         if ex is not None:
+            ex.left = True
             self.tell_reset(ex, why, side)
             if side == "both":
                 self.drop(ex, why)
@@ -592,7 +593,7 @@ class Connection(Channel):
         new = Exchange.__new__(Exchange)
         new.begin(self, ex.stream, ex.role, ex.request, ex.journey)
         new.route, new.params, new.client, new.principal, new.tag = ex.route, ex.params, ex.client, ex.principal, ex.tag
-        new.ends, new.deadline, new.heard_end = ex.ends, ex.deadline, ex.heard_end
+        new.ends, new.deadline, new.heard_end, new.left = ex.ends, ex.deadline, ex.heard_end, ex.left
         new.hooks, new.body_limit = ex.hooks, ex.body_limit
         if ex.withheld:
             self.codec.consumed(ex.stream, ex.withheld)
@@ -676,6 +677,7 @@ class Connection(Channel):
     def farewell(self):
         """The grace of a drain is over: each answer that is still open may end politely."""
         for ex in self.open_exchanges():
+            ex.left = True
             answer = ex.answer
             if answer is not None and ex.role == 0:
                 try:

@@ -50,7 +50,7 @@ cdef class Exchange(Answer):
     cdef public Answer answer
     cdef public Intake intake
     cdef public Stage stage
-    cdef public bint heard_end, said_head, said_end, over, tunnel, working, abandoned
+    cdef public bint heard_end, said_head, said_end, over, tunnel, working, abandoned, left
     cdef begin(self, Channel conn, long long stream, int role, Request request, Journey journey)
     cpdef int region(self, Region region, bint end) except -1
     cpdef bint cast(self, Cast cast) except -1

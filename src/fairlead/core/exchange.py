@@ -140,6 +140,8 @@ class Exchange(Answer):
     who the client proved to be (a filter's word: a user name, or the claims of a token), None for nobody. `body_limit`:
     most bytes of request body, 0 for the listener's own limit. `entire`: the whole body of a complete answer while its
     hooks see the head: one may put another of at least a byte in its place, with the length in the head.
+    `left`: the client has closed its side, or the server's farewell was said: whoever takes the exchange over to wait for something
+    was not there to hear it, and looks here.
     `working`: set by a handler whose work may go on after the exchange ended early; it says `worked()` at its end. Until then
     the stream is not free, so that "reset and ask again" buys no more work than `limits.streams` allows at once.
     """
@@ -179,6 +181,7 @@ class Exchange(Answer):
             self.tunnel = False
             self.working = False
             self.abandoned = False
+            self.left = False
 
     def head(self, message, end):
         """Say the final head: a Response, or for a leg the Request."""

@@ -66,6 +66,7 @@ class Ring:
         self.size = 0
         self.floor = self.last = Offset(0, 0)  # events after `floor` up to `last` are here
         self.closed = False
+        self.begun = self.early = False  # `early`: of hints that came before we knew where we are
         self.gone: StoreError | None = None
         self.live: set[Leg] = set()
         self.polls: set[Any] = set()
@@ -86,9 +87,15 @@ class Ring:
             raise
         self.floor = self.last = head.last
         self.closed = head.closed
+        self.begun = True
+        if self.early:
+            self.look()
 
     def hint(self, last: Offset | None, events: Sequence[Event]) -> None:
         """The log says that something was appended."""
+        if not self.begun:
+            self.early = True
+            return
         if last is not None and events and last.epoch == self.last.epoch and not self.closed and self.reading is None:
             fresh = [event for event in events if event.seq > self.last.seq]
             if fresh and fresh[0].seq == self.last.seq + 1 and events[-1].seq == last.seq:
@@ -143,6 +150,13 @@ class Ring:
         live, self.live = self.live, set()
         for leg in live:
             leg.follow_soon()
+        self.wake_polls()
+
+    def wake_polls(self) -> None:
+        """Whoever waits looks now."""
+        polls, self.polls = self.polls, set()
+        for poll in polls:
+            poll.wake()
 
     def add(self, piece: Piece) -> None:
         """New events: keep them, tell who is live."""
@@ -161,9 +175,7 @@ class Ring:
         self.feed.delivered += told
         self.feed.events_in += len(piece.events)
         tell(tuple(self.live), piece)
-        polls, self.polls = self.polls, set()
-        for poll in polls:
-            poll.wake()
+        self.wake_polls()
 
     def end(self, error: StoreError) -> None:
         """The topic was deleted."""
@@ -171,9 +183,7 @@ class Ring:
         live, self.live = self.live, set()
         for leg in live:
             leg.ended(error)
-        polls, self.polls = self.polls, set()
-        for poll in polls:
-            poll.wake()
+        self.wake_polls()
         self.feed.drop(self)
 
     def slice(self, after: Offset, most: int, most_bytes: int) -> Piece | None:

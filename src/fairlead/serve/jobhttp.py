@@ -135,8 +135,8 @@ class JobRoute(Handler):
         await self.told(call, 202, row, headers)
 
     async def until(self, call: Call, row: Row, seconds: float, enough: Callable[[Row], bool]) -> Row:
-        """Wait for the job to change so, but no longer, and not for a client that is gone."""
-        found = await self.jobs.until(self.kind, row.id, seconds, lambda one: call.gone is not None or enough(one))
+        """Wait for the job to change so, but no longer, and not for a client that has left or a server that drains."""
+        found = await self.jobs.until(self.kind, row.id, seconds, lambda one: call.left or enough(one))
         call.check()
         return found or row
 

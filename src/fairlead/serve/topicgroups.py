@@ -13,7 +13,8 @@ Rules
 1. A group is a queue fed by its topic (`store.contract.Leases`): at least once, in order as long as nothing is given back. An item
    that was claimed `attempts` times without an acknowledgement is a dead letter.
 2. A fence grows with each claim: who holds an old one can change nothing (409).
-3. `wait` makes a claim a long poll: it listens first and looks then.
+3. `wait` makes a claim a long poll: it listens first and looks then. It ends with nothing when its client closes its side or the
+   server says farewell, and what was claimed for a client that is gone is given back: nobody would hold it until its lease ends.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Groups:
             await told(call, {"groups": [await self.numbers(topic, one) for one in found]})
         elif not GROUP.fullmatch(name):
             raise Refused("a group's name has 1 to 64 letters, digits, _, - and .", status=400)
-        elif word and method == "POST":
-            await told(call, await self.act(topic, name, word, await given(call)))
+        elif word and not part and method == "POST":
+            await told(call, await self.act(topic, name, word, await given(call), call))
         elif part == "dead" and method == "GET":
             dead = await self.store.leases.dead(queue_of(topic, name))
             await told(call, {"dead": [{"id": d.id, "attempts": d.attempts, "reason": d.reason, "at": d.at} for d in dead]})
@@ -100,12 +101,12 @@ class Groups:
         found: dict[str, Any] = {name: getattr(depth, name) for name in ("ready", "delayed", "leased", "dead", "lag", "oldest")}
         return {"group": group, **found}
 
-    async def act(self, topic: str, group: str, word: str, said: dict[str, Any]) -> dict[str, Any]:
-        """One of the verbs. Refused, NoTopic, Gap."""
+    async def act(self, topic: str, group: str, word: str, said: dict[str, Any], call: Call | None = None) -> dict[str, Any]:
+        """One of the verbs; `call` is who waits for a claim. Refused, NoTopic, Gap."""
         if not GROUP.fullmatch(group):
             raise Refused("a group's name has 1 to 64 letters, digits, _, - and .", status=400)
         if word == "claim":
-            return await self.claim(topic, group, said)
+            return await self.claim(topic, group, said, call)
         leases, queue = self.store.leases, queue_of(topic, group)
         if word == "seek":
             after = await self.place(topic, said.get("after", "-1"))
@@ -140,14 +141,20 @@ class Groups:
                 await leases.nack(lease, number(said, "delay", 0.0, 86400.0), str(said.get("reason", ""))[:500])
         return [True] * len(held)
 
-    async def claim(self, topic: str, group: str, said: dict[str, Any]) -> dict[str, Any]:
+    async def claim(self, topic: str, group: str, said: dict[str, Any], call: Call | None = None) -> dict[str, Any]:
         """Some items; with `wait` until there are some."""
         kind = forms.kind_of((await self.store.log.head(topic)).config.content_type)
-        found, gap = await self.leased(topic, group, said)
+        found, gap = await self.leased(topic, group, said, call)
+        if call is not None and call.gone is not None:
+            for lease in found:
+                with suppress(Fenced):
+                    await self.store.leases.nack(lease)
         skipped = {"gap": {"earliest": str(gap.earliest), "next": str(gap.latest)}} if gap is not None else {}
         return {"items": [shown(lease, kind) for lease in found], **skipped}
 
-    async def leased(self, topic: str, group: str, said: dict[str, Any]) -> tuple[list[Lease], Gap | None]:
+    async def leased(
+        self, topic: str, group: str, said: dict[str, Any], call: Call | None = None
+    ) -> tuple[list[Lease], Gap | None]:
         """The same as leases, and what the group lost."""
         queue = queue_of(topic, group)
         n, ttl = int(number(said, "n", 1, MOST)), number(said, "ttl", self.ttl, LONGEST)
@@ -156,10 +163,16 @@ class Groups:
         loop = asyncio.get_running_loop()
         ends, there = loop.time() + wait, asyncio.Event()
         stop = self.hub.queue(queue, there.set) if wait else None
+        if call is not None:
+            call.on_left = there.set
         lost: Gap | None = None
+        looked = False  # a client that closes its side with its request gets what is there
         try:
             while True:
                 there.clear()
+                if call is not None and (call.gone is not None or (call.left and looked)):
+                    return [], lost
+                looked = True
                 try:
                     found = await self.store.leases.claim(queue, max(n, 1), ttl, str(said.get("owner", ""))[:128])
                 except Gap as gap:
@@ -167,7 +180,7 @@ class Groups:
                     continue
                 good = [lease for lease in found if not await self.spent(lease)]
                 left = ends - loop.time()
-                if good or left <= 0:
+                if good or left <= 0 or (call is not None and call.left):
                     return good, lost
                 if found:
                     continue

@@ -386,6 +386,8 @@ class ManyPoll(Answer):
             if one.ring.last != place or one.ring.gone is not None:  # it came between looking and waiting
                 self.wake()
                 return
+        if exchange.left:
+            self.wake()
 
     def found(self, name: str) -> None:
         """A topic that a pattern matches: if it is new here, that is news."""

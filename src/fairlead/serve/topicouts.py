@@ -71,7 +71,7 @@ class Poll(Answer):
         ring.polls.add(self)
         route.feed.enter(ring)
         self.timer = asyncio.get_running_loop().call_later(wait, self.wake)
-        if ring.last != after or ring.closed or ring.gone is not None:  # it came between looking and waiting
+        if ring.last != after or ring.closed or ring.gone is not None or exchange.left:  # it came between looking and waiting
             self.wake()
 
     def wake(self) -> None:
@@ -133,6 +133,8 @@ class Stream(Out):
         last = until(exchange)
         lasts = options.stream if last is None else min(options.stream, last)
         self.timer = asyncio.get_running_loop().call_later(lasts, self.farewell)
+        if exchange.left:  # while its request was looked at
+            asyncio.get_running_loop().call_soon(self.close)
 
     def write(self, data: bytes) -> bool:
         return bool(self.exchange.data(data, False))

@@ -47,7 +47,7 @@ from fairlead.serve.topicmany import asked
 from fairlead.serve.topicmatch import pattern
 from fairlead.serve.topics import MADE_BY_READING, TopicRoute
 from fairlead.serve.topicwords import query_of
-from fairlead.store.contract import Gap, NewEvent, NoTopic, Offset
+from fairlead.store.contract import Closed, Gap, NewEvent, NoTopic, Offset
 from fairlead.wire.ws import WebSocket
 from fairlead.wire.wshand import answer, check, good_origin, subprotocols
 
@@ -55,6 +55,7 @@ PROTOCOL = "fairlead.v1.json"
 AGAIN, NEVER = 3001, 3500
 TOPICS = 1000  # followed by one socket
 WAITING = 32
+FRAME = 4096  # bytes of a frame beside its event, of which each byte may take three (two as UTF-8 are six as \u00e4)
 log = logging.getLogger("fairlead")
 
 
@@ -68,7 +69,7 @@ class Sockets:
         only: bool = False,
     ) -> None:  # fmt: skip
         self.route, self.feed, self.origins, self.groups, self.only = route, route.feed, origins, groups, only
-        self.limits = limits or WebSocketLimits(message=route.options.message)
+        self.limits = limits or WebSocketLimits(message=3 * route.options.message + FRAME)
         self.first: list[dict[str, Any]] | None = None  # what is followed from the start; None: what the URL says
         self.lasts: float | None = None  # seconds until the client must come again
 
@@ -137,9 +138,11 @@ class TopicSocket(Out):
         exchange.head(response, False)
         exchange.tunnel = True
         exchange.conn.flush()
-        if exchange.over:
+        if exchange.over or exchange.left:
             self.shut()
             leave()
+            if not exchange.over:
+                exchange.end(None)
             return
         if isinstance(self.clock, Poller):
             self.timer = Timer(self, self.clock.wheel)
@@ -247,6 +250,8 @@ class TopicSocket(Out):
             self.answer(number, error={"status": 404, "message": "there is no such topic"})
         except Gap as gap:
             self.answer(number, error={"status": 410, "message": f"{gap}", "earliest": str(gap.earliest)})
+        except Closed as closed:
+            self.answer(number, error={"status": 409, "message": "the topic has ended", "next": str(closed.last)})
         except FairleadError as error:
             self.answer(number, error={"status": error.status or 500, "message": f"{error}"})
         finally:
