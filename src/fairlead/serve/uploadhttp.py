@@ -33,9 +33,10 @@ from fairlead.core.errors import FairleadError, Refused, WireError
 from fairlead.core.handler import Handler
 from fairlead.serve.uploadbody import Bodies, Body, Grow, TooLong, pour
 from fairlead.serve.uploads import DONE, ID, OPEN, Row, Uploads
-from fairlead.serve.uploadstorage import Writer
+from fairlead.serve.uploadstorage import Fenced, Writer
 from fairlead.wire import uploadwords as words
 
+TRIES = 8  # to hold an upload that others are at, for as long as it takes to look
 Pairs = list[tuple[bytes, bytes]]
 KEPT = 16 * 1024  # bytes of the fields of the request that are kept
 UNKEPT = frozenset((
@@ -118,9 +119,9 @@ class UploadRoute(Handler):
         row = await self.uploads.begin(row)
         place = [(b"location", f"{base}/{row.id}".encode()), (b"upload-limit", await self.limits(row))]
         try:
+            writer = await self.uploads.claim(row)
             if complete is not None:
                 call.interim(place)
-            writer = await self.uploads.claim(row)
             row = await self.appended(call, row, writer, complete is not False)
         except FairleadError:
             if complete is None:  # nobody can resume it
@@ -265,11 +266,17 @@ class UploadRoute(Handler):
 
     async def offset(self, row: Row) -> int:
         """How much is here, for certain and usable."""
-        writer = await self.uploads.claim(row)
-        try:
-            return await writer.sync()
-        finally:
-            await writer.close()
+        for left in reversed(range(TRIES)):
+            writer = await self.uploads.claim(row)
+            try:
+                return await writer.sync()
+            except Fenced:
+                if not left:
+                    raise
+                self.uploads.cut(row.id)  # whoever asks for the offset has given up what was under way
+            finally:
+                await writer.close()
+        raise AssertionError("the last try returns or raises")
 
     async def shown(self, call: Body, row: Row) -> None:
         """An upload as JSON."""

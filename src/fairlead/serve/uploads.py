@@ -31,7 +31,7 @@ from typing import Any
 
 from fairlead.core.errors import FairleadError, Refused
 from fairlead.serve.uploadquota import Quota
-from fairlead.serve.uploadstorage import Storage, Writer, gone
+from fairlead.serve.uploadstorage import Fenced, Storage, Writer, gone
 from fairlead.store.contract import Conflict, Store, StoreError
 from fairlead.wire import uploadwords as words
 
@@ -233,6 +233,8 @@ class Uploads:
                     row.expires = now + self.options.keep
                     await self.write(row)
                 return await self.storage.claim(row)
+            except Fenced:  # an older request was on its way, and came in between
+                continue
             except Conflict as conflict:  # somebody is at it still: what he has written counts
                 if conflict.entry is None:
                     raise gone() from None

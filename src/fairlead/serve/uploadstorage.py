@@ -18,9 +18,16 @@ from typing import Any
 from fairlead.core.errors import Refused
 
 
-def fenced() -> Refused:
+class Fenced(Refused):
     """Another request has the upload now."""
-    return Refused("another request has taken this upload over", status=409, hint="HEAD says where to go on")
+
+    def __init__(self) -> None:
+        super().__init__("another request has taken this upload over", status=409, hint="HEAD says where to go on")
+
+
+def fenced() -> Fenced:
+    """See above."""
+    return Fenced()
 
 
 def gone() -> Refused:
