@@ -46,7 +46,7 @@ bind = "127.0.0.1:@PORT@"
 
 def test_nothing_accepted_is_lost_and_nothing_runs_twice_at_once_whoever_is_killed() -> None:
     command = [sys.executable, "-P", str(ROOT / "scripts" / "jobkills"), "--seconds", "5"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, start_new_session=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -96,6 +96,7 @@ def test_killing_the_keeper_and_a_worker_under_publishes_loses_and_doubles_nothi
     try:
         eventually(lambda: len(acknowledged) > 20, what="publishes")
         keeper = status(real, server)[0]["keeper"]
+        assert keeper > 1  # 0, which is none, would be all of us
         os.kill(keeper, signal.SIGKILL)
         os.kill(next(pid for pid in worker_pids(server.pid) if pid != keeper), signal.SIGKILL)
         least = len(acknowledged) + 20

@@ -17,5 +17,5 @@ def test_nothing_acknowledged_is_lost_and_every_follower_has_it_in_order(store: 
         pytest.importorskip("redis")
         program("redis-server")
     command = [sys.executable, "-P", str(ROOT / "scripts" / "topickills"), "--seconds", "4", "--store", store]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, start_new_session=True)
     assert done.returncode == 0, done.stdout + done.stderr
