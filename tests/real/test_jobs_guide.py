@@ -32,7 +32,8 @@ def example(peers: Real, name: str, *files: str) -> object:
     """A server of an example, in a copy of its folder."""
     home = peers.home()
     for file in files:
-        shutil.copy(ROOT / "examples" / name / file, home / file)
+        where = ROOT / "examples" / name / file
+        (shutil.copytree if where.is_dir() else shutil.copy)(where, home / file)
     config = (ROOT / "examples" / name / "fairlead.toml").read_text().replace("127.0.0.1:8000", "127.0.0.1:@PORT@")
     server = peers.fairlead(config=config, home=home)
     server.says("Ctrl-C")
@@ -43,7 +44,7 @@ def test_every_exchange_of_the_guide_is_as_it_says(tmp_path: Path) -> None:
     told = exchanges((ROOT / "docs" / "guide" / "jobs.md").read_text())
     assert len(told) > 20
     with Real() as peers:
-        server = example(peers, "reports", "reports.py", "watch.js")
+        server = example(peers, "reports", "reports.py", "page")
         marks = [f"echo; echo '=== {number}'" for number in range(len(told))]
         script = "\n".join(part for (command, _), mark in zip(told, marks) for part in (mark, command))
         done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120,

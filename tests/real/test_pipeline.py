@@ -41,4 +41,6 @@ def test_a_file_goes_up_over_a_kill_and_the_page_hears_what_became_of_it() -> No
             page.screenshot(Path(shots) / "pipeline.png")
         link = page.run('document.querySelector(".told a").href')
         assert peers.curl(link).status == 200
+        told = peers.curl(f"{server.url.rstrip('/')}/news?offset=-1").text
+        assert sent.name in told and str(home) not in told, told  # where files lie is nothing for who follows
         os.killpg(server.pid, signal.SIGKILL)

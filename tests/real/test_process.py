@@ -362,7 +362,7 @@ def test_the_demo_serves_everything_it_names_and_stops_by_itself(real):
     assert real.curl(f"https://localhost:{shop}/pipeline/files/a.txt", "-k", "-X", "PUT", "-d", "hello").status == 202
     assert "room.js" in real.curl(f"https://localhost:{shop}/chat/", "-k").text
     assert "watched in four ways" in real.curl(f"https://localhost:{shop}/reports/", "-k").text
-    assert "function longPoll" in real.curl(f"https://localhost:{shop}/reports/watch.js", "-k").text
+    assert "function longPoll" in real.curl(f"https://localhost:{shop}/reports/reports.js", "-k").text
     asked = ("-k", "-H", "content-type: application/json", "-H", "prefer: wait=20")
     report = real.curl(f"https://localhost:{shop}/jobs/reports", *asked, "-d", '{"month": "May", "pause": 0, "luck": 1}')
     assert report.status == 200 and '"pages": 20' in report.text

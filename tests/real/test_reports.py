@@ -28,15 +28,15 @@ def test_a_report_is_watched_in_four_ways_cancelled_run_again_and_on_the_page(re
     admin = f'[admin]\npage = "127.0.0.1:{port}"\ntoken = "env:PAGE_TOKEN"\n'
     config = (EXAMPLE / "fairlead.toml").read_text().replace("127.0.0.1:8000", "127.0.0.1:@PORT@") + admin
     home = real.home()
-    for name in ("reports.py", "watch.js"):
-        shutil.copy(EXAMPLE / name, home / name)
+    shutil.copy(EXAMPLE / "reports.py", home)
+    shutil.copytree(EXAMPLE / "page", home / "page")
     server = real.fairlead(config=config, home=home, env={"PAGE_TOKEN": "open"})
     server.says("Ctrl-C")
     base, page = server.url.rstrip("/"), f"http://127.0.0.1:{port}"
     lines = ("poll", "long", "stream", "socket")
 
     def all_say(word: str) -> str:
-        return "&&".join(f"document.getElementById('{name}').textContent.startsWith('{word}')" for name in lines)
+        return "&&".join(f"document.querySelector('#{name} .state').textContent === '{word}'" for name in lines)
 
     with Browser() as browser:
         browser.goto(base + "/")

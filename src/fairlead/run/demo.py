@@ -80,12 +80,12 @@ files = {{ dir = "{pipeline}", index = ["pipeline.html"], cache_control = "no-ca
 path = "/jobs/reports"
 job = {{ run = "fairlead.run.reports.reports:build", workers = 4 }}
 [[route]]
-path = "/reports/watch.js"
-files = {{ dir = "{reports}", strip = "/reports" }}
-[[route]]
-path = "/reports/*"
+path = "/reports/slow"
 app = "fairlead.run.reports.reports:app"
 filters = ["respond-async"]
+[[route]]
+path = "/reports/*"
+files = {{ dir = "{reports}", index = ["reports.html"], cache_control = "no-cache" }}
 [[route]]
 path = "/*"
 app = "fairlead.run.shop.app:app"
@@ -149,7 +149,7 @@ class Demo:
 
         here = os.path.dirname(__file__)
         chat, pipeline = os.path.join(here, "chat"), os.path.join(here, "pipeline", "page")
-        reports = os.path.join(here, "reports")
+        reports = os.path.join(here, "reports", "page")
         os.makedirs(os.path.join(self.folder, "made"), exist_ok=True)
         text = CONFIG.format(
             https=self.https, http=self.http, stock=self.stock, access=self.args.access_log, folder=self.folder,

@@ -5,7 +5,8 @@ Rules
    function that raises Refused rejects the upload: its bytes go, and the client gets that status (4xx). Nothing after it is done
    then.
 2. The topic's event and the job carry the upload's id and are made once, however often finishing begins anew; functions and
-   applications may be called again after a crash.
+   applications may be called again after a crash. Where the bytes lie (a path, a bucket and a key) is told to functions and
+   jobs, never to clients or to who follows the topic.
 3. The application is asked as if the request that began the upload had brought all of the bytes at once: its method, target and
    fields, the whole length, the bytes from the storage as fast as it takes them; credentials are those of the request that
    brought the last byte. `Upload-Id` names the upload. Its answer, at most LONGEST bytes, is the upload's.
@@ -50,14 +51,14 @@ class Feeds:
     async def __call__(self, row: Row, exchange: Any = None) -> Answered:
         """Rule 1, then rule 4."""
         where = self.storage.where(row)
-        told = row.known() | where
+        told = row.known()  # to everybody; where the bytes lie is for our own code, and for jobs, alone
         said = await called(self.done, Upload(row, where)) if self.done is not None else None
         if self.topic and self.log is not None:
             event = NewEvent(json.dumps(told).encode(), type="uploaded", key=row.id)
             await self.log.append(self.topic, [event], dedupe=f"upload-{row.id}", create=TopicConfig("application/json", 86400.0))
         headers: list[tuple[bytes, bytes]] = []
         if self.jobs is not None:
-            job = await self.jobs.submit(self.kind, [told], name=f"upload-{row.id}", owner=row.owner)
+            job = await self.jobs.submit(self.kind, [told | where], name=f"upload-{row.id}", owner=row.owner)
             told["job"] = job.id
             if self.base:
                 headers.append((b"content-location", f"{self.base}/{job.id}".encode()))
