@@ -15,6 +15,8 @@ from fairlead.core.limits import SECOND, Limits
 from fairlead.core.message import Request, Response
 from fairlead.net.listen import Listener
 from fairlead.net.poll import HOLD, IN, Poller
+from fairlead.net.tcp import Tcp
+from fairlead.net.tls import Engine
 
 
 class Lines(Codec):
@@ -501,3 +503,52 @@ def test_out_of_descriptors_pauses_and_recovers(number):
             assert listen.PAUSE < 1
 
     scenario()
+
+
+class Chatty(Engine):
+    """TLS that says a KILOBYTE to whatever it reads, as to a peer that wants new keys all the time."""
+
+    def __init__(self, done):
+        Engine.__init__(self, None)
+        self.done, self.said = done, 0
+
+    def feed(self, data):
+        self.said += 1
+        return b""
+
+    def take(self):
+        said, self.said = self.said, 0
+        return bytes(1024 * said)
+
+
+async def deaf(done, limits):
+    """A peer that writes and does not read, before or after the handshake: (the carrier, the most bytes that waited)."""
+    poller = Poller(asyncio.get_running_loop())
+    ours, theirs = socket.socketpair()
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+    service = Service(Whole(), name="t", clock=poller, limits=limits)
+    tcp = Tcp(poller, ours.detach(), service, "unix", "unix")
+    engine, most = Chatty(done), 0
+    tcp.start(None, engine, lambda conn, alpn: Lines(conn, limits))
+    end = asyncio.get_running_loop().time() + 10
+    while not tcp.closed and asyncio.get_running_loop().time() < end:
+        with contextlib.suppress(OSError):
+            theirs.send(b"x")
+        await asyncio.sleep(0)
+        most = max(most, sum(map(len, tcp.out)))
+    theirs.close()
+    poller.close()
+    return tcp, most
+
+
+@run
+async def test_what_tls_answers_to_a_peer_that_does_not_read_is_bounded():
+    tcp, most = await deaf(True, Limits(control=8192))
+    assert tcp.closed and 8192 <= most <= 8192 + 65536 + 1024
+
+
+@run
+async def test_the_handshake_s_deadline_stands_though_the_peer_does_not_read():
+    tcp, _ = await deaf(False, Limits(control=0, handshake=SECOND // 5, write_idle=60 * SECOND))
+    assert tcp.closed

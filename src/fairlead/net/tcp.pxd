@@ -26,7 +26,7 @@ cdef class Tcp(Watcher):
     cdef public Py_ssize_t start_at, read_size
     cdef public unsigned int mask
     cdef public bint unasked, shut, eof, closing, closed, lingering, settling, secured, owed, resuming
-    cdef public long long drop_after, until, reads, held_at
+    cdef public long long drop_after, until, reads, held_at, owing
 
     cpdef start(self, Codec codec, engine=*, make_codec=*)
     cpdef use(self, Codec codec)

@@ -11,6 +11,8 @@ Rules
    and on a link between our own processes (`unasked`), always a plain `recv`: nobody asks when its bytes arrived.
 5. Closing: what was said is sent, then close_notify, then close; but when the peer may still be sending (an error
    answer, an unread body) we close our side only, and read on for `limits.linger`, or a reset could overtake the answer.
+6. What TLS answers by itself (to KeyUpdate, RFC 8446 4.6.3, or a wish to renegotiate) waits here when the peer does not read, at
+   most `limits.control` bytes of it: then the connection goes. The handshake's deadline stands, whatever the kernel takes.
 Codec, Connection and engine are used from this loop's thread only.
 """
 
@@ -65,7 +67,7 @@ class Tcp(Watcher):
         self.secured = self.owed = self.resuming = False
         self.shut = self.regions = False
         self.unasked = client
-        self.drop_after = self.until = self.slot = self.reads = 0
+        self.drop_after = self.until = self.slot = self.reads = self.owing = 0
         self.why = None
         self.looked = NEVER
 
@@ -202,7 +204,9 @@ class Tcp(Watcher):
         if not self.send_out() or (self.codec is not None and self.codec.region is not None and not self.send_region()):
             return
         self.blocked = False
-        self.until = 0
+        self.owing = 0
+        if self.secured:
+            self.until = 0
         self.watch_for(self.mask & ~OUT)
         if self.plain:
             self.encrypt_out()
@@ -225,7 +229,9 @@ class Tcp(Watcher):
         done = self.poller.now()
         self.conn.decrypting(now, done)
         self.send_records()
-        if engine.closed_by_peer and not self.eof and not self.closed:
+        if self.closed:
+            return b""
+        if engine.closed_by_peer and not self.eof:
             if plain:
                 self.conn.receive(plain, done)
             self.ended(done)
@@ -248,7 +254,7 @@ class Tcp(Watcher):
             return b""
         done = self.poller.now()
         self.secured = True
-        self.until = 0
+        self.until = done + self.limits.write_idle if self.blocked and self.limits.write_idle else 0
         self.conn.handshaken(now if plain else 0, done)
         if self.make_codec is not None:
             self.use(self.make_codec(self.conn, engine.alpn))
@@ -280,6 +286,10 @@ class Tcp(Watcher):
             self.out.append(records)
             if not self.blocked:
                 self.send_out()
+            elif self.limits.control:
+                self.owing += len(records)
+                if self.owing > self.limits.control:
+                    self.lost(WireError("control-flood: the peer makes TLS answer and does not read", status=499, rule="control-flood"))
 
     # ---- saying
 
@@ -455,14 +465,14 @@ class Tcp(Watcher):
             gone += 1
         self.start_at = sent
         del out[:gone]
-        if self.blocked and self.limits.write_idle:
+        if self.blocked and self.limits.write_idle and self.secured:
             self.until = self.poller.now() + self.limits.write_idle
 
     def block(self):
         """The kernel has no room."""
         if not self.blocked:
             self.blocked = True
-            if self.limits.write_idle:
+            if self.limits.write_idle and self.secured:
                 self.until = self.poller.now() + self.limits.write_idle
             if not self.conn.blocked_since:
                 self.conn.blocked_since = self.poller.now()
