@@ -4,7 +4,7 @@ from fairlead.core.codec cimport Codec
 from fairlead.core.connection cimport Connection
 from fairlead.core.journey cimport Journey
 from fairlead.core.region cimport Region
-from fairlead.net.pieces cimport next_batch, send_some
+from fairlead.net.pieces cimport drop, next_batch, said_by_kernel, send_some, whole_answer
 from fairlead.net.poll cimport Poller, Watcher
 from fairlead.net.tls cimport Engine
 from fairlead.wire cimport _fast
@@ -59,18 +59,19 @@ cdef class Tcp(Watcher):
     cdef bint send_out(self) except -1
     @cython.locals(region=Region)
     cdef bint send_region(self) except -1
-    @cython.locals(out=list, chunk=bytes, gone=Py_ssize_t)
     cdef advance(self, Py_ssize_t sent)
+    cdef progress(self)
     cdef block(self)
     cdef watch_for(self, unsigned int wanted)
     @cython.locals(at=cython.longlong, due=cython.longlong, codec=Codec, conn=Connection)
     cdef arm(self)
     cdef overdue(self)
     cdef finish(self)
+    cdef bye(self)
     cdef half_close(self)
     cdef linger(self)
     cdef discard(self, Py_ssize_t count)
     cpdef lost(self, why)
-    @cython.locals(info=tuple, before=tuple)
+    @cython.locals(found=tuple)
     cpdef ask_kernel(self, Journey journey)
     cpdef detach(self)

@@ -22,8 +22,7 @@ import logging
 
 from fairlead.core.connection import Connection
 from fairlead.core.errors import AppError, FairleadError, NetError, WireError
-from fairlead.core.handler import error_response
-from fairlead.net.pieces import next_batch, send_some
+from fairlead.net.pieces import drop, next_batch, said_by_kernel, send_some, whole_answer
 from fairlead.net.poll import Watcher
 
 try:
@@ -53,10 +52,7 @@ class Tcp(Watcher):
         self.fd = fd
         self.conn = Connection(service, self, peer, local, client)
         self.limits = service.limits
-        self.codec = None
-        self.engine = None
-        self.make_codec = None
-        self.on_close = None
+        self.codec = self.engine = self.make_codec = self.on_close = self.why = None
         self.out = []
         self.plain = []
         self.start_at = 0
@@ -68,7 +64,6 @@ class Tcp(Watcher):
         self.shut = self.regions = False
         self.unasked = client
         self.drop_after = self.until = self.slot = self.reads = self.owing = 0
-        self.why = None
         self.looked = NEVER
 
     # ---- opening
@@ -254,7 +249,9 @@ class Tcp(Watcher):
             return b""
         done = self.poller.now()
         self.secured = True
-        self.until = done + self.limits.write_idle if self.blocked and self.limits.write_idle else 0
+        self.until = 0
+        if self.blocked:
+            self.progress()
         self.conn.handshaken(now if plain else 0, done)
         if self.make_codec is not None:
             self.use(self.make_codec(self.conn, engine.alpn))
@@ -271,10 +268,8 @@ class Tcp(Watcher):
 
     def refuse_plain(self, error):
         """Somebody spoke plain HTTP to a TLS port: tell them so, readably."""
-        response, body = error_response(error)
-        head = b"HTTP/1.1 400 Bad Request\r\n" + b"".join([b"%b: %b\r\n" % field for field in response.headers])
         self.engine = None
-        self.out.append(head + b"connection: close\r\n\r\n" + body)
+        self.out.append(whole_answer(error))
         self.send_out()
         self.why = error
         self.linger()
@@ -286,10 +281,11 @@ class Tcp(Watcher):
             self.out.append(records)
             if not self.blocked:
                 self.send_out()
-            elif self.limits.control:
-                self.owing += len(records)
-                if self.owing > self.limits.control:
-                    self.lost(WireError("control-flood: the peer makes TLS answer and does not read", status=499, rule="control-flood"))
+                return
+            self.owing += len(records) if self.blocked else 0
+            if self.owing > self.limits.control > 0:
+                why = "control-flood: the peer makes TLS answer and does not read"
+                self.lost(WireError(why, status=499, rule="control-flood"))
 
     # ---- saying
 
@@ -442,8 +438,8 @@ class Tcp(Watcher):
                 if send_some(self.fd, region) < 0:
                     self.block()
                     return False
-                if self.blocked and self.limits.write_idle:
-                    self.until = self.poller.now() + self.limits.write_idle
+                if self.blocked:
+                    self.progress()
         except OSError as error:
             self.lost(NetError(f"sending failed ({error.strerror})", step="send", status=499))
             return False
@@ -455,25 +451,20 @@ class Tcp(Watcher):
 
     def advance(self, sent):
         """`sent` bytes of `out` are gone."""
-        out = self.out
-        sent += self.start_at
-        gone = 0
-        for chunk in out:
-            if sent < len(chunk):
-                break
-            sent -= len(chunk)
-            gone += 1
-        self.start_at = sent
-        del out[:gone]
-        if self.blocked and self.limits.write_idle and self.secured:
+        self.start_at = drop(self.out, sent + self.start_at)
+        if self.blocked:
+            self.progress()
+
+    def progress(self):
+        """From now on the peer has `write_idle` to take something; the handshake has its own deadline."""
+        if self.limits.write_idle and self.secured:
             self.until = self.poller.now() + self.limits.write_idle
 
     def block(self):
         """The kernel has no room."""
         if not self.blocked:
             self.blocked = True
-            if self.limits.write_idle and self.secured:
-                self.until = self.poller.now() + self.limits.write_idle
+            self.progress()
             if not self.conn.blocked_since:
                 self.conn.blocked_since = self.poller.now()
             self.watch_for(self.mask | OUT)
@@ -534,12 +525,9 @@ class Tcp(Watcher):
 
     def ask_kernel(self, journey):
         """What TCP_INFO and SIOCOUTQ say: see core.journey, rule 6. About 2.5 us."""
-        info = _fast.tcp_info(self.fd)
-        if info is None:
-            return
-        before, self.looked = self.looked, (info[7], info[8], info[9])
-        unacked = _fast.unacked(self.fd)
-        journey.net = (info[7] - before[0], info[8] - before[1], info[4], max(unacked, 0), info[9] - before[2])
+        found = said_by_kernel(self.fd, self.looked)
+        if found is not None:
+            self.looked, journey.net = found
 
     # ---- closing
 
@@ -561,12 +549,7 @@ class Tcp(Watcher):
     def finish(self):
         """All is said and sent: close politely."""
         if self.engine is not None and not self.closing:
-            self.closing = True
-            try:
-                self.engine.close()
-                self.send_records()
-            except WireError:
-                pass
+            self.bye()
             if self.blocked or self.closed:
                 return
         if self.conn.linger and not self.eof:
@@ -574,12 +557,19 @@ class Tcp(Watcher):
         else:
             self.lost(self.why)
 
+    def bye(self):
+        """Queue close_notify."""
+        self.closing = True
+        try:
+            self.engine.close()
+            self.send_records()
+        except WireError:
+            pass
+
     def half_close(self):
         """A tunnel's direction from us is over, the other one goes on (RFC 9293 section 3.6)."""
         if self.engine is not None and not self.closing:
-            self.closing = True
-            self.engine.close()
-            self.send_records()
+            self.bye()
         if not self.shut and not self.blocked and not self.closed:
             self.shut = True
             _fast.shutdown_write(self.fd)
