@@ -424,6 +424,7 @@ def test_a_byte_order_mark_is_no_error(tmp_path):
         (HEAD + '[[route]]\npath = "/a/../b"\nrespond = 200\n', "route[0].path", "dot segments"),
         (HEAD + '[[route]]\nmethods = ["get"]\nrespond = 200\n', "route[0].methods", "capitals"),
         (HEAD + '[[route]]\npath = "/x"\ntopic = {}\n', "route[0].topic", "no name"),
+        (HEAD + '[[route]]\npath = "/x"\ntopic = { name = "x", presence_lease = "10ms" }\n', "route[0].topic.presence_lease", "too short"),
         (HEAD + '[[route]]\npath = "/x"\nsignal = {}\n', "route[0].signal", "no room"),
         (HEAD + '[[route]]\npath = "/{a}"\nredirect = "/{b}"\n', "route[0].redirect", "{b} is unknown"),
         (HEAD + '[[route]]\nredirect = "/a b"\n', "route[0].redirect", "blank"),

@@ -125,7 +125,7 @@ def test_followers_of_one_client_are_counted_on_every_way_and_let_go():
         await says(ann, "data:1")
         for peer in (stream, socket, poll, ann):
             peer.leave()
-        assert not server.route.access.counts
+        assert not server.route.access.tally.counts
 
     play(story, access=Access(followers=3))
 

@@ -7,7 +7,7 @@ import pytest
 
 from fairlead.core.errors import NetError
 from fairlead.serve.topicgroups import MOST
-from fairlead.store.contract import NewEvent, Offset
+from fairlead.store.contract import Lease, NewEvent, NoTopic, Offset, StoreError
 from topickit import JSON, answered, play, until
 
 QUEUE = "group/a/g"
@@ -16,6 +16,11 @@ QUEUE = "group/a/g"
 def held(items):
     """What a client says of items it holds."""
     return {"items": [{"id": item["id"], "fence": item["fence"]} for item in items]}
+
+
+def publishing(item, events):
+    """An acknowledgement that publishes."""
+    return {"items": [{**held([item])["items"][0], "publish": events}]}
 
 
 async def group(server, *values, after="now"):
@@ -430,6 +435,75 @@ def test_a_consumer_publishes_in_turn():
         (item,) = await claimed(server)
         assert (await verb(server, "ack", held([item])))[0] == 200
         assert [event.data for event in (await server.store.log.read("out", None)).events] == [b'"out"']
+
+    play(story)
+
+
+def test_what_is_published_with_an_acknowledgement_is_there_once_whoever_dies_in_between(monkeypatch):
+    async def story(server):
+        await group(server, "in")
+        (item,) = await claimed(server, ttl=0.05)
+        out = {"topic": "out", "data": {"done": 1}, "type": "made", "key": "k"}
+        ack = server.store.leases.ack
+
+        async def dies(leases):
+            raise StoreError("the power is gone", status=503)
+
+        monkeypatch.setattr(server.store.leases, "ack", dies)
+        assert (await verb(server, "ack", publishing(item, out)))[0] == 503
+        monkeypatch.setattr(server.store.leases, "ack", ack)
+        await server.store.leases.nack(Lease("group/a/g", item["id"], item["fence"], 1, b"", 0.0))
+        (item,) = await claimed(server)
+        status, said = await verb(server, "ack", publishing(item, [out, {"topic": "more", "data": 2}]))
+        assert status == 200 and said["done"] == 1
+        assert [(one["topic"], one.get("duplicate", False)) for one in said["published"]] == [("out", True), ("more", False)]
+        (event,) = (await server.store.log.read("out", None)).events
+        assert (event.data, event.type, event.key) == (b'{"done":1}', "made", "k")
+        assert await claimed(server) == []
+
+    play(story)
+
+
+def test_who_is_too_late_publishes_nothing():
+    async def story(server):
+        await group(server, "in")
+        (item,) = await claimed(server)
+        await server.store.leases.nack(Lease("group/a/g", item["id"], item["fence"], 1, b"", 0.0))
+        await claimed(server)
+        status, said = await verb(server, "ack", publishing(item, {"topic": "out", "data": 1}))
+        assert status == 409 and "FENCED" in str(said)
+        with pytest.raises(NoTopic):
+            await server.store.log.head("out")
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("events", "status"),
+    [
+        (7, 400), ([7], 400), ([{}] * 101, 400), ({"data": 1}, 400), ({"topic": "$made", "data": 1}, 403),
+        ({"topic": "out"}, 400), ({"topic": "out", "data": "x" * 5000}, 413),
+    ],
+)  # fmt: skip
+def test_what_may_not_be_published_with_it_leaves_the_item_claimed(events, status):
+    async def story(server):
+        await group(server, "in")
+        (item,) = await claimed(server)
+        assert (await verb(server, "ack", publishing(item, events)))[0] == status
+        assert (await verb(server, "ack", held([item])))[0] == 200
+
+    play(story, message=4096)
+
+
+def test_a_consumer_on_a_socket_publishes_with_its_acknowledgement():
+    async def story(server):
+        await group(server, "in")
+        socket = server.socket("/t/a?sub=0")
+        (item,) = (await socket.asks(1, claim={"topic": "a", "group": "g"}))["items"]
+        items = [{"id": item["id"], "fence": item["fence"], "publish": {"topic": "out", "data": "x"}}]
+        said = await socket.asks(2, ack={"topic": "a", "group": "g", "items": items})
+        assert said["done"] == 1 and said["published"][0]["topic"] == "out"
+        assert [event.data for event in (await server.store.log.read("out", None)).events] == [b'"x"']
 
     play(story)
 

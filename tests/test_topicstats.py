@@ -10,13 +10,17 @@ from fairlead.run import topicstats
 from fairlead.run.role import SERVING
 from fairlead.run.statsd import Statsd
 from fairlead.run.topicstats import Topics, lines
+from fairlead.serve.hooks import Hooks
+from fairlead.serve.push import Deliveries
+from fairlead.store.contract import NewEvent, TopicConfig
+from fairlead.store.open import open_store
 
 
 def counted(**more):
     """What a role tells."""
     return {
-        "topics": 1, "events": 0, "delivered": 0, "gaps": 0, "conflated": 0, "left_out": 0, "slow": {}, "followers": {}, "late": {},
-        "late_by": [], "top": [], "named": [], **more,
+        "topics": 1, "events": 0, "delivered": 0, "gaps": 0, "conflated": 0, "left_out": 0, "hooks_sent": 0, "hooks_failed": 0,
+        "slow": {}, "followers": {}, "late": {}, "late_by": [], "top": [], "named": [], **more,
     }  # fmt: skip
 
 
@@ -91,9 +95,36 @@ def test_a_dead_letter_is_redriven_by_the_first_role_that_has_the_store():
     topics = Topics(SimpleNamespace(roles=roles))
     query = {"topic": ["a"], "group": ["g"], "id": ["7"]}
     assert asyncio.run(topics.redrive("/api/topics/redrive", query))["count"] == 1
-    assert roles[2].asked == [{"do": "redrive", "topic": "a", "group": "g", "id": "7"}]
+    assert roles[2].asked == [{"do": "redrive", "topic": "a", "group": "g", "webhook": "", "id": "7"}]
     with pytest.raises(Refused, match="say which"):
         asyncio.run(topics.redrive("/api/topics/redrive", {"topic": ["a"]}))
+    with pytest.raises(Refused, match="say which"):
+        asyncio.run(topics.redrive("/api/topics/redrive", {**query, "webhook": ["w"]}))
     roles[2].said = {"error": "g of a has no dead letter 7", "status": 404}
     with pytest.raises(Refused, match="no dead letter"):
         asyncio.run(topics.redrive("/api/topics/redrive", query))
+
+
+def test_a_webhook_is_shown_without_its_secrets_and_its_dead_letters_are_redriven():
+    async def story():
+        store = await open_store("memory:")
+        try:
+            await store.log.create("orders", TopicConfig("application/json"))
+            hooks = Hooks(store)
+            await hooks.make("orders", {"url": "https://partner.example/in?token=t", "id": "w"})
+            await store.log.append("orders", [NewEvent(b"1"), NewEvent(b"2")])
+            (lease,) = await store.leases.claim("hook/orders/w", 1, 30.0)
+            await store.leases.term(lease, "status 500")
+            role = SimpleNamespace(store=store, deliveries=Deliveries(hooks), feed=None)
+            said = await topicstats.answer(role, {"do": "groups"})
+            (one,) = said["webhooks"]
+            assert (one["topic"], one["id"], one["state"], one["dead"], one["lag"]) == ("orders", "w", "active", 1, 1)
+            assert one["url"] == "https://partner.example/in?…" and one["letters"][0]["reason"] == "status 500"
+            which = {"topic": "orders", "group": "", "webhook": "w"}
+            assert (await topicstats.answer(role, {"do": "redrive", **which, "id": "x"}))["status"] == 404
+            assert (await topicstats.answer(role, {"do": "redrive", **which, "id": lease.id}))["count"] == 1
+            assert not (await store.leases.depth("hook/orders/w")).dead
+        finally:
+            await store.close()
+
+    asyncio.run(story())

@@ -10,7 +10,7 @@ from fairlead.core.errors import Refused
 from fairlead.serve import topicws
 from fairlead.serve.topicws import AGAIN, NEVER, WAITING, Sockets
 from fairlead.store.contract import NewEvent, Offset
-from fairlead.wire import _plain
+from fairlead.wire import _plain, wsdeflate
 from topickit import JSON, KEY, answered, header, play, until
 
 
@@ -523,5 +523,56 @@ def test_a_socket_for_one_topic_only_does_nothing_else():
         assert (await socket.asks(2, pub={"topic": "job", "data": 1}))["error"]["status"] == 400
         assert (await socket.asks(3, claim={"topic": "job", "group": "g"}))["error"]["status"] == 400
         assert (await socket.asks(4, sub={"topic": "job", "after": "-1"}))["ok"]
+
+    play(story)
+
+
+# ---- permessage-deflate
+
+OFFER = (b"sec-websocket-extensions", b"permessage-deflate; client_max_window_bits")
+
+
+def test_a_frame_that_many_hear_is_deflated_once_and_tiny_ones_are_not(monkeypatch):
+    packed = []
+    pack = wsdeflate.Shared.pack
+    monkeypatch.setattr(wsdeflate.Shared, "pack", lambda self, data, *how: packed.append(data) or pack(self, data, *how))
+
+    async def story(server):
+        plain = server.socket()
+        sockets = [server.socket("/t/a", OFFER) for _ in range(3)]
+        narrow = server.socket("/t/a", (b"sec-websocket-extensions", b"permessage-deflate; server_max_window_bits=9"))
+        await until(lambda: server.feed.legs == 5)
+        assert header(plain, "sec-websocket-extensions") is None
+        assert "server_no_context_takeover" in header(sockets[0], "sec-websocket-extensions")
+        await server.publish("x" * 2000)
+        for socket in (*sockets, narrow, plain):
+            assert (await socket.next(topic="a"))["events"][0]["data"] == "x" * 2000
+        assert len(packed) == 2, "once for each window, and not for who did not ask"
+        assert len(sockets[0].answer) < 400 < 2000 < len(plain.answer)
+        await server.publish("tiny")
+        assert (await sockets[0].next(topic="a"))["events"][0]["data"] == "tiny" and len(packed) == 2
+        assert sorted(server.feed.deflaters.made) == [(9, 1), (12, 1)], "all the zlib state that there is"
+
+    play(story)
+
+
+def test_a_deflated_frame_of_the_clients_is_heard_and_a_bomb_ends_the_socket():
+    async def story(server):
+        socket = server.socket("/t/a?sub=0", OFFER)
+        said = json.dumps({"id": 1, "pub": {"topic": "a", "data": "y" * 3000}}).encode()
+        socket.say_packed(said)
+        assert (await socket.next(id=1))["ok"]
+        socket.say_packed(b"[" + b" " * (1 << 20))
+        assert (await socket.close_frame())[0] == 1009
+
+    play(story, message=4096)
+
+
+def test_a_route_may_be_without_compression():
+    async def story(server):
+        server.route.socket = Sockets(server.route, compress=False).open
+        socket = server.socket("/t/a", OFFER)
+        await until(lambda: server.feed.legs == 1)
+        assert header(socket, "sec-websocket-extensions") is None
 
     play(story)

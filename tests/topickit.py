@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 
 from fairlead.core.errors import Refused
 from fairlead.core.handler import Handler
 from fairlead.core.limits import Limits
+from fairlead.serve import topichooks
 from fairlead.serve.feed import Feed
+from fairlead.serve.hooks import Hooks
 from fairlead.serve.presence import Presence
 from fairlead.serve.topicaccess import Access
 from fairlead.serve.topicgroups import Groups
@@ -39,18 +42,23 @@ class Server(Handler):
         self.names.announcing = True
         self.presence = Presence(self.feed, lease, linger)
         self.groups = Groups(store, self.hub)
+        self.hooks = Hooks(store, hub=self.hub)
         self.principal = None
         self.route = TopicRoute(
             self.feed, TopicOptions(**{"wait": 5.0, **options}), more=self.more, names=self.names, presence=self.presence,
             access=access or Access(),
         )  # fmt: skip
+        self.route.forget = self.hooks.forget
         self.sockets = Sockets(self.route, groups=self.groups)
         self.route.socket = self.sockets.open
 
     async def more(self, call, topic, rest):
-        if not rest.startswith("groups"):
+        if rest.startswith("webhooks"):
+            await topichooks.answer(self.hooks, call, topic, rest)
+        elif rest.startswith("groups"):
+            await self.groups.answer(call, topic, rest, self.route)
+        else:
             raise Refused("nothing is here", status=404)
-        await self.groups.answer(call, topic, rest)
 
     def open(self, exchange):
         exchange.params = {"topic": exchange.request.path.split("/")[2]}
@@ -105,12 +113,21 @@ class SocketPeer(Peer):
         self.body(_plain.frame(0x81, text.encode(), KEY))
         self.conn.in_feed = False
 
+    def say_packed(self, payload):
+        """The same as one deflated message."""
+        made = zlib.compressobj(wbits=-12)
+        self.conn.in_feed = True
+        self.body(_plain.frame(0xC1, (made.compress(payload) + made.flush(zlib.Z_SYNC_FLUSH))[:-4], KEY))
+        self.conn.in_feed = False
+
     def frames(self):
         """All that was said so far: JSON values, and (code, reason) of a Close."""
         found = []
         for first, payload in frames_of(self.answer):
             if first == 0x81:
                 found.append(json.loads(payload))
+            elif first == 0xC1:
+                found.append(json.loads(zlib.decompressobj(-15).decompress(payload + b"\0\0\xff\xff")))
             elif first == 0x88:
                 found.append((int.from_bytes(payload[:2], "big"), payload[2:].decode()))
         return found

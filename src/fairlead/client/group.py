@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -44,9 +44,18 @@ class Item:
     key: str = ""
     settled: bool = field(default=False, init=False)
 
-    async def ack(self) -> None:
-        """It is done. ServerError 409: it is somebody else's by now."""
-        await self.settle("ack")
+    async def ack(self, *publish: Mapping[str, Any]) -> None:
+        """It is done. ServerError 409: it is somebody else's by now.
+
+        `publish`: events that go out with it, each {"topic", "data"} and maybe "type" and "key"; bytes for topics of bytes. They
+        are published and the item is done, or it comes again and the same events are published once.
+        """
+        self.settled = True
+        self.group.room.set()
+        said: dict[str, Any] = {"id": self.id, "fence": self.fence}
+        if publish:
+            said["publish"] = [in_words(one) for one in publish]
+        await self.group.say("ack", {"items": [said]})
 
     async def nack(self, delay: float = 0.0, reason: str = "") -> None:
         """Somebody shall do it, not before `delay` seconds."""
@@ -57,10 +66,18 @@ class Item:
         await self.settle("term", reason=reason)
 
     async def settle(self, word: str, **more: Any) -> None:
-        """One of the three."""
+        """Given back, or given up."""
         self.settled = True
         self.group.room.set()
         await self.group.say(word, {"items": [{"id": self.id, "fence": self.fence}], **more})
+
+
+def in_words(event: Mapping[str, Any]) -> dict[str, Any]:
+    """An event as the server reads it: bytes as base64."""
+    said = dict(event)
+    if isinstance(said.get("data"), bytes | bytearray):
+        said["base64"] = base64.b64encode(said.pop("data")).decode()
+    return said
 
 
 class Group:

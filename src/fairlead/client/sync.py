@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -160,9 +160,9 @@ class SyncGroup:
         """See `Group.items`."""
         return each(self.group.items(n))
 
-    def ack(self, item: Item) -> None:
+    def ack(self, item: Item, *publish: Mapping[str, Any]) -> None:
         """It is done."""
-        wait(item.ack())
+        wait(item.ack(*publish))
 
     def nack(self, item: Item, delay: float = 0.0, reason: str = "") -> None:
         """Somebody shall do it, not before `delay` seconds."""

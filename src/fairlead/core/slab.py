@@ -35,6 +35,7 @@ VERSION = 1
 HEADER = 8192  # bytes: six words, then the layout as JSON
 PAGE = 4096
 QUIC = 12 + 2 * 32768 + 4096 * 64  # words: what workers share for QUIC (net/quicshare)
+TALLY = 8192  # names counted in a region (core/tally)
 RATES = 2 * 65536  # words: a key and a time for each client that a rate limit remembers, in all workers together
 
 TOTALS = (
@@ -45,11 +46,11 @@ TOTALS = (
     "process_ns", "total_ns", "retries", "taken", "stalled", "stalls", "stall_ns",
     "hopped", "queued", "queue_most", "queue_full", "queue_late", "taken_back", "repeated", "shed", "idle_closed", "admitted",
     "threads", "threads_busy", "threads_waiting", "jobs", "jobs_waited_ns", "jobs_refused",
-    "looked", "window_us", "sndbuf_us", "retransmits",
+    "looked", "window_us", "sndbuf_us", "retransmits", "following",
 )  # fmt: skip
 GAUGES = (
     "open", "in_flight", "admitted", "queued", "running", "draining", "turn_max", "stalled",
-    "threads", "threads_busy", "threads_waiting",
+    "threads", "threads_busy", "threads_waiting", "following",
 )  # fmt: skip
 HISTOGRAMS = STEPS + ("total", "turn")
 ROUTE_CELLS = ("requests", "errors", "bytes_out", "step_ns", "step_count")  # the last two once per step and total
@@ -80,6 +81,7 @@ def layout(keep, routes, slow, running, names, claims):
         ("slow", slow * RECORD_WORDS),
         ("running", running * RECORD_WORDS),
         ("claims", claims),
+        ("tally", 2 * TALLY),
     )
     at, offsets = 0, {}
     for name, words in sizes:
@@ -91,6 +93,7 @@ def layout(keep, routes, slow, running, names, claims):
         "running": running, "names": names, "claims": claims, "buckets": BUCKETS, "totals": TOTALS, "histograms": HISTOGRAMS,
         "points": POINTS, "spends": SPENDS,
         "texts": TEXTS, "record": RECORD_WORDS, "text_at": TEXT_AT, "custom_at": CUSTOM_AT, "rates": RATES, "quic": QUIC,
+        "tally": TALLY,
     }  # fmt: skip
 
 

@@ -158,14 +158,16 @@ class Topic:
     many: int = setting(100, "Topics on one event stream or poll (`?topic=b`); 1: the one in the path only.", u.count(1, 1000))
     wildcards: bool = setting(False, "Patterns may be read (`?match=orders.*`): whoever may read one topic of the route finds all of them.", u.FLAG)
     presence: bool = setting(False, "Who follows is told at `.../presence`.", u.FLAG)
+    presence_lease: float = setting("15s", "How long members of a worker that was killed are still there; at least `1s`. Of several routes the shortest counts.", u.DURATION)
     authorize: str = setting("", "`module:function` asked whether somebody may read, publish to or manage a topic.", u.matching("module:function", r"([\w.]+:[\w.]+)?", 'write "module:function"'))
     authorize_keep: float = setting("60s", "How long its answer holds for the same credentials.", u.DURATION)
     dir: str = setting(".", "Directory added to the import path for `authorize`; relative to the file.", u.PATH)
     claim: str = setting("", "Claim of the token (see the `jwt` filter) that names topics: `{read = [...], publish = [...], manage = [...]}`.")
-    followers: int | None = setting("none", "Streams, sockets and waiting polls of one client at once, per worker.", u.SOME_COUNT)
+    followers: int | None = setting("none", "Streams, sockets and waiting polls of one client at once, in all workers.", u.SOME_COUNT)
     publishes: u.Rate | None = setting("none", "Events one client may publish, as `100/s`.", u.SOME_RATE)
     makes: u.Rate | None = setting("none", "Topics one client may make, as `10/m`.", u.SOME_RATE)
     origins: Many = setting(["self"], "Pages that may open a WebSocket: origins, `self` for the topic's own, `*` for any.", u.TEXTS)
+    compression: str = setting("shared", "permessage-deflate of WebSockets: each frame is deflated once for all who hear it (`shared`), or `off`.", u.choice("shared", "off"))
 
 
 @frozen

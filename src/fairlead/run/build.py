@@ -23,6 +23,7 @@ from fairlead.core.errors import AppError, FairleadError
 from fairlead.core.handler import Handler, Service
 from fairlead.core.message import Common
 from fairlead.core.record import Recorder
+from fairlead.core.tally import Tally
 from fairlead.net.inbox import Inbox
 from fairlead.net.listen import Listener
 from fairlead.net.poll import Poller
@@ -185,6 +186,7 @@ class Builder:
         self.quic_hub: Any = None
         self.slab: Any = None  # where it is shared with other workers
         self.rates: Any = None  # what the rate limits of all workers count in
+        self.tally: Tally | None = None  # and what counts who is there now in all of them
         self.building = self.config
         self.realtime: Realtime | None = None
         self.works = storing.Works()  # what of jobs runs here
@@ -210,7 +212,7 @@ class Builder:
                 self.store = await storing.open_places(plan.config, values.get("store"))
                 from fairlead.run.realtime import Realtime
 
-                self.realtime = Realtime(self.store, self.loop, self.works, values["config"].jobs, self.rates)
+                self.realtime = Realtime(self.store, self.loop, self.works, values["config"].jobs, self.rates, self.tally)
             self.beside = []
             routes = [await self.route(one) for one in plan.config.routes]
             self.config = plan.config

@@ -151,8 +151,8 @@ def describe(where: str, value: dict[str, Any]) -> list[str]:
 
 
 def topics(found: dict[str, Any] | None) -> list[str]:
-    """Who follows topics, who is slow, which groups wait; nothing where nobody does."""
-    if not found or not (found["followers"] or found["groups"]):
+    """Who follows topics, who is slow, which groups and webhooks wait; nothing where nobody does."""
+    if not found or not (found["followers"] or found["groups"] or found["webhooks"]):
         return []
     followers, late, groups = found["followers"], sum(found["late"].values()), found["groups"]
     each = ", ".join(f"{kind} {count}" for kind, count in sorted(followers.items()))
@@ -161,6 +161,9 @@ def topics(found: dict[str, Any] | None) -> list[str]:
     if groups:
         dead = sum(one["dead"] for one in groups)
         line += f"; {len(groups)} groups, lag {max(one['lag'] for one in groups)} at most{f', {dead} dead letters' if dead else ''}"
+    if hooks := found["webhooks"]:
+        dead, off = sum(one["dead"] for one in hooks), sum(one["state"] != "active" for one in hooks)
+        line += f"; {len(hooks)} webhooks{f', {off} not active' if off else ''}{f', {dead} dead letters' if dead else ''}"
     return [line]
 
 

@@ -269,7 +269,8 @@ class Master:
         self.hosts = [host for host in self.hosts if host.alive]
         gone = [role for role in self.roles if role.reap()]
         for role in gone:
-            self.slab.region(role.slot).set("admitted", 0)
+            for gauge in ("admitted", "following"):
+                self.slab.region(role.slot).set(gauge, 0)
         self.roles = [role for role in self.roles if role not in gone]
         if gone:
             staff.cover(self)

@@ -16,6 +16,7 @@ from typing import Any
 from fairlead.core.aio import Call
 from fairlead.core.errors import AppError, ConfigError, Refused
 from fairlead.core.handler import Handler, Service
+from fairlead.core.tally import Tally
 from fairlead.net.guard import Guard
 from fairlead.run import answers as a
 from fairlead.run import config as c
@@ -54,9 +55,11 @@ class Realtime:
         works: Works | None = None,
         given: c.Jobs | None = None,
         rates: Any = None,
+        tally: Tally | None = None,
     ) -> None:
         self.store, self.loop = store, loop
         self.rates = rates  # what the rates of all workers count in
+        self.tally = tally or Tally()
         self.works, self.given = works or Works(), given or c.Jobs()
         self.hub = Hub(store)
         self.feed = Feed(store, self.hub)
@@ -102,15 +105,18 @@ class Realtime:
         )
         self.names.announcing = self.names.announcing or given.wildcards
         if given.presence:
+            self.presence.lease = min(self.presence.lease, given.presence_lease)
             self.presence.start()
         if given.webhooks:
             self.hook(given.webhook_networks)
-        more = partial(self.behind, given)
         route = TopicRoute(
-            self.feed, options, more=more, depth=depth_of(settings.path), names=self.names, presence=self.presence,
+            self.feed, options, depth=depth_of(settings.path), names=self.names, presence=self.presence,
             access=self.access(given, settings), loop=self.loop,
         )  # fmt: skip
-        sockets = Sockets(route, origins=tuple(given.origins), groups=self.groups if given.groups else None)
+        route.forget = self.forgotten
+        route.more = partial(self.behind, given, route)
+        compress = given.compression != "off"
+        sockets = Sockets(route, origins=tuple(given.origins), groups=self.groups if given.groups else None, compress=compress)
         route.socket = sockets.open
         return route
 
@@ -131,17 +137,24 @@ class Realtime:
             followers=given.followers,
             publishes=rate("publishes", given.publishes),
             makes=rate("makes", given.makes),
+            tally=self.tally,
+            name=f"{settings.path} {settings.host}",
         )
 
-    async def behind(self, given: a.Topic, call: Call, topic: str, rest: str) -> None:
+    async def behind(self, given: a.Topic, route: TopicRoute, call: Call, topic: str, rest: str) -> None:
         """What stands behind a topic's own URL."""
         kind = rest.partition("/")[0].partition(":")[0]
         if kind == "groups" and given.groups:
-            await self.groups.answer(call, topic, rest)
+            await self.groups.answer(call, topic, rest, route)
         elif kind == "webhooks" and given.webhooks and self.deliveries is not None:
             await topichooks.answer(self.deliveries.hooks, call, topic, rest)
         else:
             raise Refused("nothing is here", status=404, hint="groups and webhooks are, where the route has them")
+
+    async def forgotten(self, topic: str) -> None:
+        """A topic was deleted: so are its webhooks."""
+        if self.deliveries is not None:
+            await self.deliveries.hooks.forget(topic)
 
     def hook(self, networks: Any) -> None:
         """Webhooks are delivered from here."""

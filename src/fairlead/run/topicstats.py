@@ -1,8 +1,10 @@
-"""What the page, /metrics, StatsD and `GET /api/topics` show of topics: followers, deliveries, who is slow, groups, dead letters.
+"""What the page, /metrics, StatsD and `GET /api/topics` show of topics: followers, deliveries, who is slow, groups, webhooks, and
+the dead letters of both.
 
-A role counts in its own feed; the master asks all that serve and adds. One that has the store says how the groups stand. What is
-told is bounded: the `TOP` topics with the most followers, the `SLOW` followers that are late the longest, `GROUPS` groups, `DEAD`
-dead letters of each. A role that is stuck is left out and counted.
+A role counts in its own feed; the master asks all that serve and adds. One that has the store says how groups and webhooks
+stand. What is told is bounded: the `TOP` topics with the most followers, the `SLOW` followers that are late the longest, `GROUPS`
+groups and as many webhooks, `DEAD` dead letters of each. A role that is stuck is left out and counted. Of a webhook's URL the query
+is not shown: it may be a secret.
 
 Rules
 1. Counters only grow: what a worker had counted when it went is kept here and added for ever.
@@ -17,10 +19,12 @@ from collections import Counter
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from fairlead.core.errors import FairleadError, Refused
 from fairlead.run.prometheus import escape, head
 from fairlead.run.role import SERVING
+from fairlead.serve.hooks import ROOT, loaded
 
 PATIENCE = 2.0  # seconds
 FRESH = 0.5
@@ -29,7 +33,7 @@ SLOW = 20
 GROUPS = 100
 DEAD = 20
 PREFIX = "group/"
-COUNTS = ("events", "delivered", "gaps", "conflated", "left_out")
+COUNTS = ("events", "delivered", "gaps", "conflated", "left_out", "hooks_sent", "hooks_failed")
 OTHER = "(other)"
 Many = dict[str, Any]
 
@@ -38,21 +42,26 @@ Many = dict[str, Any]
 
 
 async def answer(realtime: Any, asked: Many) -> Many:
-    """One question of the master: {"do": "numbers" | "groups" | "redrive", "topic", "group", "id"}."""
+    """One question of the master: {"do": "numbers" | "groups" | "redrive", "topic", "group" or "webhook", "id"}."""
     if realtime is None:
         return {"none": True}
     try:
         if asked["do"] == "numbers":
-            return numbers(realtime.feed)
+            return numbers(realtime.feed, realtime.deliveries)
         if asked["do"] == "groups":
-            return {"groups": await groups_of(realtime.store)}
-        return await redriven(realtime.store.leases, asked["topic"], asked["group"], asked["id"])
+            return {"groups": await groups_of(realtime.store), "webhooks": await hooks_of(realtime.store)}
+        if not asked["webhook"]:
+            return await redriven(realtime.store.leases, PREFIX, asked["topic"], asked["group"], asked["id"])
+        done = await redriven(realtime.store.leases, ROOT, asked["topic"], asked["webhook"], asked["id"])
+        if realtime.deliveries is not None:
+            await realtime.deliveries.hooks.tell()
+        return done
     except FairleadError as error:
         return {"error": str(error), "status": error.status or 500}
 
 
-def numbers(feed: Any) -> Many:
-    """What one feed has counted."""
+def numbers(feed: Any, deliveries: Any = None) -> Many:
+    """What one feed has counted, and who delivers webhooks here."""
     rings = sorted(feed.rings.values(), key=lambda ring: (-ring.followers, ring.topic))[:TOP]
     late = sorted(feed.late.items(), key=lambda one: one[0].late)
     slow_by: Counter[tuple[str, str]] = Counter((ring.topic, out.transport) for out, ring in late)
@@ -64,6 +73,8 @@ def numbers(feed: Any) -> Many:
         "gaps": feed.gaps,
         "conflated": feed.conflated,
         "left_out": feed.left_out,
+        "hooks_sent": deliveries.sent if deliveries is not None else 0,
+        "hooks_failed": deliveries.failed if deliveries is not None else 0,
         "slow": dict(feed.slow),
         "followers": present(feed.by_transport),
         "late": dict(Counter(out.transport for out, _ in late)),
@@ -90,17 +101,38 @@ async def groups_of(store: Any) -> list[Many]:
     found = []
     for queue in (await store.leases.queues(PREFIX))[:GROUPS]:
         topic, _, group = queue.removeprefix(PREFIX).rpartition("/")
-        depth = await store.leases.depth(queue)
-        dead = await store.leases.dead(queue, limit=DEAD) if depth.dead else []
-        letters = [{"id": one.id, "attempts": one.attempts, "reason": one.reason, "at": one.at} for one in dead]
-        said = {name: getattr(depth, name) for name in ("lag", "ready", "delayed", "leased", "dead", "oldest")}
-        found.append({"topic": topic, "group": group, **said, "letters": letters})
+        found.append({"topic": topic, "group": group, **await standing(store, queue)})
     return found
 
 
-async def redriven(leases: Any, topic: str, group: str, name: str) -> Many:
-    """Dead letters of a group live again: one, or all."""
-    count = await leases.redrive(f"{PREFIX}{topic}/{group}", [name] if name else None)
+async def hooks_of(store: Any) -> list[Many]:
+    """The webhooks there are, how far each is, and their dead letters."""
+    found = []
+    for key, entry in await store.state.scan(ROOT, limit=GROUPS):
+        hook = loaded(entry.value, entry.version)
+        said = {name: getattr(hook, name) for name in ("topic", "id", "state", "reason", "succeeded", "failing", "paused")}
+        found.append({**said, "url": public(hook.url), **await standing(store, key)})
+    return found
+
+
+def public(url: str) -> str:
+    """A URL without what may be a secret in it."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "…" if parts.query else "", ""))
+
+
+async def standing(store: Any, queue: str) -> Many:
+    """A queue in numbers, and its dead letters."""
+    depth = await store.leases.depth(queue)
+    dead = await store.leases.dead(queue, limit=DEAD) if depth.dead else []
+    letters = [{"id": one.id, "attempts": one.attempts, "reason": one.reason, "at": one.at} for one in dead]
+    said = {name: getattr(depth, name) for name in ("lag", "ready", "delayed", "leased", "dead", "oldest")}
+    return {**said, "letters": letters}
+
+
+async def redriven(leases: Any, root: str, topic: str, group: str, name: str) -> Many:
+    """Dead letters of a group or a webhook live again: one, or all."""
+    count = await leases.redrive(f"{root}{topic}/{group}", [name] if name else None)
     if name and not count:
         raise Refused(f"{group} of {topic} has no dead letter {name}", status=404)
     return {"did": "redrive", "count": count, "message": f"{count} of {group} on {topic} to be delivered again"}
@@ -154,7 +186,7 @@ class Topics:
         try:
             return found | await self.ask(do="groups")
         except FairleadError:
-            return found | {"groups": []}
+            return found | {"groups": [], "webhooks": []}
 
     async def ask(self, **what: Any) -> Many:
         """Have one role do it: the first that has the store and answers. FairleadError."""
@@ -171,11 +203,11 @@ class Topics:
         raise Refused("no process of this server has topics, or none answers", status=404, hint="a topic route makes some")
 
     async def redrive(self, path: str, query: dict[str, list[str]]) -> Many:
-        """POST /api/topics/redrive?topic=&group=&id=: without an id all of the group."""
-        topic, group, name = (query.get(word, [""])[0] for word in ("topic", "group", "id"))
-        if not topic or not group:
-            raise Refused("say which: ?topic=…&group=…, and &id=… for one letter", status=400)
-        return await self.ask(do="redrive", topic=topic, group=group, id=name)
+        """POST /api/topics/redrive?topic=&group=&id=, or webhook= in place of group=: without an id all of it."""
+        topic, group, hook, name = (query.get(word, [""])[0] for word in ("topic", "group", "webhook", "id"))
+        if not topic or bool(group) == bool(hook):
+            raise Refused("say which: ?topic=…&group=… or &webhook=…, and &id=… for one letter", status=400)
+        return await self.ask(do="redrive", topic=topic, group=group, webhook=hook, id=name)
 
     async def exposition(self) -> bytes:
         """The lines of /metrics; none while nothing of topics was ever served."""
@@ -217,6 +249,8 @@ TOTALS = (
     ("fairlead_topic_gaps_total", "gaps", "Times that a follower was told of events it can no longer have."),
     ("fairlead_topic_conflated_total", "conflated", "Events that a newer one of their key replaced for a slow follower."),
     ("fairlead_topic_dropped_total", "left_out", "Events that a slow follower was not given, and told so."),
+    ("fairlead_webhook_delivered_total", "hooks_sent", "Attempts of webhooks that the receiver took."),
+    ("fairlead_webhook_failed_total", "hooks_failed", "Attempts of webhooks that it did not."),
 )
 
 

@@ -17,6 +17,7 @@ from fairlead.run.units import Address, nearest, quote
 from fairlead.serve.filters.coding import available
 from fairlead.serve.table import Entry, parse_path
 
+LEASE = 1.0  # seconds: the shortest lease of presence
 UNIX_MOST = 107  # sun_path has 108 bytes and ends with a NUL (unix(7))
 STANDARD = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 FILLED = re.compile(r"\{([^{}]*)\}")
@@ -397,6 +398,8 @@ class Checker:
         names = self.parameters(one)
         if one.topic is not None and not one.topic.name and "topic" not in names:
             self.say(f"{path}.topic", "has no name", 'write path = "/events/{topic}", or topic = { name = "orders" }')
+        if one.topic is not None and one.topic.presence_lease < LEASE:
+            self.say(f"{path}.topic.presence_lease", "is too short: it is renewed three times in it", 'write "1s" or more')
         if one.signal is not None:
             if "room" not in names:
                 self.say(f"{path}.signal", "has no room", 'write path = "/rtc/{room}"')

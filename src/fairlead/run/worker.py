@@ -29,6 +29,7 @@ from typing import Any
 
 from fairlead.core.errors import ConfigError, FairleadError
 from fairlead.core.slab import Slab
+from fairlead.core.tally import Tally
 from fairlead.run import config as c
 from fairlead.run import filtering, grpcstats, logs, patterns
 from fairlead.run import plan as plans
@@ -76,6 +77,7 @@ class Worker:
         self.builder.works = self.works()
         self.builder.slab = self.slab
         self.builder.rates = filtering.shared_buckets(self.slab)
+        self.builder.tally = Tally(self.slab, self.values["slot"])
         self.builder.gate = patterns.find(self.config.server.chosen_pattern).gate(self.slab, self.values["slot"])
         self.loop.set_default_executor(self.builder.threads.executor(threads_of(self.config)))
         try:

@@ -7,7 +7,7 @@
     GET  /api/requests        ?latest | ?slowest | ?running, &n=50
     GET  /api/requests/ID     why that request took its time
     GET  /metrics             Prometheus            GET  /healthz, /readyz      liveness, readiness
-    GET  /api/topics          followers, deliveries, who is slow, groups         POST /api/topics/redrive   ?topic=&group=&id=
+    GET  /api/topics          followers, who is slow, groups, webhooks  POST /api/topics/redrive ?topic=&group= or &webhook=, &id=
     GET  /api/jobs            queues, what runs, dead letters, schedules     POST /api/jobs/redrive, /api/jobs/cancel  ?kind=&id=
     POST /api/reload          ?workers: new workers, ?binary: a new master       POST /api/drain
 

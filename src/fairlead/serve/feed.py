@@ -6,7 +6,8 @@
 
 Rules
 1. One reader per topic and process: the ring takes what a hint brings when it fits on to its end, else it reads the log, once for
-   all (`catch_up`). A hint that was lost is made good by the next, or by a look every `LOOK` seconds.
+   all (`catch_up`). A hint that was lost is made good by the next, or by a look every `LOOK` seconds. That a topic was deleted is a
+   hint of its own (`topicgone`).
 2. A leg is *live* while it is exactly at the ring's end: then it is told of each new batch on the spot, and costs nothing in
    between: no task, no timer of its own. Else it *follows*: a task reads for it, from the ring where that reaches, from the
    log where not, until it is at the end; comparing and joining are one step, so nothing falls between. Who wants the same of the
@@ -31,8 +32,10 @@ from time import monotonic
 from typing import Any
 
 from fairlead.serve.legs import Form, Leg, Out, Piece, tell
+from fairlead.serve.topicgone import Endings
 from fairlead.store.contract import Batch, Event, Gap, NoTopic, Offset, Store, StoreError
 from fairlead.store.hub import Hub
+from fairlead.wire.wsdeflate import Shared
 
 __all__ = ["Feed", "FeedLimits", "Form", "Leg", "Out", "Piece", "Ring"]
 
@@ -218,6 +221,8 @@ class Feed:
         self.turn = 0
         self.ticking: asyncio.TimerHandle | None = None
         self.made: Callable[[str], None] = lambda topic: None  # a topic was made by this process
+        self.endings = Endings(self)
+        self.deflaters = Shared()  # of frames that sockets hear
         self.outs = self.legs = self.delivered = self.events_in = self.gaps = 0
         self.slow: dict[str, int] = {}  # by policy: times that a follower had no room when events came
         self.conflated = self.left_out = 0  # events
@@ -258,6 +263,7 @@ class Feed:
             ring = Ring(self, topic)
             await ring.begin()
             self.rings[topic] = ring
+            self.endings.listen(True)
             return ring
         finally:
             self.opening.pop(topic, None)
@@ -287,6 +293,7 @@ class Feed:
         """No more hints for it."""
         if self.rings.get(ring.topic) is ring:
             del self.rings[ring.topic]
+            self.endings.listen(bool(self.rings))
         ring.stop()
 
     async def piece(self, ring: Ring, after: Offset | None) -> Piece:

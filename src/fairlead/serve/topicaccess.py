@@ -11,7 +11,8 @@ Rules
    shows the same credentials from the same address: a client that polls asks it no more often than one that stays.
 4. Who may no longer is told at the next question; a stream or socket ends with the token that opened it (`exp`), and its client
    comes again.
-5. Quotas are per client: the principal's `sub` where there is one, else the address (an IPv6 one by its /64).
+5. Quotas are per client: the principal's `sub` where there is one, else the address (an IPv6 one by its /64). They hold for the
+   whole server: followers are counted in all workers (`core.tally`), and so are the rates.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 from fairlead.core.errors import Refused
+from fairlead.core.tally import Tally
 from fairlead.serve.filters import address_of
 from fairlead.serve.filters.limits import SECOND, RateLimit, network_of
 from fairlead.serve.forwarded import plain_address
@@ -31,7 +33,7 @@ from fairlead.serve.topicwords import fields_of
 READ, PUBLISH, MANAGE = "read", "publish", "manage"
 KEEP = 60.0  # seconds that the hook's answer holds
 KEPT = 10_000  # answers remembered
-CLIENTS = 100_000  # clients whose followers are counted
+CLIENTS = 100_000  # clients whose followers are counted in a process
 
 
 class Asker(NamedTuple):
@@ -65,7 +67,9 @@ def until(exchange: Any) -> float | None:
 
 
 class Access:
-    """One route's. `followers`: streams, sockets and waiting polls of one client in this process; `publishes`, `makes`: rates."""
+    """One route's. `followers`: streams, sockets and waiting polls of one client, counted in `tally` under the route's `name`;
+    `publishes`, `makes`: rates.
+    """
 
     def __init__(
         self,
@@ -77,11 +81,13 @@ class Access:
         publishes: RateLimit | None = None,
         makes: RateLimit | None = None,
         clock: Callable[[], float] = time.monotonic,
+        tally: Tally | None = None,
+        name: str = "",
     ) -> None:
         self.hook, self.claim, self.keep, self.clock = hook, claim, keep, clock
         self.followers, self.publishes, self.makes = followers, publishes, makes
         self.answers: dict[Any, tuple[bool, float]] = {}
-        self.counts: dict[str, int] = {}
+        self.tally, self.name = tally or Tally(), name
         self.refused = 0
 
     async def allows(self, exchange: Any, action: str, topic: str) -> bool:
@@ -127,12 +133,12 @@ class Access:
         """One more follower of this client; what it returns says that it is gone. Refused 429."""
         if self.followers is None:
             return nothing
-        name = who(exchange)
-        count = self.counts.get(name, 0)
-        if count >= self.followers or (not count and len(self.counts) >= CLIENTS):
+        name = f"{self.name}\n{who(exchange)}"
+        full = len(self.tally.counts) >= CLIENTS and name not in self.tally.counts
+        if full or self.tally.count(name) >= self.followers:
             self.refused += 1
             raise Refused(f"a client follows at most {self.followers} times at once here", status=429, after=5)
-        self.counts[name] = count + 1
+        self.tally.add(name, 1)
         over = False
 
         def leave() -> None:
@@ -140,9 +146,7 @@ class Access:
             if over:
                 return
             over = True
-            self.counts[name] -= 1
-            if not self.counts[name]:
-                del self.counts[name]
+            self.tally.add(name, -1)
 
         return leave
 

@@ -2,6 +2,7 @@
 
     POST …/groups/G:claim   {"n": 10, "ttl": 30, "wait": 5}   200 {"items": [{"id", "fence", "attempt", "o", "type", "data"}]}
     POST …/groups/G:ack     {"items": [{"id", "fence"}]}      200 {"done": n}, 409 FENCED when one of them is no longer yours
+                            each item may bring "publish": {"topic", "data", …} or a list of them (`topicpub`)
     POST …/groups/G:extend  the same, "ttl"      :nack  the same, "delay", "reason"      :term  the same, "reason"
     POST …/groups/G:seek    {"after": o}         begin again there
     POST …/groups/G:redrive {"ids": […]}         dead letters live again, all without "ids"
@@ -15,6 +16,8 @@ Rules
 2. A fence grows with each claim: who holds an old one can change nothing (409).
 3. `wait` makes a claim a long poll: it listens first and looks then. It ends with nothing when its client closes its side or the
    server says farewell, and what was claimed for a client that is gone is given back: nobody would hold it until its lease ends.
+4. What items publish with their `:ack` goes out before it, when it is known that they are still the consumer's: published and
+   acknowledged, or the item comes again and the same is published once.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import Any
 from fairlead.core.aio import Call
 from fairlead.core.errors import Refused
 from fairlead.serve import topicforms as forms
+from fairlead.serve.topicpub import in_turn
 from fairlead.serve.topicwords import SECURITY
 from fairlead.store.contract import Event, Fenced, Gap, Lease, Offset, Store
 from fairlead.store.hub import Hub
@@ -51,8 +55,8 @@ class Groups:
     def __init__(self, store: Store, hub: Hub, attempts: int = ATTEMPTS, ttl: float = TTL) -> None:
         self.store, self.hub, self.attempts, self.ttl = store, hub, attempts, ttl
 
-    async def answer(self, call: Call, topic: str, rest: str) -> None:
-        """What stands behind `…/groups`."""
+    async def answer(self, call: Call, topic: str, rest: str, route: Any = None) -> None:
+        """What stands behind `…/groups`; consumers publish to topics of `route`."""
         method = call.request.method  # type: ignore[attr-defined]
         name, _, word = rest.removeprefix("groups").strip("/").partition(":")
         name, _, part = name.partition("/")
@@ -63,7 +67,7 @@ class Groups:
         elif not GROUP.fullmatch(name):
             raise Refused("a group's name has 1 to 64 letters, digits, _, - and .", status=400)
         elif word and not part and method == "POST":
-            await told(call, await self.act(topic, name, word, await given(call), call))
+            await told(call, await self.act(topic, name, word, await given(call), call, route, call.exchange))
         elif part == "dead" and method == "GET":
             dead = await self.store.leases.dead(queue_of(topic, name))
             await told(call, {"dead": [{"id": d.id, "attempts": d.attempts, "reason": d.reason, "at": d.at} for d in dead]})
@@ -101,8 +105,11 @@ class Groups:
         found: dict[str, Any] = {name: getattr(depth, name) for name in ("ready", "delayed", "leased", "dead", "lag", "oldest")}
         return {"group": group, **found}
 
-    async def act(self, topic: str, group: str, word: str, said: dict[str, Any], call: Call | None = None) -> dict[str, Any]:
-        """One of the verbs; `call` is who waits for a claim. Refused, NoTopic, Gap."""
+    async def act(
+        self, topic: str, group: str, word: str, said: dict[str, Any], call: Call | None = None, route: Any = None,
+        exchange: Any = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """One of the verbs; `call` is who waits for a claim; an `ack` publishes by `route`. Refused, NoTopic, Gap."""
         if not GROUP.fullmatch(group):
             raise Refused("a group's name has 1 to 64 letters, digits, _, - and .", status=400)
         if word == "claim":
@@ -118,6 +125,14 @@ class Groups:
         if word not in ("ack", "nack", "extend", "term"):
             raise Refused(f"there is no :{word}", status=404, hint="claim, ack, nack, extend, term, seek, redrive")
         held = items(queue, said)
+        published: dict[str, Any] = {}
+        if word == "ack" and route is not None and any("publish" in one for one in said["items"]):
+            await self.all_of("extend", held, {})
+            published = {"published": await in_turn(route, exchange, queue, said["items"])}
+        return {"done": await self.all_of(word, held, said), **published}
+
+    async def all_of(self, word: str, held: list[Lease], said: dict[str, Any]) -> int:
+        """One of the verbs with all of these; how many. Refused 409 when one of them is somebody else's by now."""
         try:
             done = await self.each(word, held, said)
         except Fenced as error:
@@ -125,7 +140,7 @@ class Groups:
         if not all(done):
             lost = [lease.id for lease, good in zip(held, done) if not good]
             raise Refused(f"FENCED: {', '.join(lost[:10])} no longer yours", status=409)
-        return {"done": len(done)}
+        return len(done)
 
     async def each(self, word: str, held: list[Lease], said: dict[str, Any]) -> list[bool]:
         """ack, extend, nack, term."""

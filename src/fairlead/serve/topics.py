@@ -31,7 +31,6 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -51,10 +50,10 @@ from fairlead.serve.topicaccess import MANAGE, OPEN, PUBLISH, READ, Access
 from fairlead.serve.topicforks import Forks, source_of
 from fairlead.serve.topicmany import MANY, MARK, Asked, Many, asked, place_in
 from fairlead.serve.topicmatch import Names
+from fairlead.serve.topicorder import highest, in_turn, repeated
 from fairlead.serve.topicouts import RETRY, ManyStream, Poll, Stream, TopicOptions
 from fairlead.serve.topicwords import (
     PREFLIGHT,
-    SAFE,
     SECURITY,
     absolute,
     canonical,
@@ -72,7 +71,6 @@ from fairlead.serve.topicwords import (
 from fairlead.store.contract import (
     Appended,
     Closed,
-    Conflict,
     Gap,
     Head,
     NoTopic,
@@ -118,6 +116,7 @@ class TopicRoute(Handler):
         self.names = names or Names(feed)
         self.presence, self.access = presence, access
         self.allows, self.must = access.allows, access.must
+        self.forget: Callable[[str], Any] | None = None  # what else there is of a topic that is deleted
         self.member, self.info = "", None  # who follows, if the route says it and not the client
         self.many = Many(self, ManyStream)
         self.calls = Async(self.answer, loop)
@@ -146,6 +145,13 @@ class TopicRoute(Handler):
         if name.startswith("$"):
             raise Refused("topics whose names begin with $ are ours", status=403)
         return name
+
+    def named(self, name: Any) -> str:
+        """The same, of a topic that this route has. Refused 400, 403."""
+        name, own = self.name_of(name), self.options.name
+        if own and name != own:
+            raise Refused(f"this route has the topic {own} only", status=403)
+        return str(name)
 
     def follow(self, exchange: Exchange, topic: str) -> None:
         """Read a topic that has no URL of its own, such as a job's events."""
@@ -291,8 +297,8 @@ class TopicRoute(Handler):
             self.access.making(call.exchange)
         seq = given.get("stream-seq")
         try:
-            if seq is not None and not await self.repeated(topic, head, producer):
-                await self.in_turn(topic, head, seq)
+            if seq is not None and not await repeated(self.store.log, topic, head, producer):
+                await in_turn(self.store.state, topic, head, seq)
             done = await self.store.log.append(
                 topic, events, producer=producer, dedupe=dedupe, close=closes, create=create
             )
@@ -307,8 +313,8 @@ class TopicRoute(Handler):
             return
         if head is None:
             self.names.made(topic)
-        highest = await self.highest(topic, producer) if producer is not None and done.duplicate else None
-        await self.appended(call, done, producer if events else None, highest, producer)
+        known = await highest(self.store.log, topic, producer) if producer is not None and done.duplicate else None
+        await self.appended(call, done, producer if events else None, known, producer)
 
     async def cloud(self, topic: str, given: dict[str, str], body: bytes, content_type: str) -> cloudevents.Incoming | None:
         """What a POST says in CloudEvents' words; None when it does not. A topic of that very type has it as it is. Refused 400."""
@@ -333,25 +339,8 @@ class TopicRoute(Handler):
                 raise
             return None
 
-    async def highest(self, topic: str, producer: Producer) -> int | None:
-        """The last seq that was taken of a producer in its epoch; None when that is not known."""
-        try:
-            await self.store.log.append(topic, [], producer=producer._replace(seq=SAFE))
-        except ProducerGap as gap:
-            return gap.expected - 1 if gap.known == producer.epoch else None
-        except FairleadError:
-            return None
-        return None
-
-    async def repeated(self, topic: str, head: Head | None, producer: Producer | None) -> bool:
-        """Whether this is a producer's retry: what came after it does not count then."""
-        if producer is None or head is None:
-            return False
-        highest = await self.highest(topic, producer)
-        return highest is not None and producer.seq <= highest
-
     async def appended(
-        self, call: Call, done: Appended, added: Producer | None, highest: int | None, producer: Producer | None
+        self, call: Call, done: Appended, added: Producer | None, known: int | None, producer: Producer | None
     ) -> None:
         """It is there."""
         fields = [next_field(done.last)]
@@ -359,7 +348,7 @@ class TopicRoute(Handler):
             fields.append((b"stream-closed", b"true"))
         if producer is not None:
             fields.append((b"producer-epoch", b"%d" % producer.epoch))
-            fields.append((b"producer-seq", b"%d" % (producer.seq if highest is None else highest)))
+            fields.append((b"producer-seq", b"%d" % (producer.seq if known is None else known)))
         status = 204 if added is None or done.duplicate else 200
         await call.respond(status, b"", fields + SECURITY)
 
@@ -371,28 +360,14 @@ class TopicRoute(Handler):
         fields = [(b"producer-expected-seq", b"%d" % gap.expected), (b"producer-received-seq", b"%d" % gap.received)]
         await refuse(call, 409, f"{gap}", fields)
 
-    async def in_turn(self, topic: str, head: Head | None, seq: str) -> None:
-        """Stream-Seq: texts that grow, of all writers of a topic together. Refused 409."""
-        key, state = f"topicseq/{topic}", self.store.state
-        epoch = head.last.epoch if head is not None else 0
-        while True:
-            entry = await state.get(key)
-            known = json.loads(entry.value) if entry is not None else None
-            if known is not None and known[0] == epoch and seq.encode() <= known[1].encode():
-                raise Refused(f"Stream-Seq {seq!r} does not follow {known[1]!r}", status=409)
-            try:
-                await state.put_if(key, json.dumps([epoch, seq]).encode(), entry.version if entry else 0, ttl=30 * 86400.0)
-                return
-            except Conflict:
-                continue
-
     async def delete(self, call: Call, topic: str) -> None:
         """Gone."""
         await self.forks.deleting(topic)
         if not await self.store.log.delete(topic):
             raise NoTopic(topic)
-        if (ring := self.feed.rings.get(topic)) is not None:
-            ring.look()
+        self.feed.endings.deleted(topic)
+        if self.forget is not None:
+            await self.forget(topic)
         await call.respond(204, b"", list(SECURITY))
 
     # ---- reading

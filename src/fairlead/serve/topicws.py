@@ -10,7 +10,7 @@
     {"id": 2, "unsub": "a"}                                    {"id": 2, "ok": true}; also {"match": …} and {"presence": …}
     {"id": 3, "pub": {"topic": "a", "data": …, "type": "t"}}   {"id": 3, "ok": true, "o": o}
     {"id": 4, "claim": {"topic": "a", "group": "g", "n": 1}}   {"id": 4, "ok": true, "items": […]}
-                                                               ack, nack, extend and term likewise
+                                                               ack, nack, extend and term likewise; an ack may publish
     {"ping": 1}                                                {"pong": 1}
                                                                {"id": n, "error": {"status": 404, "message": "…"}}
 
@@ -22,13 +22,13 @@ Rules
 4. Closed with 3001: come again at once (the server restarts, or the socket was slow); 3500: do not, it was wrong.
 5. Each topic is asked of the route's `access`, once for each subscription. A socket ends (3001) with the token that opened it.
 6. A page of another origin may not open one, unless the route allows it: browsers send cookies from anywhere.
+7. permessage-deflate is agreed on without memory between messages: a frame that many hear is deflated once for all of them (once
+   for each window size), by one deflater of the process, and a socket holds no zlib state. Frames below `LEAST` go as they are.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import json
 import logging
 from collections.abc import Callable
@@ -42,19 +42,22 @@ from fairlead.net.poll import Poller, Watcher
 from fairlead.serve import topicforms as forms
 from fairlead.serve.feed import Form, Leg, Out, Piece
 from fairlead.serve.presence import EVENTS, good_info
-from fairlead.serve.topicaccess import MANAGE, PUBLISH, READ, until
+from fairlead.serve.topicaccess import MANAGE, READ, until
 from fairlead.serve.topicmany import asked
 from fairlead.serve.topicmatch import pattern
-from fairlead.serve.topics import MADE_BY_READING, TopicRoute
+from fairlead.serve.topicpub import publish
+from fairlead.serve.topics import TopicRoute
 from fairlead.serve.topicwords import query_of
-from fairlead.store.contract import Closed, Gap, NewEvent, NoTopic, Offset
+from fairlead.store.contract import Closed, Gap, NoTopic, Offset
+from fairlead.wire import wsdeflate
 from fairlead.wire.ws import WebSocket
-from fairlead.wire.wshand import answer, check, good_origin, subprotocols
+from fairlead.wire.wshand import answer, check, field, good_origin, subprotocols
 
 PROTOCOL = "fairlead.v1.json"
 AGAIN, NEVER = 3001, 3500
 TOPICS = 1000  # followed by one socket
 WAITING = 32
+LEAST = 256  # bytes of a frame worth deflating
 FRAME = 4096  # bytes of a frame beside its event, of which each byte may take three (two as UTF-8 are six as \u00e4)
 log = logging.getLogger("fairlead")
 
@@ -62,14 +65,16 @@ log = logging.getLogger("fairlead")
 class Sockets:
     """The WebSockets of one topic route. `origins`: pages that may open one; `groups` answers claims, if the route has them.
     `only`: a socket follows the topic that it was opened for, from its start, and does nothing else (a job's events).
+    `compress`: permessage-deflate is agreed on with who offers it.
     """
 
     def __init__(
         self, route: TopicRoute, limits: WebSocketLimits | None = None, origins: tuple[str, ...] = ("self",), groups: Any = None,
-        only: bool = False,
+        only: bool = False, compress: bool = True,
     ) -> None:  # fmt: skip
         self.route, self.feed, self.origins, self.groups, self.only = route, route.feed, origins, groups, only
         self.limits = limits or WebSocketLimits(message=3 * route.options.message + FRAME)
+        self.deflate = wsdeflate.Settings(least=LEAST) if compress else None
         self.first: list[dict[str, Any]] | None = None  # what is followed from the start; None: what the URL says
         self.lasts: float | None = None  # seconds until the client must come again
 
@@ -86,8 +91,12 @@ class Sockets:
             wanted = [{"topic": name} for name in names]
             wanted += [{"match": one.text} for one in several.patterns] if several is not None else []
         leave = self.route.access.enter(exchange)
-        response = answer(request, [], PROTOCOL if PROTOCOL in subprotocols(request) else None, b"")
-        TopicSocket(self, exchange, response, wanted, leave)
+        deflate, extension = None, b""
+        if self.deflate is not None:
+            offered = field(request, b"sec-websocket-extensions")
+            deflate, extension = wsdeflate.accept(offered, self.deflate, self.feed.deflaters)
+        response = answer(request, [], PROTOCOL if PROTOCOL in subprotocols(request) else None, extension)
+        TopicSocket(self, exchange, response, wanted, leave, deflate)
 
 
 class Timer(Watcher):
@@ -114,7 +123,7 @@ class TopicSocket(Out):
     transport = "websocket"
 
     def __init__(
-        self, home: Sockets, exchange: Any, response: Any, wanted: list[dict[str, Any]], leave: Callable[[], None]
+        self, home: Sockets, exchange: Any, response: Any, wanted: list[dict[str, Any]], leave: Callable[[], None], deflate: Any
     ) -> None:
         Out.__init__(self, home.feed, Form(), home.route.options.slow)
         self.home, self.exchange = home, exchange
@@ -132,7 +141,7 @@ class TopicSocket(Out):
         exchange.deadline = 0
         exchange.heard_end = False
         exchange.journey.started = exchange.journey.started or self.clock.now()
-        self.ws = self.socket = WebSocket(self, home.limits, False, None, None, self.clock.now())
+        self.ws = self.socket = WebSocket(self, home.limits, False, deflate, None, self.clock.now())
         self.body = exchange
         exchange.answer = self
         exchange.head(response, False)
@@ -284,11 +293,7 @@ class TopicSocket(Out):
             if name != self.own:
                 raise Refused("this socket has the topic that it was opened for only", status=403)
             return str(name)
-        name = self.home.route.name_of(name)
-        own = self.home.route.options.name
-        if own and name != own:
-            raise Refused(f"this route has the topic {own} only", status=403)
-        return name
+        return self.home.route.named(name)
 
     async def subscribe(self, given: dict[str, Any]) -> dict[str, Any]:
         """Follow a topic; a second time from somewhere else. Or what a pattern matches, or who is there."""
@@ -408,30 +413,16 @@ class TopicSocket(Out):
 
     async def publish(self, given: dict[str, Any]) -> dict[str, Any]:
         """Append one event."""
-        topic = self.topic_named(given)
-        route = self.home.route
-        await route.must(self.exchange, PUBLISH, topic)
-        content_type = str(given.get("content_type", MADE_BY_READING))
-        create = route.config(content_type) if route.options.create != "put" else None
-        head = await route.found(topic, create)
-        kind = forms.kind_of(head.config.content_type if head is not None else content_type)
-        event = NewEvent(payload(given, kind), str(given.get("type", "")), str(given.get("key", "")))
-        if len(event.data) > route.options.message:
-            raise Refused(f"an event has at most {route.options.message} bytes", status=413)
-        route.access.publishing(self.exchange, 1)
-        if head is None:
-            route.access.making(self.exchange)
-        done = await self.feed.store.log.append(topic, [event], dedupe=str(given.get("dedupe", "")), create=create)
-        if head is None:
-            route.names.made(topic)
-        return {"topic": topic, "o": str(done.last), **({"duplicate": True} if done.duplicate else {})}
+        return await publish(self.home.route, self.exchange, self.topic_named(given), given)
 
     async def group(self, word: str, given: dict[str, Any]) -> dict[str, Any]:
         """claim, ack, nack, extend, term."""
         topic = self.topic_named(given)
         await self.home.route.must(self.exchange, MANAGE, topic)
         groups = self.home.groups
-        result: dict[str, Any] = await groups.act(topic, str(given.get("group", "")), word, given)
+        result: dict[str, Any] = await groups.act(
+            topic, str(given.get("group", "")), word, given, route=self.home.route, exchange=self.exchange
+        )
         for item in result.get("items", ()):
             self.leases[topic, item["id"]] = (str(given.get("group", "")), item["id"], item["fence"])
         if word in ("ack", "nack", "term"):
@@ -556,21 +547,3 @@ class PresenceForm(forms.FrameForm):
 def named(frame: bytes) -> bytes:
     """A frame of a topic as one of its presence."""
     return b'{"presence"' + frame[len(b'{"topic"') :] if frame else b""
-
-
-def payload(given: dict[str, Any], kind: str) -> bytes:
-    """The bytes of a frame's event. Refused 400."""
-    if "base64" in given:
-        try:
-            return base64.b64decode(given["base64"], validate=True)
-        except (binascii.Error, ValueError, TypeError):
-            raise Refused('"base64" is no base64', status=400) from None
-    if "data" not in given:
-        raise Refused('"data" or "base64" is missing', status=400)
-    if kind == forms.JSON:
-        return forms.compact(given["data"])
-    if not isinstance(given["data"], str):
-        raise Refused('"data" of this topic is a text', status=400)
-    return given["data"].encode("utf-8", "replace")
-
-

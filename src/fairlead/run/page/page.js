@@ -376,7 +376,7 @@ async function drawTopics() {
 }
 function showTopics(said) {
   const total = (counts) => Object.values(counts).reduce((sum, n) => sum + n, 0), per = since(said), late = total(said.late);
-  $("topics-card").hidden = !said.top.length && !said.groups.length;
+  $("topics-card").hidden = !said.top.length && !said.groups.length && !said.webhooks.length;
   $("topics-text").textContent = `${count(total(said.followers))} followers, ${count(said.delivered)} deliveries`
     + (late ? `, ${count(late)} slow now` : "") + (said.gaps ? `, ${count(said.gaps)} told of a gap` : "") + (said.silent ? `, ${said.silent} workers silent` : "");
   const kinds = KINDS.filter(([kind]) => said.followers[kind]);
@@ -389,14 +389,19 @@ function showTopics(said) {
   table($("consumers"), ["topic", "group", "lag", "ready", "delayed", "leased", "oldest", "dead", ""], said.groups.map((g) => [named(g.topic), named(g.group),
     count(g.lag), count(g.ready), count(g.delayed), count(g.leased), ago(g.oldest), g.dead ? make("td", "bad-text", count(g.dead)) : "0",
     g.dead ? button("Redrive all", () => redrive(g, "")) : ""]));
-  const letters = said.groups.flatMap((g) => g.letters.map((letter) => [g, letter]));
+  $("hooks-part").hidden = !said.webhooks.length;
+  table($("hooks"), ["topic", "webhook", "to", "state", "lag", "delayed", "last success", "failing for", "dead", ""], said.webhooks.map((h) => [named(h.topic),
+    named(h.id), named(h.url), h.state === "active" ? h.state : make("td", "bad-text", h.reason ? `${h.state}: ${h.reason}` : h.state), count(h.lag), count(h.delayed),
+    h.succeeded ? ago(h.succeeded) + " ago" : "–", ago(h.failing), h.dead ? make("td", "bad-text", count(h.dead)) : "0", h.dead ? button("Redrive all", () => redrive(h, "")) : ""]));
+  const letters = [...said.groups, ...said.webhooks].flatMap((g) => g.letters.map((letter) => [g, letter]));
   $("letters-part").hidden = !letters.length;
-  table($("letters"), ["topic", "group", "event", "attempts", "reason", "given up", ""], letters.map(([g, letter]) => [named(g.topic), named(g.group), named(letter.id),
+  table($("letters"), ["topic", "group or webhook", "event", "attempts", "reason", "given up", ""], letters.map(([g, letter]) => [named(g.topic), named(g.group || g.id), named(letter.id),
     count(letter.attempts), named(letter.reason || "–"), ago(letter.at) + " ago", button("Redrive", () => redrive(g, letter.id))]));
 }
 function redrive(group, id) {
-  const what = new URLSearchParams({ topic: group.topic, group: group.group, ...(id ? { id } : {}) });
-  change("/api/topics/redrive?" + what, id ? `Deliver event ${id} to ${group.group} again?` : `Deliver all dead letters of ${group.group} on ${group.topic} again?`);
+  const who = group.group || group.id;
+  const what = new URLSearchParams({ topic: group.topic, ...(group.group ? { group: who } : { webhook: who }), ...(id ? { id } : {}) });
+  change("/api/topics/redrive?" + what, id ? `Deliver event ${id} to ${who} again?` : `Deliver all dead letters of ${who} on ${group.topic} again?`);
 }
 function listen() {
   const source = new EventSource("/api/stream");
