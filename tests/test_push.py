@@ -10,6 +10,7 @@ import pytest
 
 from fairlead.core.errors import Refused
 from fairlead.net.guard import Guard
+from fairlead.serve import push
 from fairlead.serve.hooks import OLD_KEY, Hooks, PushLimits
 from fairlead.serve.push import LEADER, Deliveries, message_id, retry_after
 from fairlead.store.contract import NewEvent, TopicConfig
@@ -258,6 +259,46 @@ def test_one_process_delivers_and_another_takes_over_when_it_has_stopped():
         deliveries.start()
 
     play(story)
+
+
+def test_what_a_killed_process_had_under_way_is_sent_again_by_another_under_the_same_id(monkeypatch):
+    monkeypatch.setattr(push, "TERM", 0.3)
+
+    async def story(hooks, receiver, deliveries):
+        await hooks.make("orders", {"url": receiver.url})
+        await publish(hooks, "x")
+        await receiver.has(1)  # and does not answer
+        for task in (deliveries.task, *deliveries.running.values()):
+            task.cancel()  # nothing is given back: it was killed
+        other = Deliveries(Hooks(hooks.store, hooks.limits, HERE, hooks.hub), schedule=AT_ONCE)
+        other.start()
+        try:
+            await receiver.has(2)
+            assert len({fields["webhook-id"] for _, fields, _ in receiver.got}) == 1 and other.leads
+        finally:
+            await other.stop()
+
+    play(story, None, limits=PushLimits(timeout=0.5))
+
+
+def test_a_hook_that_has_failed_for_days_is_disabled_and_says_why():
+    async def story(hooks, receiver, deliveries):
+        hook = await hooks.make("orders", {"url": receiver.url})
+
+        def long_ago(one):
+            one.failing = time.time() - push.HOPELESS - 1
+
+        await hooks.change("orders", hook.id, long_ago)
+        await deliveries.turn()
+        await publish(hooks, 1)
+
+        async def disabled():
+            return (await hooks.get("orders", hook.id)).state == "disabled"
+
+        await until(disabled)
+        assert "nothing but failures for 5 days; the last: status 500" in (await hooks.get("orders", hook.id)).reason
+
+    play(story, *["500 No\r\ncontent-length: 0\r\n\r\n"] * 3)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""Topics of a server with several workers: quotas and presence that are the whole server's, members of a worker that is killed by -9,
-the end of a topic that another worker deletes; who may do what by token and hook; sockets that deflate.
+"""Topics of a server with several workers: quotas and presence that are the whole server's, members of a worker that is killed by
+-9, the end of a topic that another worker deletes; who may do what by token and hook; sockets that deflate.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ path = "/t/{topic}"
 presence = true
 presence_lease = "1s"
 followers = 24
+[[route]]
+path = "/free/{topic}"
+topic = {}
 [[route]]
 path = "/guarded/{topic}"
 filters = [ { jwt = { secret = "env:SECRET", algorithms = ["HS256"] } } ]
@@ -141,10 +144,10 @@ def test_what_token_and_hook_allow_and_that_a_client_that_polls_is_looked_up_onc
 def test_sockets_that_offer_it_get_long_frames_deflated(server: Process) -> None:
     url = server.url.rstrip("/")
     word = "a word that comes again and again, "
-    ask(f"{url}/t/long", "POST", word * 1000)
+    ask(f"{url}/free/long", "POST", word * 1000)
     for compression in ("deflate", None):
         how: Any = {"compression": compression, "subprotocols": ["fairlead.v1.json"]}
-        with connect(url.replace("http", "ws") + "/t/long?offset=-1", **how) as socket:
+        with connect(url.replace("http", "ws") + "/free/long?offset=-1", **how) as socket:
             assert heard(socket)["events"][0]["data"] == word * 1000
             assert bool(socket.protocol.extensions) == (compression is not None)
             socket.send(json.dumps({"id": 1, "pub": {"topic": "long.too", "data": word * 100}}))

@@ -1,5 +1,5 @@
-"""What an operator sees of topics: followers, stalled ones among them, and a group with dead letters; by the admin API, /metrics,
-`fairlead status` and the page in a real Chromium, whose button brings the dead letters back.
+"""What an operator sees of topics: followers, stalled ones among them, a group with dead letters, a webhook that ended; by the
+admin API, /metrics, `fairlead status` and the page in a real Chromium, whose button brings the dead letters back.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 from browser import Browser
@@ -29,7 +31,7 @@ bind = "127.0.0.1:@PORT@"
 socket = { sndbuf = "4KiB" }
 [[route]]
 path = "/t/{topic}"
-topic = { slow = "drop" }
+topic = { slow = "drop", webhooks = true, webhook_networks = ["127.0.0.0/8"] }
 """
 
 
@@ -61,11 +63,29 @@ def dead_letter(base: str) -> None:
     post(f"{base}/t/orders/groups/mail:term", {"items": [{"id": item["id"], "fence": item["fence"]}], "reason": "no such address"})
 
 
+def nobody(port: int, base: str) -> None:
+    """A webhook whose receiver wants nothing any more."""
+
+    class Gone(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_error(410)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    receiver = HTTPServer(("127.0.0.1", port), Gone)
+    threading.Thread(target=receiver.handle_request, daemon=True).start()
+    post(f"{base}/t/orders/webhooks", {"id": "partner", "url": f"http://127.0.0.1:{port}/in?key=secret"})
+    post(f"{base}/t/orders", {"n": 3})
+
+
 def test_followers_the_slow_ones_and_dead_letters_are_seen(real: Real) -> None:
     page = free_port()
     server = real.fairlead(config=TOML.replace("@PAGE@", str(page)), env={"PAGE_TOKEN": "open"})
     port, base, admin = server.port, f"http://127.0.0.1:{server.port}", f"http://127.0.0.1:{page}"
     dead_letter(base)
+    nobody(free_port(), base)
     socks = [follower(port, "?offset=-1&live=sse") for _ in range(3)] + [follower(port, "?offset=now&live=long-poll")]
 
     def seen() -> dict[str, Any]:
@@ -80,15 +100,20 @@ def test_followers_the_slow_ones_and_dead_letters_are_seen(real: Real) -> None:
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+", one["who"]) for one in found["named"])
     [group] = found["groups"]
     assert (group["topic"], group["group"], group["dead"]) == ("orders", "mail", 1)
+    eventually(lambda: seen()["webhooks"][0]["state"] == "disabled", what="the webhook that is not wanted")
+    [hook] = seen()["webhooks"]
+    assert (hook["topic"], hook["id"], hook["lag"]) == ("orders", "partner", 1) and "secret" not in hook["url"]
     with urllib.request.urlopen(admin + "/metrics", timeout=20) as answer:
         metrics = answer.read().decode()
     assert 'fairlead_topic_followers{topic="news",transport="sse"} 3\n' in metrics
     assert 'fairlead_topic_slow{topic="news",transport="sse"} 3\n' in metrics
     assert re.search(r'fairlead_topic_slow_total\{policy="drop"\} [1-9]', metrics)
+    assert "fairlead_webhook_failed_total 1\n" in metrics
     status = subprocess.run(
         [sys.executable, "-P", "-m", "fairlead", "status", "--admin", admin], capture_output=True, text=True, timeout=60
     )
-    assert re.search(r"topics   \d followers \(.*sse 3\), \d+ deliveries, 3 slow now; 1 groups, .*, 1 dead letters", status.stdout)
+    assert re.search(r"topics   \d followers \(.*sse 3\), \d+ deliveries, 3 slow now; 1 groups, .*, 1 dead letters;", status.stdout)
+    assert "; 1 webhooks, 1 not active" in status.stdout
     eventually(lambda: re.search(r"topic news: 127\.0\.0\.1:\d+ is slow \(sse, drop\)", server.text()))
     on_the_page(admin)
     eventually(lambda: not seen()["groups"][0]["dead"])
@@ -105,6 +130,7 @@ def on_the_page(admin: str) -> None:
         assert "3 slow now" in browser.run("document.querySelector('#topics-text').textContent")
         browser.wait("document.querySelectorAll('#late tbody tr').length === 3")
         assert "no such address" in browser.run("document.querySelector('#letters').textContent")
+        assert "410 Gone" in browser.run("document.querySelector('#hooks').textContent")
         browser.run("document.querySelector('#letters button').click()")
         browser.wait("document.querySelector('#ask').open")
         browser.run("document.querySelector('#token').value = 'open'; document.querySelector('#ask button.primary').click()")
