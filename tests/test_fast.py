@@ -51,6 +51,49 @@ def test_every_public_name_has_a_twin():
     assert names <= set(dir(_plain)) | {"address", "fail"}
 
 
+def test_a_fenced_write_is_whole_and_only_for_who_holds_the_fence(leaf, tmp_path):
+    lock = os.open(tmp_path / "fence", os.O_CREAT | os.O_RDWR)
+    fd = os.open(tmp_path / "data", os.O_CREAT | os.O_RDWR)
+    try:
+        os.write(lock, (7).to_bytes(8, "little") + b"more")
+        assert leaf.write_fenced(lock, 7, fd, 3, [b"", b"abc", b"", b"defg"]) == 7
+        many = [bytes([n % 251]) * (n % 5) for n in range(2000)]
+        assert leaf.write_fenced(lock, 7, fd, 10, many) == sum(map(len, many))
+        assert leaf.write_fenced(lock, 7, fd, 0, []) == leaf.write_fenced(lock, 7, fd, 0, [b""]) == 0
+        assert leaf.write_fenced(lock, 8, fd, 0, [b"x"]) == -1
+        assert os.pread(fd, 1 << 20, 0) == b"\0\0\0abcdefg" + b"".join(many)
+        os.ftruncate(lock, 5)
+        assert leaf.write_fenced(lock, 7, fd, 0, [b"x"]) == -1
+        os.pwrite(lock, (7).to_bytes(8, "little"), 0)
+        with pytest.raises(OSError):
+            leaf.write_fenced(lock, 7, 1_000_000, 0, [b"x"])
+        with pytest.raises(OSError):
+            leaf.write_fenced(1_000_000, 7, fd, 0, [b"x"])
+    finally:
+        os.close(lock)
+        os.close(fd)
+
+
+def test_a_fenced_write_that_meets_the_end_says_how_much_there_was_room_for(leaf, tmp_path):
+    import resource
+    import signal
+
+    old, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    lock = os.open(tmp_path / "fence", os.O_CREAT | os.O_RDWR)
+    fd = os.open(tmp_path / "data", os.O_CREAT | os.O_RDWR)
+    os.write(lock, bytes(8))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, old[1]))
+    try:
+        assert leaf.write_fenced(lock, 0, fd, 0, [b"x" * 60, b"y" * 60]) == 100
+        with pytest.raises(OSError, match="large"):
+            leaf.write_fenced(lock, 0, fd, 100, [b"y" * 20])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+        os.close(lock)
+        os.close(fd)
+
+
 def test_nothing_to_read_is_none_and_the_end_is_empty(leaf, pair):
     left, right = pair
     assert leaf.recv(left.fileno(), 100) is None

@@ -235,6 +235,18 @@ def test_windows_grow_with_what_comes_in_a_round_trip():
     assert talk.codec.stream_window == 4 << 20 and talk.codec.target <= 16 << 20
 
 
+def test_a_peer_that_stands_before_its_window_has_half_of_it_under_way_and_gets_more():
+    talk = Talk()
+    talk.peer(head(1, POST, EH) + data(1, b"x" * 16384) * 2)  # half a window: a PING, and the half is given back
+    talk.peer(data(1, b"x" * 16384) * 2)  # the other half was on its way
+    talk.peer(frame(PING, ACK, 0, b"fairband"))
+    assert talk.codec.stream_window == 131072
+    talk.say()
+    talk.peer(data(1, b"x" * 16384) * 2)
+    talk.peer(frame(PING, ACK, 0, b"fairband"))
+    assert talk.codec.stream_window == 131072  # a quarter of it or less: it does not stand
+
+
 def test_small_requests_cost_no_ping():
     talk = Talk(answer=True)
     for i in range(20):

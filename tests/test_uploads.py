@@ -582,6 +582,38 @@ def test_back_pressure_holds_the_client():
     play(story)
 
 
+def test_where_the_time_went_is_told_and_what_came_of_it_is_counted():
+    async def feed(row, exchange):
+        return (422, [], b"") if row.length == 3 else (201, [], b"")
+
+    async def story(client):
+        sending = client.begin("POST", "/up", 5, upload_complete="?1", content_digest=sha(b"12345"))
+        sending.send(b"12345", True)
+        await sending.answer()
+        steps = sending.peer.watcher.finished[0].journey.custom
+        assert {name for name, _, _ in steps} == {"receive", "digest", "write", "finish", "feed"}
+        assert all([start > 0 and took >= 0 for _, start, took in steps])
+        place = await begun(client, b"abc")
+        broken = client.patching(place, 1000, 3)
+        await broken.send(b"x" * 10).stored(13)
+        assert client.uploads.counts.active == 1
+        broken.leave()
+        while client.uploads.counts.active:
+            await asyncio.sleep(0.001)
+        assert (await client.patch(place, b"y" * 990, 13)).status == 201
+        assert (await client.ask("POST", "/up", b"123", upload_complete="?1")).status == 422
+        await client.ask("DELETE", await begun(client))
+        client.uploads.options = UploadOptions(keep=-1.0)
+        await begun(client)
+        await client.uploads.sweep()
+        assert client.uploads.counts.told() == {
+            "started": 5, "completed": 2, "rejected": 1, "resumed": 2, "aborted": 1, "cancelled": 1, "expired": 1,
+            "bytes": 1011, "active": 0,
+        }  # fmt: skip
+
+    play(story, feed=feed)
+
+
 def test_a_server_that_stops_keeps_what_it_has():
     async def story(client):
         place = await begun(client)

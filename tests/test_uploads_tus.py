@@ -153,7 +153,6 @@ def test_concatenation():
             places.append(place)
         await client.tus("PATCH", places[0], DATA[:60_000], upload_offset=0)
         final = "final;" + " ".join([places[0], "http://shop.example" + places[1]])
-        assert (await client.tus("POST", "/up", upload_concat=final)).status == 400  # the second is not complete
         await client.tus("PATCH", places[1], DATA[60_000:], upload_offset=0)
         assert fed == []
         got = await client.tus("POST", "/up", upload_concat=final)
@@ -169,6 +168,80 @@ def test_concatenation():
         assert (await client.tus("POST", "/up", upload_concat=final, principal="eve")).status == 404
 
     play(story, feed=feed)
+
+
+def test_a_concatenation_of_what_is_still_on_its_way():
+    fed = []
+
+    async def feed(row, exchange):
+        fed.append(row.length)
+        return 201, [], b""
+
+    async def story(client, other):
+        places = [await begun(client, len(part), upload_concat="partial") for part in (DATA[:60_000], DATA[60_000:])]
+        got = await client.tus("POST", "/up", upload_concat="final;" + " ".join(places))
+        final = got.headers["location"]
+        assert got.status == 201 and "upload-offset" not in got.headers
+        await client.tus("PATCH", places[0], DATA[:60_000], upload_offset=0)
+        head = await other.tus("HEAD", final)
+        assert head.status == 200 and "upload-offset" not in head.headers and "upload-length" not in head.headers
+        assert (await client.tus("PATCH", final, b"x", upload_offset=0)).status == 403
+        assert (await client.head(final)).headers["upload-complete"] == "?0"
+        await client.tus("PATCH", places[1], DATA[60_000:], upload_offset=0)
+        while (head := await other.tus("HEAD", final)).headers.get("upload-offset") is None:  # whoever is first makes it
+            await asyncio.sleep(0.001)
+        assert (head.offset, head.headers["upload-length"]) == (len(DATA), str(len(DATA)))
+        while not fed:
+            await asyncio.sleep(0.001)
+        assert file_of(client, final).read_bytes() == DATA and fed == [len(DATA)]
+        lost = await begun(client, 5, upload_concat="partial")
+        final = (await client.tus("POST", "/up", upload_concat="final;" + lost)).headers["location"]
+        await client.tus("DELETE", lost)
+        assert (await client.tus("HEAD", final)).status == 404
+
+    play(story, feed=feed, clients=2)
+
+
+def test_who_takes_a_concatenation_over_goes_on_where_it_was():
+    async def story(client, other):
+        places = [await begun(client, 5, upload_concat="partial") for _ in range(2)]
+        final = (await client.tus("POST", "/up", upload_concat="final;" + " ".join(places))).headers["location"]
+        client.uploads.joined = other.uploads.joined = None  # both are too busy to look
+        for place in places:
+            row = await client.uploads.find(place.rpartition("/")[2], "")
+            writer = await client.uploads.claim(row)
+            await writer.write([b"12345"])
+            await client.uploads.complete(row, writer)
+            await writer.close()
+        del client.uploads.joined, other.uploads.joined
+        name = final.rpartition("/")[2]
+        row = await client.uploads.find(name, "")
+        writer = await client.uploads.claim(row)
+        await writer.write([b"1234512"])  # and here it died
+        await writer.sync()
+        assert await other.uploads.sweep() == 1
+        assert file_of(client, final).read_bytes() == b"1234512345"
+
+    play(story, clients=2)
+
+
+@pytest.mark.parametrize("said, status", [("sha1", 204), ("sha256", 204), ("wrong", 460), ("junk", 400), ("none", 400)])
+def test_a_checksum_behind_the_body(said, status):
+    async def story(client):
+        place = await begun(client)
+        name = said if said.startswith("sha") else "sha1"
+        right = hashlib.new(name, DATA[: 50 - 2 * (said == "wrong")]).digest()
+        trailers = {"junk": b"crc99 AAAA"}.get(said, f"{name} {b64(right)}".encode())
+        sending = client.begin(
+            "PATCH", place, -1, tus_resumable="1.0.0", upload_offset="0", content_type=STREAM, trailer="Upload-Checksum"
+        )
+        sending.send(DATA[:50])
+        sending.peer.conn.end(sending.peer.stream, [(b"upload-checksum", trailers)] if said != "none" else None)
+        got = await sending.answer()
+        assert got.status == status
+        assert (await client.tus("HEAD", place)).offset == (50 if status == 204 else 0)
+
+    play(story)
 
 
 def test_a_last_byte_whose_request_died_is_finished_by_head():

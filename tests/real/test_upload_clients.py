@@ -19,7 +19,7 @@ import httpx
 import pytest
 from clients import worker_pids
 from peers import Real
-from processes import Process, eventually, folder, free_port, program, unavailable
+from processes import Process, eventually, folder, program, unavailable
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide" / "uploads.md"
 NODE = Path(__file__).resolve().parents[2] / ".cache" / "node" / "node_modules"
@@ -29,7 +29,7 @@ HERE = str(Path(__file__).parent)
 FILE = """
 [server]
 workers = 2
-pattern = "@PATTERN@"
+pattern = "shared"
 grace = "2s"
 [[listener]]
 bind = "127.0.0.1:@PORT@"
@@ -63,15 +63,11 @@ topic = {}
 PARTIAL = {"content-type": "application/partial-upload"}
 
 
-def text(pattern: str) -> str:
-    return FILE.replace("@PATTERN@", pattern).replace("@HERE@", HERE)
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[Process]:
-    """A front takes the uploads, and workers run applications and jobs; the test with the kills has the other pattern."""
+    """One for all of them; the tests that kill it, or its workers, leave it running. Other patterns: test_upload_patterns."""
     with Real() as peers:
-        started = peers.fairlead(config=text("dispatch"))
+        started = peers.fairlead(config=FILE.replace("@HERE@", HERE))
         started.says("Ctrl-C")
         yield started
 
@@ -217,42 +213,38 @@ def memory_of(pids: list[int]) -> int:
     return max(found) << 10
 
 
-def test_an_upload_across_kills_arrives_whole_with_memory_flat() -> None:
-    with Real() as peers:
-        port = free_port()
-        server = peers.fairlead(config=text("shared").replace("@PORT@", str(port)), port=port)
-        server.says("Ctrl-C")
-        before = memory_of(worker_pids(server.pid))
-        pusher = Pusher(server, SIZE)
-        pusher.begin()
-        for number in range(KILLS):
-            start = pusher.offset()
-            until = min(SIZE - 1, start + pusher.random.randrange(1, 2 * SIZE // (KILLS + 1)))
-            try:
-                pusher.push(start, until)
-            except OSError:
-                pass
-            if number % 2:
-                server.signal(signal.SIGKILL)
-                server.wait()
-                eventually(lambda: not listening(port), what="the workers of a killed master are gone")
-                server.start()
-                server.ready()
-            else:
-                kill_workers(server)
+def test_an_upload_across_kills_arrives_whole_with_memory_flat(server: Process) -> None:
+    before = memory_of(worker_pids(server.pid))
+    pusher = Pusher(server, SIZE)
+    pusher.begin()
+    for number in range(KILLS):
         start = pusher.offset()
-        assert pusher.push(start, SIZE)
-        assert pusher.offset() == SIZE
-        name = pusher.place.rpartition("/")[2]
-        told, wanted = hashlib.sha256(), hashlib.sha256()
-        with open(server.home / "files" / name, "rb") as file:
-            for at in range(0, SIZE, 1 << 20):
-                told.update(file.read(1 << 20))
-                wanted.update(pusher.bytes_at(at, min(1 << 20, SIZE - at)))
-            assert not file.read(1)
-        assert told.digest() == wanted.digest()
-        after = memory_of(worker_pids(server.pid))
-        assert after < before + (48 << 20), f"from {before >> 20} to {after >> 20} MiB"
+        until = min(SIZE - 1, start + pusher.random.randrange(1, 2 * SIZE // (KILLS + 1)))
+        try:
+            pusher.push(start, until)
+        except OSError:
+            pass
+        if number % 2:
+            server.signal(signal.SIGKILL)
+            server.wait()
+            eventually(lambda: not listening(server.port), what="the workers of a killed master are gone")
+            server.start()
+            server.ready()
+        else:
+            kill_workers(server)
+    start = pusher.offset()
+    assert pusher.push(start, SIZE)
+    assert pusher.offset() == SIZE
+    name = pusher.place.rpartition("/")[2]
+    told, wanted = hashlib.sha256(), hashlib.sha256()
+    with open(server.home / "files" / name, "rb") as file:
+        for at in range(0, SIZE, 1 << 20):
+            told.update(file.read(1 << 20))
+            wanted.update(pusher.bytes_at(at, min(1 << 20, SIZE - at)))
+        assert not file.read(1)
+    assert told.digest() == wanted.digest()
+    after = memory_of(worker_pids(server.pid))
+    assert after < before + (48 << 20), f"from {before >> 20} to {after >> 20} MiB"
 
 
 def listening(port: int) -> bool:
@@ -325,7 +317,6 @@ def test_tuspy_uploads_and_resumes(server: Process) -> None:
     first = client.uploader(str(place / "b.bin"), chunk_size=200_000, metadata={"filename": "b.bin"})
     first.upload_chunk()
     assert first.offset == 200_000
-    kill_workers(server)
     second = client.uploader(str(place / "b.bin"), url=first.url, chunk_size=300_000, upload_checksum=True)
     assert second.offset == 200_000
     second.upload()

@@ -30,6 +30,7 @@ from fairlead.run.prometheus import exposition
 from fairlead.run.role import SERVING
 from fairlead.run.topicstats import Topics
 from fairlead.run.units import Address
+from fairlead.run.uploadstats import UploadStats
 from fairlead.serve import admin
 from fairlead.wire.h1 import H1
 
@@ -75,6 +76,7 @@ class Admin:
         self.common = Common()
         self.poller = Poller(loop, self.common)
         self.topics = Topics(self.master)
+        self.uploads = UploadStats(self.master)
         self.observation = Observation(self.master.slab, self.master.status, living=self.living)
         self.task = loop.create_task(self.watch())
         self.start_socket()
@@ -189,6 +191,10 @@ class Admin:
             raise Refused("say which, and what came of it: ?id=…&status=0 (not done) or 200 to 599", status=400)
         return await jobstats.ask(self.master, do="settle", id=name, status=int(status), body=body)
 
+    async def measured(self) -> bytes:
+        """Further lines of /metrics."""
+        return await self.topics.exposition() + await self.uploads.exposition()
+
     async def keepers(self) -> dict[str, str]:
         """Where the embedded stores are kept."""
         return self.master.keepers.addresses()
@@ -203,6 +209,7 @@ class Admin:
                 "/api/grpc": self.grpc,
                 "/api/topics": self.topics.show,
                 "/api/jobs": self.jobs,
+                "/api/uploads": self.uploads.numbers,
                 "/api/idempotency": self.keys,
                 **keepers,
             },
@@ -213,7 +220,7 @@ class Admin:
                 "/api/idempotency/settle": self.settle_key,
             },
             exposition=exposition,
-            measured=self.topics.exposition,
+            measured=self.measured,
             page=pages(),
             token=token,
             hosts=hosts,

@@ -80,6 +80,7 @@ class Realtime:
         self.begun = False
         self.blame = ""  # why this process has to end, when that may be its jobs' doing
         self.relays: dict[str, Relay] = {}
+        self.uploads: dict[str, Any] = {}  # by route: `serve.uploadcounts.Counts`, which outlive a change of its settings
         attach(self.jobs)
         topicapi.attach(self.feed)
 

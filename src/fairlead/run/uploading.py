@@ -11,6 +11,7 @@ from fairlead.core.handler import Handler
 from fairlead.run import answers as a
 from fairlead.run import config as c
 from fairlead.serve.loader import found_at
+from fairlead.serve.uploadcounts import Counts
 from fairlead.serve.uploaddisk import Disk
 from fairlead.serve.uploadfeeds import Feeds, before_of
 from fairlead.serve.uploadhttp import UploadRoute
@@ -39,6 +40,8 @@ async def make_uploads(builder: Builder, settings: c.Route) -> Handler:
         return UploadRoute(uploads, depth, builder.loop)
 
     route: UploadRoute = builder.state.take(("upload", replace(given, app=None), scope), make)
+    route.uploads.counts = realtime.uploads.setdefault(settings.path or "/*", Counts())
+    route.forms = given.app is None
     before = function(given.before, given)
     route.uploads.before = before_of(before) if before is not None else None
     route.uploads.feed = await make_feeds(builder, settings, given, route.uploads.storage)

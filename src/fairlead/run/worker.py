@@ -120,6 +120,12 @@ class Worker:
 
         self.channel.say("jobs", **await answer(self.builder.realtime, values))
 
+    def tell_uploads(self) -> None:
+        """What the page shows of uploads."""
+        from fairlead.run.uploadstats import answer
+
+        self.channel.say("uploads", **answer(self.builder.realtime))
+
     def plan(self, config: c.Config) -> plans.Plan:
         """What of a configuration is served here."""
         return plans.make(config)
@@ -173,6 +179,8 @@ class Worker:
             self.loop.create_task(self.tell_jobs(values))
         elif word == "topics":
             self.loop.create_task(self.tell_topics(values))
+        elif word == "uploads":
+            self.tell_uploads()
         elif word == "grpc":
             self.channel.say("grpc", servers=grpcstats.of(self.built))
         elif word == "reopen":

@@ -4,9 +4,12 @@ Rules
 1. While a batch is written, the next one gathers: up to BUFFER bytes are taken (and credited at once), beyond that the reader
    holds its credit, so the client stops. All bodies of a worker share BUDGET: with many at once each gathers less, but never
    less than LEAST.
-2. A batch is worth its way to a thread and back: it has LEAST bytes, or all that came within LINGER seconds, or the end.
+2. A batch is worth its way to a thread and back: it has BATCH bytes (or its share, if that is less), or all that came within
+   LINGER seconds, or the end.
 3. What has arrived when a client leaves is written all the same: it does not have to send that again.
-4. An interim answer 104 tells an offset that is durable, and only those clients that said they want it.
+4. Where the time goes is told as steps of the journey, each a sum: `receive` (the client's bytes), `digest`, `write` (to the
+   storage), `sync`, `finish` (moved to its place, and all that it feeds; `feed` alone is a step of it, too).
+5. An interim answer 104 tells an offset that is durable, and only those clients that said they want it.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ from typing import Any
 
 from fairlead.core.aio import Async, Call
 from fairlead.core.errors import FairleadError, Refused
+from fairlead.serve.uploadcounts import Counts
 from fairlead.serve.uploadstorage import Writer
 from fairlead.wire import uploadwords as words
 
 BUFFER = 1 << 20
 LEAST = 64 * 1024
+BATCH = 256 * 1024
 LINGER = 0.002  # seconds that a small batch waits for more
 BUDGET = 64 << 20  # bytes in all bodies of a worker
 PROGRESS = 5.0  # seconds between two interim answers
@@ -29,9 +34,10 @@ INTERIMS = 12  # of one request; clients stop listening at 16 or so
 
 
 class Bodies(Async):
-    """Makes a `Body` of each exchange. `share`: what each may gather now."""
+    """Makes a `Body` of each exchange. `share`: what each may gather now; `batch`: what is worth writing at once."""
 
     share = BUFFER
+    batch = BATCH
 
     def open(self, exchange: Any) -> None:
         call = Body(exchange, self)
@@ -50,6 +56,7 @@ class Bodies(Async):
     def weigh(self) -> None:
         """Rule 1. A body holds its share twice: one being written, one gathering."""
         self.share = max(LEAST, min(BUFFER, BUDGET // (2 * max(1, len(self.tasks)))))
+        self.batch = min(BATCH, self.share)
 
 
 class Body(Call):
@@ -62,6 +69,21 @@ class Body(Call):
         self.why: FairleadError | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.due = False  # what is here has waited long enough
+        self.spent: dict[str, list[int]] = {}  # by step: when it began first, and how long it took in all, in ns
+
+    def spend(self, name: str, since: int) -> int:
+        """Rule 4: a piece of a step took from `since` until now, which is given; "" is no step."""
+        now: int = self.exchange.conn.clock.now()
+        if name:
+            step = self.spent.setdefault(name, [since, 0])
+            step[1] += now - since
+        return now
+
+    def mark(self) -> None:
+        """Tell the journey."""
+        for name, (start, took) in self.spent.items():
+            self.journey.add(name, start, took)
+        self.spent.clear()
 
     def header(self, name: bytes) -> bytes | None:
         """A field of the request."""
@@ -71,7 +93,7 @@ class Body(Call):
         if chunk:
             self.chunks.append(chunk)
             self.size += len(chunk)
-        if end or self.size >= LEAST:
+        if end or self.size >= self.owner.batch:
             self.wake()
         elif self.timer is None:
             self.timer = asyncio.get_running_loop().call_later(LINGER, self.linger)
@@ -90,7 +112,7 @@ class Body(Call):
     async def take(self) -> list[bytes]:
         """What has arrived since; nothing at the end of the body, or when the client is gone, or it was cut."""
         first = True
-        while self.size < LEAST and not self.due:
+        while self.size < self.owner.batch and not self.due:
             if self.exchange.heard_end or self.gone is not None or self.why is not None:
                 break
             if first:
@@ -134,7 +156,7 @@ class Body(Call):
 
     @property
     def wants_interim(self) -> bool:
-        """Rule 4: the draft asks for its version to be said, as long as it is one."""
+        """Rule 5: the draft asks for its version to be said, as long as it is one."""
         return self.header(b"upload-draft-interop-version") == words.VERSION
 
     def interim(self, fields: list[tuple[bytes, bytes]]) -> None:
@@ -147,8 +169,9 @@ Grow = Callable[[int], Awaitable[int]]
 
 
 async def pour(
-    body: Body, writer: Writer, most: int, hear: Callable[[bytes], None] | None = None, told: bool = False, grow: Grow | None = None
-) -> None:
+    body: Body, writer: Writer, most: int, counts: Counts, hear: Callable[[bytes], None] | None = None, told: bool = False,
+    grow: Grow | None = None,
+) -> None:  # fmt: skip
     """Write the body behind what is there, to its end or as far as it comes. Refused when it would go beyond `most` (-1: any).
 
     `hear` is given all bytes in a thread (a hash); `told`: the client hears of its progress; `grow(offset)` is asked before bytes
@@ -157,7 +180,9 @@ async def pour(
     loop = asyncio.get_running_loop()
     allowed = 0
     next_word, words_left = loop.time() + PROGRESS, INTERIMS if told and body.wants_interim else 0
+    at = body.spend("", 0)
     while chunks := await body.take():
+        at = body.spend("receive", at)
         size = sum(map(len, chunks))
         if most >= 0 and writer.offset + size > most:
             raise TooLong(most)
@@ -165,11 +190,16 @@ async def pour(
             allowed = await grow(writer.offset + size)
         if hear is not None:
             await loop.run_in_executor(None, each, hear, chunks)
+            at = body.spend("digest", at)
         await writer.write(chunks)
+        counts.bytes += size
+        at = body.spend("write", at)
         if words_left and loop.time() > next_word:
             words_left -= 1
             body.interim([(b"upload-offset", b"%d" % await writer.sync())])
             next_word = loop.time() + PROGRESS
+            at = body.spend("sync", at)
+    body.spend("receive", at)
 
 
 class TooLong(Refused):

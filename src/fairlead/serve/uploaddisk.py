@@ -33,11 +33,15 @@ from typing import Any
 from fairlead.core.errors import AppError, FairleadError, Refused
 from fairlead.serve.uploadstorage import Storage, Writer, fenced, gone
 
+try:
+    from fairlead.wire import _fast
+except ImportError:  # no compiler at install
+    from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
+
 FENCE = struct.Struct("<QQq16s")  # fence, synced, upto, boot
 GONE = 1 << 63  # a fence that nobody has
 SYNC = 64 << 20  # bytes between two write-backs
 PIECE = 1 << 20
-MOST = 512  # chunks of one pwritev; Linux takes 1024
 HIDDEN = ".uploads"
 DATASYNC = getattr(os, "fdatasync", os.fsync)
 
@@ -213,6 +217,15 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
+def behind(chunks: list[bytes], count: int) -> list[bytes]:
+    """What is left of chunks after so many bytes."""
+    for number, chunk in enumerate(chunks):
+        if count < len(chunk):
+            return [chunk[count:], *chunks[number + 1 :]]
+        count -= len(chunk)
+    return []
+
+
 class DiskWriter(Writer):
     """See the module. `syncing` is the write-back under way."""
 
@@ -260,17 +273,13 @@ class DiskWriter(Writer):
 
     def put(self, chunks: Sequence[bytes]) -> None:
         """One batch. In a thread."""
-        with locked(self.lock):
-            self.check()
-            for start in range(0, len(chunks), MOST):
-                part = list(chunks[start : start + MOST])
-                while part:
-                    done = os.pwritev(self.fd, part, self.offset)
-                    self.offset += done
-                    while part and done >= len(part[0]):
-                        done -= len(part.pop(0))
-                    if done:
-                        part[0] = part[0][done:]
+        left = list(chunks)
+        while left:
+            done = _fast.write_fenced(self.lock, self.mine, self.fd, self.offset, left)
+            if done < 0:
+                raise fenced()
+            self.offset += done
+            left = behind(left, done)  # something only when the disk took a part: the next try says why
 
     def flush(self, upto: int) -> None:
         """fdatasync, and the note of it. In a thread."""

@@ -17,7 +17,9 @@ After draft-ietf-httpbis-resumable-upload-11 (interop version 8). Rules
 5. `Content-Digest` (RFC 9530): what does not fit is not appended; nothing of such a request counts before its end.
    `Repr-Digest`: an upload that does not fit it at its end is gone. `Want-Repr-Digest` is answered at the end.
 6. `PUT <base>/<name>` and Content-Disposition give the file a name, for those it is given to; it is never a path.
-7. What goes wrong is `application/problem+json` (RFC 9457); 413 has Upload-Limit.
+7. A plain POST of multipart/form-data, from a page's form, is taken apart (`serve.uploadforms`), unless the route asks an
+   application: that gets it as it is.
+8. What goes wrong is `application/problem+json` (RFC 9457); 413 has Upload-Limit.
 """
 
 from __future__ import annotations
@@ -26,13 +28,17 @@ import asyncio
 import hashlib
 import json
 import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import unquote
 
 from fairlead.core.errors import FairleadError, Refused, WireError
 from fairlead.core.handler import Handler
 from fairlead.serve.uploadbody import Bodies, Body, Grow, TooLong, pour
-from fairlead.serve.uploads import DONE, ID, OPEN, Row, Uploads
+from fairlead.serve.uploadforms import answered as form_answered
+from fairlead.serve.uploadforms import is_form
+from fairlead.serve.uploads import DONE, ID, JOINING, OPEN, Row, Uploads
 from fairlead.serve.uploadstorage import Fenced, Writer
 from fairlead.wire import uploadwords as words
 
@@ -46,6 +52,7 @@ UNKEPT = frozenset((
     b"upload-metadata", b"upload-checksum", b"upload-concat", b"upload-defer-length", b"tus-resumable", b"content-digest", b"host",
     b"prefer", b"idempotency-key", b"repr-digest", b"want-repr-digest",
 ))  # fmt: skip
+Later = Callable[[], dict[str, bytes]]
 STEP = 64 << 20  # bytes by which an upload of unknown length is counted in advance
 
 
@@ -56,6 +63,7 @@ class UploadRoute(Handler):
         from fairlead.serve.uploadtus import Tus
 
         self.uploads, self.depth = uploads, depth
+        self.forms = True  # rule 7
         self.bodies = Bodies(self.answer, loop)  # type: ignore[arg-type]
         self.tus = Tus(self)
 
@@ -94,7 +102,7 @@ class UploadRoute(Handler):
             elif method == "PATCH":
                 await self.append(call, base, rest[0])
             elif method == "DELETE":
-                await self.uploads.remove(await self.found(call, rest[0]))
+                await self.uploads.cancel(await self.found(call, rest[0]))
                 await call.respond(204)
             else:
                 raise Refused(f"{method} is not for an upload", status=405, hint="HEAD, GET, PATCH and DELETE are")
@@ -112,6 +120,9 @@ class UploadRoute(Handler):
     async def create(self, call: Body, base: str, name: str) -> None:
         """A new upload with all of its bytes, or some, or none."""
         complete = words.boolean(call.header(b"upload-complete"))
+        if complete is None and self.forms and call.request.method == "POST" and is_form(call):
+            await form_answered(self, call, base)
+            return
         if words.boolean(call.header(b"upload-complete")) is None and words.integer(call.header(b"upload-offset")) is not None:
             raise Refused("Upload-Offset belongs to an upload that was begun", status=400, hint="PATCH its own URL")
         row = self.new(call, "plain" if complete is None else "ietf", name)
@@ -167,19 +178,34 @@ class UploadRoute(Handler):
 
     async def appended(self, call: Body, row: Row, writer: Writer, complete: bool) -> Row:
         """The request's body, behind what is there; then the end, if it is. The writer is closed."""
-        uploads = self.uploads
-        uploads.active[row.id] = end = call.cut
-        try:
+        async with self.appending(call, row, writer):
             await self.within(call, row, writer)
             await self.poured(call, row, writer)
             call.raise_cut()
             if complete:
-                row = await uploads.complete(row, writer, call.exchange)
-        finally:
-            if uploads.active.get(row.id) is end:
-                del uploads.active[row.id]
-            await writer.close()
+                at = call.spend("", 0)
+                row = await self.uploads.complete(row, writer, call.exchange)
+                call.spend("finish", at)
         return row
+
+    @asynccontextmanager
+    async def appending(self, call: Body, row: Row, writer: Writer) -> AsyncIterator[None]:
+        """While it is, a newer request may cut it; it is counted, its journey is told, and the writer is closed."""
+        active, counts = self.uploads.active, self.uploads.counts
+        active[row.id] = end = call.cut
+        counts.active += 1
+        counts.resumed += writer.offset > 0
+        try:
+            yield
+        except FairleadError:
+            counts.aborted += not call.exchange.heard_end or call.why is not None
+            raise
+        finally:
+            counts.active -= 1
+            if active.get(row.id) is end:
+                del active[row.id]
+            await writer.close()
+            call.mark()
 
     async def within(self, call: Body, row: Row, writer: Writer) -> None:
         """Rule 4: what was announced fits. Refused."""
@@ -196,8 +222,13 @@ class UploadRoute(Handler):
         wanted = words.digests(given, "Content-Digest") if given is not None else {}
         await self.checked(call, row, writer, {words.HASHES[name]: value for name, value in wanted.items()})
 
-    async def checked(self, call: Body, row: Row, writer: Writer, wanted: dict[str, bytes], status: int = 400) -> None:
-        """Pour, and keep it if its digests are these. Refused `status` if they are not; nothing of it counts then."""
+    async def checked(
+        self, call: Body, row: Row, writer: Writer, wanted: dict[str, bytes], status: int = 400, later: Later | None = None
+    ) -> None:
+        """Pour, and keep it if its digests are these. Refused `status` if they are not; nothing of it counts then.
+
+        `later` says them at the end of the body; then `wanted` only has the algorithms that they may be of.
+        """
         most = row.length if row.length is not None else self.uploads.options.max
         hashes = {name: hashlib.new(name) for name in wanted}
         start = writer.offset
@@ -212,6 +243,8 @@ class UploadRoute(Handler):
                     one.update(chunk)
 
             await self.filled(call, row, writer, -1 if most is None else most, hear)
+            if later is not None and call.whole:
+                wanted = later()
             good = call.whole and all([hashes[name].digest() == value for name, value in wanted.items()])
             await writer.settle(good)
             if not good and call.whole:
@@ -233,10 +266,12 @@ class UploadRoute(Handler):
         """Pour until the end; what came is made durable even when the client left or the disk is full."""
         try:
             grow = self.growing(row) if row.length is None and call.request.length < 0 and self.uploads.quota.limited else None
-            await pour(call, writer, most, hear, told=hear is None and row.form == "ietf", grow=grow)
+            await pour(call, writer, most, self.uploads.counts, hear, told=hear is None and row.form == "ietf", grow=grow)
         finally:
             if hear is None:
+                at = call.spend("", 0)
                 await writer.sync()
+                call.spend("sync", at)
 
     def growing(self, row: Row) -> Grow:
         """Counts bytes that nobody has announced: some in advance, or just those when there is room for no more."""
@@ -331,7 +366,7 @@ class UploadRoute(Handler):
 
     def told(self, row: Row, offset: int) -> Pairs:
         """Where an upload is."""
-        whole = row.whole
+        whole = row.whole and row.state != JOINING
         return [
             (b"upload-complete", words.flag(whole)), (b"upload-offset", b"%d" % offset),
             (b"upload-draft-interop-version", words.VERSION),
@@ -343,7 +378,7 @@ class UploadRoute(Handler):
         return words.dictionary([("max-size", self.uploads.options.max), ("max-age", left)]) or b"max-age=0"
 
     async def problem(self, call: Body, error: FairleadError, tus: bool) -> None:
-        """Rule 7."""
+        """Rule 8."""
         status = error.status if error.status >= 400 else 500
         said: dict[str, Any] = {"type": "about:blank", "title": str(error), "status": status}
         if error.hint:

@@ -1,6 +1,6 @@
 """Uploads: what is known of each, who may go on with it, and what happens when it is whole.
 
-    open ──▶ finishing ──▶ done | rejected        open ──▶ (expired, cancelled) gone
+    open ──▶ finishing ──▶ done | rejected        open ──▶ (expired, cancelled) gone        joining ──▶ finishing
 
 A row in the store's state says what an upload is (`upload/<scope>/<id>`); its bytes and the truth about its offset are the
 storage's (`serve.uploadstorage`). Rules
@@ -13,7 +13,9 @@ storage's (`serve.uploadstorage`). Rules
 4. `done` keeps what was answered, for clients that did not hear it: as long as `kept`, then the record goes and the file stays.
    `rejected` is the same with the bytes removed.
 5. An unfinished upload lives `keep` seconds after its last claim. Then its bytes go, and what it counted in quotas.
-6. What has crashed in a moment at which bytes exist and no row does leaves an orphan, which the sweep removes after `keep`.
+6. `joining` is a final upload of tus whose parts are not all complete. Every sweep looks at it, as does who asks for it; who finds
+   them complete copies them, renewing as in 3. When a part is gone, it is gone.
+7. What has crashed in a moment at which bytes exist and no row does leaves an orphan, which the sweep removes after `keep`.
 """
 
 from __future__ import annotations
@@ -24,18 +26,20 @@ import json
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import monotonic_ns
 from typing import Any
 
 from fairlead.core.errors import FairleadError, Refused
+from fairlead.serve.uploadcounts import Counts
 from fairlead.serve.uploadquota import Quota
 from fairlead.serve.uploadstorage import Fenced, Storage, Writer, gone
 from fairlead.store.contract import Conflict, Store, StoreError
 from fairlead.wire import uploadwords as words
 
-OPEN, FINISHING, DONE, REJECTED = "open", "finishing", "done", "rejected"
+OPEN, JOINING, FINISHING, DONE, REJECTED = "open", "joining", "finishing", "done", "rejected"
 ID = re.compile(r"[A-Za-z0-9_-]{22}")
 TERM = 15.0  # seconds a finishing upload outlives its holder
 SWEEP = 5.0  # seconds between two sweeps
@@ -145,6 +149,7 @@ class Uploads:
         self.feed, self.before = feed, before
         self.root = f"{ROOT}/{hashlib.sha256(scope.encode()).hexdigest()[:12]}/"
         self.quota = Quota(store.state, self.root.replace(ROOT, "uploadquota", 1), options.quota, options.total, options.unfinished)
+        self.counts = Counts()
         self.me = os.urandom(6).hex()
         self.active: dict[str, Callable[[], None]] = {}  # by id: how to cut who appends in this worker
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -173,7 +178,8 @@ class Uploads:
     async def write(self, row: Row) -> Row:
         """Store a row over the version it was read at. Conflict."""
         now = await self.store.now()
-        due = {OPEN: row.expires, FINISHING: now + TERM}.get(row.state, now + self.options.kept)
+        times = {OPEN: row.expires, FINISHING: now + TERM, JOINING: now + TERM if row.by else now}
+        due = times.get(row.state, now + self.options.kept)
         row.version = (await self.state.put_if(self.root + row.id, row.stored(), row.version, due=due)).version
         return row
 
@@ -202,10 +208,12 @@ class Uploads:
         await self.quota.reserve(row.owner, row.id, row.length or 0)
         try:
             await self.storage.begin(row)
-            return await self.write(row)
+            row = await self.write(row)
         except BaseException:
             await self.quota.release(row.owner, row.id)
             raise
+        self.counts.started += 1
+        return row
 
     def bound(self, length: int | None) -> None:
         """Refused 413 above `max`."""
@@ -250,6 +258,11 @@ class Uploads:
         if (end := self.active.pop(name, None)) is not None:
             end()
 
+    async def cancel(self, row: Row) -> None:
+        """Its client wants it no more."""
+        await self.remove(row)
+        self.counts.cancelled += 1
+
     async def remove(self, row: Row) -> None:
         """Forget an upload with its bytes."""
         self.cut(row.id)
@@ -271,10 +284,7 @@ class Uploads:
         await self.verify(row)
         row.state, row.by = FINISHING, self.me
         await self.write(row)
-        task = asyncio.get_running_loop().create_task(self.finish(row, exchange))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-        return await asyncio.shield(task)  # it goes on when the client leaves
+        return await asyncio.shield(self.spawn(self.finish(row, exchange)))  # it goes on when the client leaves
 
     async def verify(self, row: Row) -> None:
         """Its digests, by reading it again. Refused 400 when one is another; then the upload is gone."""
@@ -289,6 +299,7 @@ class Uploads:
         for name, value in row.digests.items():
             if made[name].hexdigest() != value:
                 await self.remove(row)
+                self.counts.rejected += 1
                 raise Refused(f"the {name} of what arrived is not the Repr-Digest", status=400, hint="begin a new upload")
 
     async def finish(self, row: Row, exchange: Any = None) -> Row:
@@ -312,7 +323,24 @@ class Uploads:
         row = await self.settle(row)
         if row.by == self.me:
             row.answer[2] = body.decode("latin-1")
+            self.counts.completed += row.state == DONE
+            self.counts.rejected += row.state == REJECTED
+        if row.concat == "partial":
+            self.spawn(self.sweep())  # a final one may wait for it
         return row
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """A task that outlives who asked for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.over)
+        return task
+
+    def over(self, task: asyncio.Task[Any]) -> None:
+        """One is done; what it raised was said where it is waited for."""
+        self.tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def settle(self, row: Row) -> Row:
         """Write the end over whatever our renewals left; or, if another has taken over, what it made of it."""
@@ -331,6 +359,7 @@ class Uploads:
         """What those it feeds make of it; what they raise is an answer, too."""
         if self.feed is None or row.concat == "partial":
             return 201, [], b""
+        since = monotonic_ns()
         try:
             return await self.feed(row, exchange)
         except FairleadError as error:
@@ -339,6 +368,9 @@ class Uploads:
         except Exception:
             log.exception("upload %s: what it feeds raised", row.id)
             status, said = 500, {"status": 500, "title": "the upload is kept, but what was to be done with it failed"}
+        finally:
+            if exchange is not None:
+                exchange.journey.add("feed", since, monotonic_ns() - since)
         return status, [(b"content-type", b"application/problem+json")], json.dumps(said).encode() + b"\n"
 
     async def renew(self, row: Row) -> None:
@@ -370,9 +402,12 @@ class Uploads:
                     row.by = self.me
                     await self.write(row)
                     await self.finish(row)
+                elif row.state == JOINING:
+                    count -= 0 if await self.joined(row) else 1
                 elif row.state == OPEN:
                     await self.state.delete_if(self.root + row.id, row.version)
                     await self.remove(row)
+                    self.counts.expired += 1
                 else:
                     await self.state.delete_if(self.root + row.id, row.version)
                     await self.quota.release(row.owner, row.id)
@@ -384,11 +419,53 @@ class Uploads:
                     await self.storage.discard(name)
         return count
 
+    # ---- final uploads of tus, which are made of partial ones
+
+    async def parts(self, row: Row) -> list[Row] | None:
+        """The parts of a final upload, None while one is not complete. Refused 404, 410 when one is gone, 400 when it is none."""
+        found, complete = [], True
+        for name in words.concatenated(row.concat):
+            part = await self.find(name, row.owner)
+            if part.concat != "partial":
+                raise Refused(f"{name} is not a partial upload", status=400)
+            complete = complete and part.finished
+            found.append(part)
+        return found if complete else None
+
+    async def joined(self, row: Row, exchange: Any = None) -> Row | None:
+        """Make a final upload of its parts; None while they are not complete. Refused, and it is gone, when it cannot be made."""
+        try:
+            parts = await self.parts(row)
+            if parts is None:
+                return None
+            row.length = sum([part.length or 0 for part in parts])
+            self.bound(row.length)
+            await self.quota.reserve(row.owner, row.id, row.length)
+        except Refused:
+            await self.remove(row)
+            self.counts.expired += 1
+            raise
+        row.by = self.me
+        writer = await self.storage.claim(await self.write(row))
+        try:
+            await self.copied(row, writer, parts)
+            return await self.complete(row, writer, exchange)
+        finally:
+            await writer.close()
+
     async def copied(self, row: Row, writer: Writer, parts: list[Row]) -> None:
-        """The bytes of other uploads, one after the other."""
+        """The bytes of other uploads, one after the other, behind what a holder before us has copied. We renew ourselves."""
+        skip, renewed = writer.offset, monotonic_ns()
         for part in parts:
             async for piece in pieces(self.storage.read(part)):
-                await writer.write([piece])
+                if skip >= len(piece):
+                    skip -= len(piece)
+                    continue
+                await writer.write([piece[skip:]])
+                skip = 0
+                if monotonic_ns() - renewed > TERM * 1e9 / 3:
+                    renewed = monotonic_ns()
+                    await self.write(row)
 
 
 async def pieces(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

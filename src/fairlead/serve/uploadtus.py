@@ -1,30 +1,35 @@
-"""tus 1.0: core, creation, creation-with-upload, creation-defer-length, termination, checksum, concatenation, expiration.
+"""tus 1.0: core, and all of its extensions (EXTENSIONS).
 
 After tus.io/protocols/resumable-upload, version 1.0.0. Rules
 1. Every request says `Tus-Resumable: 1.0.0`, or gets 412 with `Tus-Version`; every answer says it, too.
 2. An upload is complete when its offset is its length; there is no word for it. So a HEAD that finds it so finishes it, in case
    the request that brought the last byte died before.
-3. `Upload-Checksum` is checked before anything of the request counts: 460, and the offset is as before.
-4. Partial uploads feed nothing. The final one is made of them, in the order given, when all are complete and of the same
-   principal.
+3. `Upload-Checksum` is checked before anything of the request counts: 460, and the offset is as before. Where `Trailer` announces
+   it, it comes behind the body: until then nobody knows which algorithm it is of, so all are reckoned.
+4. Partial uploads feed nothing. The final one is made of them, in the order given, when all are complete; until then it is
+   `joining` and has no offset. All have the same principal.
 5. `Upload-Offset` of another offset is 409, a PATCH to a final upload 403, a media type other than ours 415.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from fairlead.core.errors import Refused
 from fairlead.serve.conditions import http_date
 from fairlead.serve.uploadbody import Body
-from fairlead.serve.uploads import OPEN, Row
+from fairlead.serve.uploads import JOINING, OPEN, Row
+from fairlead.store.contract import Conflict
 from fairlead.wire import uploadwords as words
 
 if TYPE_CHECKING:
     from fairlead.serve.uploadhttp import UploadRoute
 
-EXTENSIONS = b"creation,creation-with-upload,creation-defer-length,termination,checksum,concatenation,expiration"
+EXTENSIONS = (
+    b"creation,creation-with-upload,creation-defer-length,termination,checksum,checksum-trailer,concatenation,"
+    b"concatenation-unfinished,expiration"
+)
 PARTS = 1000  # of one final upload
 MISMATCH = 460
 
@@ -48,7 +53,7 @@ class Tus:
         elif method == "PATCH":
             await self.append(call, await self.route.found(call, rest[0]))
         elif method == "DELETE":
-            await self.uploads.remove(await self.route.found(call, rest[0]))
+            await self.uploads.cancel(await self.route.found(call, rest[0]))
             await call.respond(204, b"", self.always(204))
         else:
             raise Refused(f"{method} is not for an upload", status=405, hint="HEAD, PATCH and DELETE are")
@@ -107,25 +112,12 @@ class Tus:
 
     async def join(self, call: Body, base: str, row: Row, concat: str, length: int | None) -> None:
         """A final upload out of partial ones."""
-        urls = concat.removeprefix("final;").split()
-        if length is not None or not 0 < len(urls) <= PARTS or call.request.length != 0:
+        if length is not None or not 0 < len(words.concatenated(concat)) <= PARTS or call.request.length != 0:
             raise Refused(f"a final upload has 1 to {PARTS} parts, no length and no body", status=400)
-        parts = []
-        for url in urls:
-            name = urlsplit(url).path.rstrip("/").rpartition("/")[2]
-            part = await self.route.found(call, name)
-            if part.concat != "partial" or not part.finished:
-                raise Refused(f"{name} is not a partial upload that is complete", status=400)
-            parts.append(part)
-        row.concat = concat
-        row.length = sum([part.length or 0 for part in parts])
+        row.concat, row.state = concat, JOINING
+        await self.uploads.parts(row)
         row = await self.uploads.begin(row)
-        writer = await self.uploads.claim(row)
-        try:
-            await self.uploads.copied(row, writer, parts)
-            row = await self.uploads.complete(row, writer, call.exchange)
-        finally:
-            await writer.close()
+        row = await self.uploads.joined(row, call.exchange) or row
         await self.said(call, 201, row, None, [(b"location", f"{base}/{row.id}".encode())])
 
     # ---- going on
@@ -158,20 +150,20 @@ class Tus:
     async def more(self, call: Body, row: Row, writer: Any) -> tuple[Row, int]:
         """The body, with its checksum; and the end, if this is it."""
         given = call.header(b"upload-checksum")
-        route, uploads = self.route, self.uploads
-        uploads.active[row.id] = end = call.cut
-        try:
-            wanted = dict([words.checksum(given)]) if given is not None else {}
+        wanted = dict([words.checksum(given)]) if given is not None else {}
+        later = None
+        if given is None and b"upload-checksum" in (call.header(b"trailer") or b"").lower():
+            wanted, later = dict.fromkeys(words.TUS_HASHES.values(), b""), lambda: trailing(call)
+        route = self.route
+        async with route.appending(call, row, writer):
             await route.within(call, row, writer)
-            await route.checked(call, row, writer, wanted, MISMATCH)
+            await route.checked(call, row, writer, wanted, MISMATCH, later)
             call.raise_cut()
             if writer.offset == row.length:
-                row = await uploads.complete(row, writer, call.exchange)
+                at = call.spend("", 0)
+                row = await self.uploads.complete(row, writer, call.exchange)
+                call.spend("finish", at)
             return row, writer.offset
-        finally:
-            if uploads.active.get(row.id) is end:
-                del uploads.active[row.id]
-            await writer.close()
 
     async def said(self, call: Body, status: int, row: Row, offset: int | None, more: Any = ()) -> None:
         """The answer; when what the upload feeds refused it, that."""
@@ -185,7 +177,10 @@ class Tus:
 
     async def state(self, call: Body, row: Row) -> None:
         """HEAD."""
-        offset = row.length
+        if row.state == JOINING and not row.by:
+            with suppress(Conflict):
+                row = await self.uploads.joined(row, call.exchange) or row
+        offset = row.length if row.state != JOINING else None
         if not row.whole:
             writer = await self.uploads.claim(row)
             try:
@@ -195,15 +190,21 @@ class Tus:
             finally:
                 await writer.close()
         fields = [*self.told(row, offset), (b"cache-control", b"no-store")]
-        if row.length is None:
+        if row.length is None and row.state != JOINING:
             fields.append((b"upload-defer-length", b"1"))
-        else:
+        elif row.length is not None:
             fields.append((b"upload-length", b"%d" % row.length))
         if row.meta:
             fields.append((b"upload-metadata", words.metadata_field(row.meta)))
         if row.concat:
             fields.append((b"upload-concat", row.concat.encode("latin-1")))
         await call.respond(200, b"", fields)
+
+
+def trailing(call: Body) -> dict[str, bytes]:
+    """The checksum behind the body. WireError 400 when it is not there, or junk."""
+    fields = call.request.trailers or ()
+    return dict([words.checksum(next((value for name, value in fields if name == b"upload-checksum"), b""))])
 
 
 def media(call: Body) -> bytes:

@@ -87,6 +87,39 @@ cdef extern from *:
 cdef extern from "unistd.h" nogil:
     int c_close "close"(int)
 
+cdef extern from *:
+    """
+    #include <sys/file.h>
+    #include <unistd.h>
+    #include <stdint.h>
+    #include <string.h>
+    /* flock on `lock`; if its first eight bytes are `fence`: the parts to `fd` from `at` on, `most` at a time. How much of them, -1:
+       another fence, -2: errno says. What the disk takes before it fails counts; the next call fails at once. */
+    static ssize_t fl_write_fenced(int lock, long long fence, int fd, long long at, struct iovec* parts, int count) {
+        unsigned char found[8];
+        unsigned long long value = 0;
+        ssize_t total = 0, done = 0;
+        int error = 0, i;
+        while (flock(lock, LOCK_EX) < 0)
+            if (errno != EINTR) return -2;
+        done = pread(lock, found, 8, 0);
+        if (done < 0) error = errno;
+        for (i = 7; i >= 0; i--) value = value << 8 | found[i];
+        if (!error && (done != 8 || value != (unsigned long long)fence)) { flock(lock, LOCK_UN); return -1; }
+        while (!error && count) {
+            done = pwritev(fd, parts, count < 512 ? count : 512, (off_t)(at + total));
+            if (done < 0) { if (errno != EINTR) error = errno; continue; }
+            total += done;
+            while (count && (size_t)done >= parts->iov_len) { done -= parts->iov_len; parts++; count--; }
+            if (count) { parts->iov_base = (char*)parts->iov_base + done; parts->iov_len -= done; }
+        }
+        flock(lock, LOCK_UN);
+        if (error && !total) { errno = error; return -2; }
+        return total;
+    }
+    """
+    ssize_t fl_write_fenced(int, long long, int, long long, iovec*, int) nogil
+
 cdef extern from "sys/ioctl.h" nogil:
     int c_ioctl "ioctl"(int, unsigned long, void*)
 
@@ -298,6 +331,30 @@ cpdef Py_ssize_t send_many(int fd, list chunks, Py_ssize_t start) except -2:
     if errno == EAGAIN or errno == EINTR:
         return -1
     fail()
+
+
+cpdef Py_ssize_t write_fenced(int lock, long long fence, int fd, long long at, list chunks) except -2:
+    """Write chunks to the file `fd` from `at` on, under an exclusive flock on `lock`, if the first eight bytes of that (little-endian)
+    are `fence`; -1 if they are not. May write less than all when the disk takes no more; with nothing written that is an OSError.
+    For threads: the lock of the interpreter is let go once and taken again once, however long it takes.
+    """
+    cdef Py_ssize_t i, count = len(chunks), n
+    cdef iovec* parts = <iovec*>c_malloc(sizeof(iovec) * (count + 1))
+    cdef bytes chunk
+    if parts == NULL:
+        raise MemoryError
+    try:
+        for i in range(count):
+            chunk = chunks[i]
+            parts[i].iov_base = PyBytes_AS_STRING(chunk)
+            parts[i].iov_len = PyBytes_GET_SIZE(chunk)
+        with nogil:
+            n = fl_write_fenced(lock, fence, fd, at, parts, <int>count)
+        if n < -1:
+            fail()
+        return n
+    finally:
+        c_free(parts)
 
 
 cdef object address(const sockaddr* a):

@@ -130,6 +130,28 @@ def send_many(fd, chunks, start):
         sock.detach()
 
 
+def write_fenced(lock, fence, fd, at, chunks):
+    total = 0
+    left = [memoryview(chunk) for chunk in chunks]
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        if os.pread(lock, 8, 0) != fence.to_bytes(8, "little"):
+            return -1
+        while left:
+            done = os.pwritev(fd, left[:512], at + total)
+            total += done
+            while left and done >= len(left[0]):
+                done -= len(left.pop(0))
+            if left:
+                left[0] = left[0][done:]
+    except OSError:
+        if not total:
+            raise
+    finally:
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    return total
+
+
 def address(name):
     if isinstance(name, tuple):
         host = name[0]

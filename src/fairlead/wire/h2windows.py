@@ -3,10 +3,10 @@
 Heard: a stream's window starts at `limits.window`, the connection's at `limits.connection_window`. Both are given back
 when the reader takes the bytes, half a window at a time, so what waits here for readers never exceeds them.
 
-Growing: during a transfer a PING measures how much comes within one round trip, the bandwidth-delay product. When that is
-close to the window, the window was what held the peer up, and it doubles, up to `limits.window_most` and
-`limits.connection_window_most`. Only what readers took counts: a peer that holds its PING back, or opens many streams that
-nobody reads, makes nothing grow.
+Growing: during a transfer a PING measures how much comes within one round trip, the bandwidth-delay product. A window is
+given back by halves, so a peer that never stands before it has at most half of it under way; when what came is close to that
+half, the window was what held the peer up, and it doubles, up to `limits.window_most` and `limits.connection_window_most`.
+Only what readers took counts: a peer that holds its PING back, or opens many streams that nobody reads, makes nothing grow.
 
 Said: a stream whose window, or the connection's, is used up leaves `ready` until WINDOW_UPDATE; how long it stood is
 `peer_wait`, and how long the peer stood before our window `our_wait`. `waits` has both for streams that are over.
@@ -123,7 +123,7 @@ class Windows(Frames):
         self.unprobed = 0
         for st in self.streams.values():
             came -= st.pending
-        if came * 3 >= self.stream_window * 2:
+        if came * 5 >= self.stream_window * 2:
             self.grow(min(max(came, self.stream_window) * 2, self.stream_most))
 
     def grow(self, window):

@@ -13,7 +13,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from fairlead.core.errors import WireError
 
@@ -138,6 +138,11 @@ def checksum(value: bytes) -> tuple[str, bytes]:
     if len(words) != 2 or name not in TUS_HASHES:
         raise WireError("Upload-Checksum is not an algorithm and a digest in base64", hint=f"algorithms: {', '.join(TUS_HASHES)}")
     return TUS_HASHES[name], decoded(words[1], "Upload-Checksum")
+
+
+def concatenated(value: str) -> list[str]:
+    """The names of the uploads that tus' "final;..." is made of: the last part of each URL."""
+    return [urlsplit(url).path.rstrip("/").rpartition("/")[2] for url in value.removeprefix("final;").split()]
 
 
 def safe_name(text: str) -> str:

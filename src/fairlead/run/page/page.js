@@ -367,6 +367,24 @@ function since(now) {  // what was counted since the last look, by topic, a seco
   view.topics = { at, rows };
   return (topic, name) => seconds && before.rows.has(topic) ? Math.max(0, rows.get(topic)[name] - before.rows.get(topic)[name]) / seconds : 0;
 }
+async function drawUploads() {
+  if (!document.hidden) {
+    const answer = await fetch("/api/uploads").catch(() => null);
+    if (answer && answer.ok) showUploads(await answer.json());
+  }
+  setTimeout(drawUploads, 2000);
+}
+function showUploads(said) {
+  const rows = Object.entries(said.routes), at = performance.now() / 1000, before = view.uploads;
+  view.uploads = { at, routes: said.routes };
+  $("uploads-card").hidden = !rows.length;
+  $("uploads-text").textContent = said.silent ? `${said.silent} workers silent` : "";
+  const speed = (route, now) => before && before.routes[route] ? Math.max(0, now - before.routes[route].bytes) / Math.max(at - before.at, .1) : 0;
+  table($("uploads"), ["route", "coming in", "MiB/s", "MiB", "begun", "completed", "resumed", "aborted", "cancelled", "expired", "rejected"],
+    rows.map(([route, one]) => [named(route), count(one.active), (speed(route, one.bytes) / 1048576).toFixed(1), (one.bytes / 1048576).toFixed(1), count(one.started),
+      count(one.completed), count(one.resumed), count(one.aborted), count(one.cancelled), count(one.expired),
+      one.rejected ? make("td", "watch-text", count(one.rejected)) : "0"]));
+}
 async function drawTopics() {
   if (!document.hidden) {
     const answer = await fetch("/api/topics").catch(() => null);
@@ -445,3 +463,4 @@ if (wanted.get("why")) {
 listen();
 drawGrpc();
 drawTopics();
+drawUploads();
