@@ -4,6 +4,7 @@ in the middle; its numbers at /metrics; and a form of a page, as curl sends it. 
 
 import asyncio
 import hashlib
+import json
 import os
 import re
 
@@ -44,7 +45,9 @@ def start(real: Real, pattern: str, unit: str) -> Process:
     text = CONFIG.replace("@PATTERN@", pattern).replace("@UNIT@", unit)
     if pattern == "single":
         text = text.replace("workers = 2", "workers = 1")
-    return real.fairlead(config=text, port=free_port(), tls=True)
+    server = real.fairlead(config=text, port=free_port(), tls=True)
+    server.says("Ctrl-C")  # every worker is there: a first datagram that nobody reads would be sent again after a second
+    return server
 
 
 async def cut(port: int, data: bytes) -> str:
@@ -92,6 +95,7 @@ def test_a_file_by_three_versions_of_http_is_one_file(pattern: str, unit: str) -
         form = ("-F", "note=hello", "-F", f"file=@{server.home}/page.txt", "-F", f"other=@{server.home}/fairlead.toml;type=text/x")
         answer = real.curl(f"{server.url}/files", "-k", *form)
         assert answer.status == 201 and '"filename": "page.txt"' in answer.text and '"note": "hello"' in answer.text
+        assert json.loads(real.curl("http://x/api/uploads", "--unix-socket", str(server.home / "admin.sock")).text)["silent"] == 0
         wanted = {"started": 3, "completed": 3, "resumed": 2, "aborted": 1, "active": 0}
 
         def numbers() -> dict[str, int]:

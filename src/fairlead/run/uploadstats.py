@@ -43,7 +43,7 @@ class UploadStats:
                 return self.last
             roles = [role for role in self.master.roles if role.state == SERVING]
             answers = await asyncio.gather(*(role.ask("uploads", timeout=PATIENCE) for role in roles), return_exceptions=True)
-            heard = {role.number: one["routes"] for role, one in zip(roles, answers) if isinstance(one, dict)}
+            heard = {role.number: one.get("routes", {}) for role, one in zip(roles, answers) if isinstance(one, dict)}
             self.keep(heard, {role.number for role in self.master.roles})
             found: Table = {}
             for table in (self.past, *heard.values()):

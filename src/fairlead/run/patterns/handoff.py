@@ -161,6 +161,8 @@ class Handing:
                 close_all(fds)
         elif word == "reopen":
             logs.reopen()
+        elif word in ("topics", "jobs", "uploads", "grpc"):  # asked of all who serve; here is nothing of it
+            self.channel.say(word, none=True, servers={})
 
     def depart(self) -> None:
         """Let `main` go on to the end."""
