@@ -26,7 +26,7 @@ DEBIAN = {
     "taskset": "util-linux",
 }
 PYPI = ["uvicorn[standard]", "granian[uvloop]", "hypercorn[h3]", "gunicorn", "uvloop", "httptools", "fastapi", "starlette"]
-PYPI += ["flask", "django", "picows", "websockets", "qh3>=2.1,<2.2"]
+PYPI += ["flask", "django", "picows", "websockets", "qh3>=2.1,<2.2", "pycurl", "matplotlib"]
 SWITCH = "FAIRLEAD_WITHOUT_JOURNEY"
 BUILD = ["cython>=3.1,<4", "setuptools>=68", "cryptography>=42"]
 

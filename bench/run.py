@@ -51,6 +51,12 @@ def main() -> int:
 
         given = {"--rounds": options.rounds, "--seconds": options.seconds, "--json": options.json}
         return hop.main([str(word) for pair in given.items() if pair[1] for word in pair])
+    if options.case == "lossy":
+        import lossy
+
+        given = {"--loads": options.rounds, "--json": options.json}
+        words = [str(word) for pair in given.items() if pair[1] for word in pair]
+        return lossy.main([*words, *(["--write"] if options.write else [])])
     if options.list:
         print("\n".join(f"{name:16} {case.__doc__}" for name, case in more().items()))
         print("\n".join(f"{case.name:16} {case.title} [{', '.join(case.peers)}]" for case in CASES))

@@ -460,8 +460,6 @@ def test_a_byte_order_mark_is_no_error(tmp_path):
         (ROUTE + '[[upstream]]\nname = "u"\nservers = ["a:1"]\nprotocol = "h2"\n', "upstream[0].protocol", "needs TLS"),
         (ROUTE + '[[upstream]]\nname = "u"\nservers = ["a:1"]\nprotocol = "h3"\n', "upstream[0].protocol", "needs TLS"),
         (ROUTE + '[[upstream]]\nname = "u"\nservers = ["unix:/x"]\nprotocol = "h3"\ntls = true\n', "upstream[0].protocol", "UDP"),
-        (ROUTE + '[[upstream]]\nname = "u"\nservers = ["a:1"]\nprotocol = "h3"\n' + f'tls = {{ certificate = "{__file__}" }}\n',
-         "upstream[0].tls.certificate", "cannot be shown over HTTP/3"),
         (
             ROUTE + '[[upstream]]\nname = "u"\nservers = ["a:1"]\nbalance = "hash(cookie)"\n',
             "upstream[0].balance",

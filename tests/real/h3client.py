@@ -32,7 +32,7 @@ class Client(asyncio.DatagramProtocol):
     """`async with Client("aioquic", port) as client: answer = await client.get("/")`."""
 
     def __init__(self, library: str, port: int, *, ticket: Any = None, host: str = "127.0.0.1", name: str = "localhost",
-                 early: bool = False, **options: Any) -> None:  # fmt: skip
+                 early: bool = False, cert: tuple[str, str] | None = None, **options: Any) -> None:  # fmt: skip
         self.library = library
         self.address = (host, port)
         self.early = early
@@ -44,6 +44,8 @@ class Client(asyncio.DatagramProtocol):
         configuration.supported_versions = [1]
         for key, value in options.items():
             setattr(configuration, key, value)
+        if cert is not None:
+            configuration.load_cert_chain(*cert)
         self.tickets: list[Any] = []
         self.quic = quic.QuicConnection(configuration=configuration, session_ticket_handler=self.tickets.append)
         self.answers: dict[int, Answer] = {}

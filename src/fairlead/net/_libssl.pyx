@@ -119,6 +119,23 @@ cdef unsigned long (*ERR_get_error)() noexcept
 cdef unsigned long (*ERR_peek_error)() noexcept
 cdef const char* (*ERR_reason_error_string)(unsigned long) noexcept
 cdef const char* (*X509_verify_cert_error_string)(long) noexcept
+cdef P (*SSL_CTX_get_cert_store)(P) noexcept
+cdef P (*SSL_CTX_get0_param)(P) noexcept
+cdef int (*SSL_CTX_get_security_level)(P) noexcept
+cdef P (*X509_STORE_CTX_new)() noexcept
+cdef void (*X509_STORE_CTX_free)(P) noexcept
+cdef int (*X509_STORE_CTX_init)(P, P, P, P) noexcept
+cdef int (*X509_STORE_CTX_set_default)(P, const char*) noexcept
+cdef P (*X509_STORE_CTX_get0_param)(P) noexcept
+cdef int (*X509_STORE_CTX_get_error)(P) noexcept
+cdef int (*X509_VERIFY_PARAM_set1)(P, P) noexcept
+cdef void (*X509_VERIFY_PARAM_set_auth_level)(P, int) noexcept
+cdef int (*X509_verify_cert)(P) noexcept
+cdef P (*d2i_X509)(P*, const unsigned char**, long) noexcept
+cdef void (*X509_free)(P) noexcept
+cdef P (*OPENSSL_sk_new_null)() noexcept
+cdef int (*OPENSSL_sk_push)(P, P) noexcept
+cdef void (*OPENSSL_sk_free)(P) noexcept
 cdef int (*RAND_bytes)(unsigned char*, int) noexcept
 cdef P (*EVP_aes_256_cbc)() noexcept
 cdef int (*EVP_EncryptInit_ex)(P, P, P, const unsigned char*, const unsigned char*) noexcept
@@ -153,6 +170,7 @@ def load(str path) -> bool:
         bind_ssl()
         bind_context()
         bind_crypto()
+        bind_x509()
     except ImportError:
         return False
     KEYS_INDEX = CRYPTO_get_ex_new_index(1, 0, NULL, NULL, NULL, forget_keys)  # 1: CRYPTO_EX_INDEX_SSL_CTX
@@ -231,6 +249,31 @@ cdef int bind_crypto() except -1:
     EVP_EncryptInit_ex = <int (*)(P, P, P, const unsigned char*, const unsigned char*) noexcept>symbol("EVP_EncryptInit_ex")
     EVP_DecryptInit_ex = <int (*)(P, P, P, const unsigned char*, const unsigned char*) noexcept>symbol("EVP_DecryptInit_ex")
     EVP_MAC_CTX_set_params = <int (*)(P, const Param*) noexcept>symbol("EVP_MAC_CTX_set_params")
+    return 0
+
+
+cdef int bind_x509() except -1:
+    global SSL_CTX_get_cert_store, SSL_CTX_get0_param, SSL_CTX_get_security_level, X509_STORE_CTX_new, X509_STORE_CTX_free
+    global X509_STORE_CTX_init, X509_STORE_CTX_set_default, X509_STORE_CTX_get0_param, X509_STORE_CTX_get_error
+    global X509_VERIFY_PARAM_set1, X509_VERIFY_PARAM_set_auth_level, X509_verify_cert, d2i_X509, X509_free
+    global OPENSSL_sk_new_null, OPENSSL_sk_push, OPENSSL_sk_free
+    SSL_CTX_get_cert_store = <P (*)(P) noexcept>symbol("SSL_CTX_get_cert_store")
+    SSL_CTX_get0_param = <P (*)(P) noexcept>symbol("SSL_CTX_get0_param")
+    SSL_CTX_get_security_level = <int (*)(P) noexcept>symbol("SSL_CTX_get_security_level")
+    X509_STORE_CTX_new = <P (*)() noexcept>symbol("X509_STORE_CTX_new")
+    X509_STORE_CTX_free = <void (*)(P) noexcept>symbol("X509_STORE_CTX_free")
+    X509_STORE_CTX_init = <int (*)(P, P, P, P) noexcept>symbol("X509_STORE_CTX_init")
+    X509_STORE_CTX_set_default = <int (*)(P, const char*) noexcept>symbol("X509_STORE_CTX_set_default")
+    X509_STORE_CTX_get0_param = <P (*)(P) noexcept>symbol("X509_STORE_CTX_get0_param")
+    X509_STORE_CTX_get_error = <int (*)(P) noexcept>symbol("X509_STORE_CTX_get_error")
+    X509_VERIFY_PARAM_set1 = <int (*)(P, P) noexcept>symbol("X509_VERIFY_PARAM_set1")
+    X509_VERIFY_PARAM_set_auth_level = <void (*)(P, int) noexcept>symbol("X509_VERIFY_PARAM_set_auth_level")
+    X509_verify_cert = <int (*)(P) noexcept>symbol("X509_verify_cert")
+    d2i_X509 = <P (*)(P*, const unsigned char**, long) noexcept>symbol("d2i_X509")
+    X509_free = <void (*)(P) noexcept>symbol("X509_free")
+    OPENSSL_sk_new_null = <P (*)() noexcept>symbol("OPENSSL_sk_new_null")
+    OPENSSL_sk_push = <int (*)(P, P) noexcept>symbol("OPENSSL_sk_push")
+    OPENSSL_sk_free = <void (*)(P) noexcept>symbol("OPENSSL_sk_free")
     return 0
 
 
@@ -558,6 +601,65 @@ def send_client_ca_names(context, str path) -> bool:
         return False
     SSL_CTX_set_client_CA_list(pointer(context), names)
     return True
+
+
+cdef P certificate_of(bytes der) except? NULL:
+    """A certificate; NULL for bytes that are none."""
+    cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(der)
+    cdef const unsigned char* end = at + PyBytes_GET_SIZE(der)
+    cdef P found = d2i_X509(NULL, &at, <long>PyBytes_GET_SIZE(der))
+    if found != NULL and at != end:
+        X509_free(found)
+        return NULL
+    return found
+
+
+def verify_client(context, list chain) -> int:
+    """What OpenSSL thinks of a client that showed these certificates (DER, its own first), as it would of one in a handshake with a
+    server of this context: 0, or an X.509 verification code; -1 for bytes that are no certificate.
+    """
+    if METHOD == NULL:
+        raise RuntimeError("load() first")
+    cdef P ctx = pointer(context)
+    cdef list made = []
+    cdef bytes der
+    cdef P one = NULL
+    cdef P others = NULL
+    cdef P judge = NULL
+    cdef P param = NULL
+    cdef int code = -1
+    try:
+        for der in chain:
+            one = certificate_of(der)
+            if one == NULL:
+                return -1
+            made.append(<size_t>one)
+        others = OPENSSL_sk_new_null()
+        judge = X509_STORE_CTX_new()
+        if not made or others == NULL or judge == NULL:
+            return -1
+        for number in made[1:]:
+            if OPENSSL_sk_push(others, <P><size_t>number) <= 0:
+                raise MemoryError
+        if X509_STORE_CTX_init(judge, SSL_CTX_get_cert_store(ctx), <P><size_t>made[0], others) != 1:
+            raise MemoryError
+        param = X509_STORE_CTX_get0_param(judge)
+        X509_VERIFY_PARAM_set_auth_level(param, SSL_CTX_get_security_level(ctx))
+        X509_STORE_CTX_set_default(judge, b"ssl_client")
+        X509_VERIFY_PARAM_set1(param, SSL_CTX_get0_param(ctx))
+        if X509_verify_cert(judge) == 1:
+            code = 0
+        else:
+            code = X509_STORE_CTX_get_error(judge) or 1
+        return code
+    finally:
+        if judge != NULL:
+            X509_STORE_CTX_free(judge)
+        if others != NULL:
+            OPENSSL_sk_free(others)
+        for number in made:
+            X509_free(<P><size_t>number)
+        ERR_clear_error()
 
 
 def set_alpn(context, bytes wire) -> None:

@@ -39,7 +39,6 @@ class QuicTls:
     """What the rest asks a connection's TLS."""
 
     version = "TLSv1.3"
-    peer_cert: bytes | None = None
     closed_by_peer = False
 
     def __init__(self, engine: Any) -> None:
@@ -49,6 +48,7 @@ class QuicTls:
         self.server_name = engine.asked_name or None
         self.resumed = engine.resumed
         self.early = engine.early
+        self.peer_cert = engine.peer_cert
         self.done = True
 
 

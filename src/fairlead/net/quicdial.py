@@ -20,7 +20,7 @@ import ssl
 from typing import Any
 
 from fairlead.core.connection import Owner
-from fairlead.core.errors import ConfigError, NetError
+from fairlead.core.errors import NetError
 from fairlead.net import quicengine
 from fairlead.net.dial import STAGGER, name_of
 from fairlead.net.poll import IN, OUT, Watcher
@@ -44,12 +44,13 @@ class QuicClient:
 
     def __init__(self, settings: Any, engine: str = "") -> None:
         engine = engine or ("qh3" if quicengine.available("qh3") or not quicengine.available("aioquic") else "aioquic")
-        if settings.certificate:
-            raise ConfigError("a client certificate cannot be shown over HTTP/3", hint='write protocol = "h2"')
         quicengine.require(engine)
         self.settings = settings
         self.engine = engine
         self.tickets: dict[str, Any] = {}
+        ours = QuicSettings(engine, client=True)
+        ours.show(settings)
+        self.pair = ours.pair
 
     def opening(self, pool: Any) -> QuicOpening:
         """Begin a dial on a pool's behalf."""
@@ -63,6 +64,7 @@ class QuicClient:
         made.verify = self.settings.verify
         made.ca = self.settings.ca or ssl.get_default_verify_paths().cafile or ""
         made.ticket = self.tickets.get(made.name)
+        made.pair = self.pair
         made.window = limits.connection_window
         made.stream_window = max(limits.window, 65536)
         made.idle = max(limits.idle / 1e9, 5.0) + 5.0 if limits.idle else 80.0

@@ -6,7 +6,7 @@ Rules
 2. Certificates are chosen as for TCP (`net.tls`): the exact name, then a wildcard over one label, else the first.
 3. An engine credits what was pulled from it, so its windows are what a connection may hold of what nobody has read yet:
    `stream_window` of each stream, `window` of all.
-4. A client's certificate is not asked for over QUIC: neither engine can.
+4. A client's certificate is asked for by `net.quicauth`; ours is shown by the engine (`pair` of a client's settings).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fairlead.core.errors import ConfigError
 from fairlead.net import certs
 from fairlead.net.tls import password_of
 
@@ -47,13 +46,17 @@ class QuicSettings:
         self.wildcard: dict[str, Any] = {}
         self.first: Any = None
         self.made: Any = None
+        self.trust: Any = None  # a `quicauth.Trust`, on a listener that asks for certificates
+        self.pair: Any = None  # what we show as a client: (certificate, chain, key)
 
     # ---- certificates
 
     def load(self, tls: Any) -> None:
         """The certificates of a listener's `tls` settings. Raises ConfigError."""
         if tls.client_ca:
-            raise ConfigError("HTTP/3 cannot ask for client certificates", hint='remove "h3" from protocols, or `client_ca`')
+            from fairlead.net.quicauth import Trust
+
+            self.trust = Trust(tls.client_ca, tls.client_auth != "optional")
         pairs = [*tls.certificates]
         if tls.mode == "dev":
             certificate, key = certs.dev_ca().leaf(tuple(tls.names))
@@ -62,6 +65,19 @@ class QuicSettings:
             pairs.insert(0, tls)
         for pair in pairs:
             self.add(pair.certificate, pair.key or pair.certificate, password_of(pair.password))
+
+    def show(self, tls: Any) -> None:
+        """The certificate of an upstream's `tls` settings is ours. Raises ConfigError."""
+        if tls.certificate:
+            password, key = password_of(tls.password), tls.key or tls.certificate
+            certs.load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls.certificate, key, password)
+            self.pair = self.parse(Path(tls.certificate).read_bytes(), Path(key).read_bytes(), password)
+
+    def asking(self, engine: Any, context: Any, module: Any, output: Any) -> Any:
+        """Who asks a client of this connection for its certificate."""
+        from fairlead.net.quicauth import ClientAuth
+
+        return ClientAuth(engine, context, module, output)
 
     def add(self, certificate: str, key: str, password: str | None) -> None:
         """One certificate: the names in it choose it."""
@@ -113,6 +129,8 @@ class QuicSettings:
             made.session_ticket = self.ticket
             made.verify_mode = ssl.CERT_REQUIRED if self.verify else ssl.CERT_NONE
             made.cafile = self.ca or None
+            if self.pair is not None:
+                made.certificate, made.certificate_chain, made.private_key = self.pair
         else:
             made.certificate, made.certificate_chain, made.private_key = self.first
         if self.qlog:

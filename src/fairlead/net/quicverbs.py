@@ -50,6 +50,7 @@ class Engine:
         self.asked_name = ""
         self.cipher = ""
         self.resumed = self.early = False
+        self.peer_cert: bytes | None = None  # in DER, of a client that showed one
         self.conn: Any = None
 
     def protocol(self) -> str:
@@ -182,7 +183,11 @@ def watch_hello(engine: Engine, context: Any, module: Any) -> None:
             age = offered[0][1] if len(offered) == 1 else 0
             judge = settings.tickets.judge(module, engine.asked_name, age, bool(told.early_data), settings.early_data)
             context.get_session_ticket_cb = judge
-        return original(buffer, *rest)
+        auth = settings.asking(engine, context, module, rest[1]) if settings.trust is not None else None
+        found = original(buffer, *rest)
+        if auth is not None:
+            auth.over()
+        return found
 
     context._server_handle_hello = hello
     context._max_early_data = 0xFFFFFFFF if settings.early_data else None

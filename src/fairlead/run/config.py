@@ -467,7 +467,7 @@ class Health:
     fall: int = setting(3, "Bad checks in a row that make it unhealthy.", u.count(1, 1000))
     status: tuple[int, ...] = setting([200, 204], "Answers that are good.", u.several(u.count(100, 599)))
     host: str = setting("", "`Host` to send; empty is the server's address.")
-    grpc: bool = setting(False, "Ask grpc.health.v1.Health (over HTTP/2) in place of a path.", u.FLAG)
+    grpc: bool = setting(False, "Ask grpc.health.v1.Health (over HTTP/2, or HTTP/3 with `protocol = \"h3\"`) in place of a path.", u.FLAG)
     service: str = setting("", "The service that is asked about with `grpc`; empty is the server as a whole.", u.matching("a service", r"([A-Za-z0-9_.]{1,120})?", 'write "package.Service"'))
 
 

@@ -1,7 +1,7 @@
-"""A gRPC health check (grpc.health.v1.Health/Check) over HTTP/2, for the active checks of an upstream.
+"""A gRPC health check (grpc.health.v1.Health/Check) over HTTP/2 or HTTP/3, for the active checks of an upstream.
 
-One connection, one call, by our own HTTP/2 in the client's role. Good is the status OK and SERVING within the check's time. A
-server that has no such service is bad: who asks for this check means it.
+One connection, one call, by our own HTTP/2 (or 3, see `h3probe`) in the client's role. Good is the status OK and SERVING within
+the check's time. A server that has no such service is bad: who asks for this check means it.
 """
 
 from __future__ import annotations
@@ -71,17 +71,22 @@ class Check(Sink):
             self.over, self.why = True, why
 
 
-async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, service: str, tls: bool) -> str:
-    """One check over an open connection; what was wrong, "" when nothing."""
-    check = Check()
-    codec = H2(check, Limits(), client=True)
-    check.codec = codec
-    codec.now = monotonic_ns()
+def call(host: str, service: str, tls: bool, version: str) -> tuple[Check, Request, bytes]:
+    """(who hears it, head, body) of one check."""
     name = service.encode()
     body = message(bytes((10, len(name))) + name if name else b"", False)
     fields = [(b"content-type", b"application/grpc"), (b"te", b"trailers"), (b"user-agent", b"fairlead-health")]
+    return Check(), Request("POST", "https" if tls else "http", host.encode(), PATH, fields, version, -1), body
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, service: str, tls: bool) -> str:
+    """One check over an open connection; what was wrong, "" when nothing."""
+    check, request, body = call(host, service, tls, "2")
+    codec = H2(check, Limits(), client=True)
+    check.codec = codec
+    codec.now = monotonic_ns()
     stream = codec.open_stream()
-    codec.head(stream, Request("POST", "https" if tls else "http", host.encode(), PATH, fields, "2", -1), False)
+    codec.head(stream, request, False)
     codec.data(stream, body, True)
     while True:
         for chunk in codec.take() or ():

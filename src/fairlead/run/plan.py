@@ -118,7 +118,11 @@ def listener_refusals(path: str, listener: c.Listener, problem: Say) -> Iterator
             hint = "pip install 'fairlead[h3]'" if engine == "qh3" else "pip install aioquic"
             yield problem(f"{path}.protocols", f'"h3" needs the QUIC engine {engine}, which is not installed', hint)
         if protocol == "h3" and listener.tls is not None and listener.tls.client_ca:
-            yield problem(f"{path}.protocols", '"h3" cannot ask for client certificates', 'remove "h3" or tls.client_ca')
+            from fairlead.net.quicauth import unusable
+
+            if why := unusable():
+                text = f'"h3" cannot ask for client certificates here: {why}'
+                yield problem(f"{path}.protocols", text, 'remove "h3" or tls.client_ca')
     if listener.tls is not None and listener.tls.mode == "acme":
         yield problem(f"{path}.tls.mode", '"acme" is not in this version', 'write mode = "dev", or certificate and key')
     if "h3" in listener.protocols and not {"h1", "h2"} & set(listener.protocols):

@@ -8,6 +8,7 @@ Rules
 3. A check is a connection and, with a `path`, one HTTP/1.1 GET of its own on it: no pool, no keep-alive, so what is tested
    is what a new connection would meet. Good is one of `status` within `timeout`. Nothing of the answer but its first line
    matters, and no more than `MOST` bytes are read for it. With `grpc` it is a call of gRPC's health service (`grpcprobe`).
+   An upstream of HTTP/3 is asked over HTTP/3 (`h3probe`), and without a path a QUIC handshake is what is tested.
 4. Checks of the servers are spread over the period, so that they do not arrive in step.
 5. What is known outlives a reload for every server that is still checked the same way.
 """
@@ -59,6 +60,7 @@ class Probe:
         self.health = upstream.health
         self.address = address
         self.tls = tls
+        self.quic = upstream.protocol == "h3"
         self.server_name = (upstream.tls.name if upstream.tls else "") or (
             address[0] if tls and type(address) is tuple else ""
         )
@@ -83,6 +85,8 @@ class Probe:
 
     async def ask(self) -> str:
         """The connection, and the request when there is a path."""
+        if self.quic:
+            return await self.ask_over_quic()
         more = {"ssl": self.tls, "server_hostname": self.server_name} if self.tls else {}
         if isinstance(self.address, str):
             reader, writer = await asyncio.open_unix_connection(self.address, limit=MOST, **more)
@@ -96,6 +100,21 @@ class Probe:
             return await self.get(reader, writer) if self.health.path else ""
         finally:
             writer.close()
+
+    async def ask_over_quic(self) -> str:
+        """As `ask`, of an upstream of HTTP/3."""
+        from fairlead.run import h3probe
+
+        health = self.health
+
+        def asking() -> Any:
+            if health.grpc:
+                from fairlead.run.grpcprobe import call
+
+                return call(self.host(), health.service, True, "3")
+            return h3probe.get(health.path, self.host(), health.status) if health.path else None
+
+        return await h3probe.ask(self.address, self.tls, self.server_name, asking)
 
     def host(self) -> str:
         """What the server is called in a request."""
@@ -136,7 +155,7 @@ class Probes:
             del self.probes[key]
         for number, (key, (upstream, address)) in enumerate(wanted.items()):
             if key not in self.probes:
-                tls = tls_context(upstream.tls, ("h2",) if upstream.health and upstream.health.grpc else ("http/1.1",))
+                tls = tls_of(upstream)
                 self.probes[key] = probe = Probe(upstream, address, tls)
                 wait = probe.health.every * (number % 8) / 8
                 self.tasks[key] = asyncio.get_running_loop().create_task(self.watch(probe, wait))
@@ -190,10 +209,12 @@ def bracketed(address: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def tls_context(settings: c.UpstreamTls | None, alpn: tuple[str, ...] = ("http/1.1",)) -> Any:
-    """The `ssl.SSLContext` of an upstream, or None."""
-    if settings is None:
+def tls_of(upstream: c.Upstream) -> Any:
+    """The `ssl.SSLContext` of an upstream, the `QuicClient` of one of HTTP/3, or None."""
+    if upstream.tls is None:
         return None
     from fairlead.run.proxying import client_tls
 
-    return client_tls(settings, alpn).context
+    if upstream.protocol == "h3":
+        return client_tls(upstream.tls, ("h3",))
+    return client_tls(upstream.tls, ("h2",) if upstream.health and upstream.health.grpc else ("http/1.1",)).context

@@ -38,7 +38,7 @@ def settings(listener: c.Listener, share: Any) -> Any:
     made.early_data = listener.early_data
     made.idle = (listener.limits.idle or 600.0) + 5.0
     made.congestion, made.size = given.congestion, given.datagram
-    if listener.tls.tickets:
+    if listener.tls.tickets and made.trust is None:
         made.tickets = Tickets(share or Lone())
     if given.qlog:
         Path(given.qlog).mkdir(parents=True, exist_ok=True)

@@ -291,8 +291,6 @@ class Checker:
             right = 'write protocol = "h2c"' if one.protocol == "h2" else "write tls = true"
             self.say(f"{path}.protocol", f"{quote(one.protocol)} needs TLS", right)
         if one.protocol == "h3":
-            if one.tls is not None and one.tls.certificate:
-                self.say(f"{path}.tls.certificate", "cannot be shown over HTTP/3", 'write protocol = "h2", or leave it out')
             if any(target.address is not None and target.address.is_unix for target in one.servers):
                 self.say(f"{path}.protocol", '"h3" goes over UDP, not to a unix socket', 'write "h1", or host:port')
         if one.tls is not None:
