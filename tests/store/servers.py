@@ -201,6 +201,14 @@ class RedisServer(Server):
         except OSError:
             return False
 
+    def start_as_replica(self, master: int) -> None:
+        """Start it as the replica of whoever is at this port: never for a moment a master."""
+        command, self.command = self.command, [*self.command, "--replicaof", f"127.0.0.1 {master}"]
+        try:
+            self.start()
+        finally:
+            self.command = command
+
     def ask(self, *words: str) -> str:
         """The first line of its answer."""
         with socket.create_connection(("127.0.0.1", self.port), 5) as sock:

@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from .clock import passed
 from .contract import (
@@ -65,7 +65,7 @@ from .redisanswers import (
     offset_of,
     text_of,
 )
-from .redisline import AWAY, FIRST, LONGEST, Line, away, trouble
+from .redisline import DIRECT, FIRST, LONGEST, Line, Reach, away, trouble
 from .redislua import SCRIPTS
 from .rules import DEDUPE_WINDOW, changed, closed, fenced, moved, no_topic, other_config, stale_use, start
 from .sqlfile import above
@@ -82,11 +82,10 @@ ALWAYS = 1 << 53  # the largest number that Lua counts exactly
 class Redis(Front):
     """The engine."""
 
-    def __init__(self, url: str, ack: Ack | None = None, prefix: str = PREFIX) -> None:
+    def __init__(self, url: str, ack: Ack | None = None, prefix: str = PREFIX, reach: Reach = DIRECT) -> None:
         super().__init__()
         self.url, self.asked, self.prefix = url, ack, f"{{{prefix}}}:"
-        self.line = Line(url, self.prefix, self.checked)
-        self.synced = False  # each write is on the disk before its answer
+        self.line = Line(url, self.prefix, self.checked, reach)
         self.tasks: list[asyncio.Task[Any]] = []
         self.known: dict[str, Offset] = {}
         self.pubsub: Any = None
@@ -111,26 +110,21 @@ class Redis(Front):
 
     async def declare(self) -> Declaration:
         """What the server, as it is set up now, promises."""
-        loop, pause = asyncio.get_running_loop(), FIRST
-        deadline = loop.time() + 10.0
-        while True:
-            try:
-                info = await self.line.client.info("server")
-                memory = await self.line.client.info("memory")
-                break
-            except (RedisError, OSError) as error:
-                if not isinstance(error, AWAY) or loop.time() + pause > deadline:
-                    raise
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST)
+        info, memory = (await self.line.send([("INFO", "server"), ("INFO", "memory")], 10.0))[0]
         name = "valkey" if "valkey_version" in info or info.get("server_name") == "valkey" else "redis"
         version = info.get("valkey_version", info.get("redis_version", "?"))
         notes = ["replication is asynchronous: a fail-over may lose what was acknowledged last"]
+        if replicas := self.line.reach.replicas:
+            told = f"each write waits for {replicas} of its replicas"
+            notes = [f"{told}; a fail-over to another may still lose what was acknowledged last"]
         if memory.get("maxmemory") and memory.get("maxmemory_policy") != "noeviction":
             notes.append(f"maxmemory-policy is {memory['maxmemory_policy']}: it must be noeviction, or data goes silently")
         ack = Ack.MEMORY
-        try:
-            config = {**await self.line.client.config_get("appendonly"), **await self.line.client.config_get("appendfsync")}
+        found, _ = await self.line.send([("CONFIG GET", "appendonly"), ("CONFIG GET", "appendfsync")])
+        if any(isinstance(one, StoreError) for one in found):
+            notes.append("CONFIG GET is refused, so nothing is promised: allow CONFIG|GET to the user in store.url")
+        else:
+            config = {**found[0], **found[1]}
             if config.get("appendonly") != "yes":
                 notes.append("appendonly is no: a restart loses what is newer than the last snapshot")
             elif config.get("appendfsync") == "always":
@@ -140,26 +134,34 @@ class Redis(Front):
                 notes.append("appendfsync is everysec: a crash of the machine loses about a second")
             else:
                 notes.append("appendfsync is no: a crash of the machine loses what the system had not written")
-        except (RedisError, OSError):
-            notes.append("CONFIG GET is refused, so nothing is promised: allow CONFIG|GET to the user in store.url")
-        self.synced = ack is Ack.NODE_FSYNC
         return Declaration(f"{name} {version}", ack, DEDUPE_WINDOW, shared=True, topics="as memory allows", notes=tuple(notes))
 
     async def checked(self, connection: Any) -> None:
-        """A new connection: another process than the one whose data we knew may have lost some; then each topic has a new epoch."""
+        """A new connection: another process than the one whose data we knew may have lost some; then each topic has a new epoch.
+
+        Nothing is lost by a restart when each write was synced, before (nobody noted `weak`) as well as now. A server that was
+        a replica before has what had reached it.
+        """
         await connection.send_command("INFO")
         info = text_of(await connection.read_response())
         fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-        if fields.get("role") == "slave":
-            raise ResponseError("READONLY this server is a replica; name its master in store.url")
+        if fields.get("role") == "slave" and fields.get("cluster_enabled") != "1":  # there it says where its master is
+            raise ReadOnlyError(f"the server at {self.line.place} is a replica")
         promoted = fields.get("master_replid2", "0").strip("0") != ""
-        synced = self.synced and fields.get("aof_enabled") == "1"
-        lossy = "0" if synced and not promoted else "1"
-        args = (f"{self.prefix}life", self.prefix, fields.get("run_id", "?"), lossy)
+        synced = fields.get("aof_enabled") == "1" and await self.always(connection)
+        args = (f"{self.prefix}life", self.prefix, fields.get("run_id", "?"), flag(promoted), flag(not synced))
         await connection.send_command("EVAL", SCRIPTS["check"], 1, *args)
         if await connection.read_response() == b"1":
             log.warning("Redis was restarted or replaced and may have lost the newest: every topic has a new epoch")
         self.poll_now.set()
+
+    async def always(self, connection: Any) -> bool:
+        """Whether each write is synced. False when we may not know."""
+        try:
+            await connection.send_command("CONFIG", "GET", "appendfsync")
+            return b"always" in await connection.read_response()
+        except ResponseError:
+            return False
 
     async def close(self) -> None:
         """See `Engine`."""
@@ -422,8 +424,9 @@ class Redis(Front):
         """Keeps one connection that is subscribed to what matters, whatever happens to it."""
         pause = FIRST
         while True:
-            pubsub = self.line.client.pubsub()
+            pubsub: Any = None
             try:
+                pubsub = (await self.line.master()).pubsub()
                 channels = [self.channel(kind, name) for kind, names in self.minded.items() for name in names]
                 self.pubsub = pubsub  # changes from now on go there themselves
                 await pubsub.subscribe(f"{self.prefix}c", *channels)
@@ -432,10 +435,11 @@ class Redis(Front):
                     if message is not None:
                         pause = FIRST
                         self.heard(message["type"], message["channel"], message["data"])
-            except (RedisError, OSError, RuntimeError) as error:
+            except (RedisError, OSError, RuntimeError, AttributeError) as error:  # the last: closed meanwhile, we moved
                 log.debug("hints are interrupted: %s", error)
                 self.pubsub = None
-                await _quietly(pubsub.aclose())
+                if pubsub is not None:
+                    await _quietly(pubsub.aclose())
                 self.poll_now.set()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST)
@@ -519,7 +523,7 @@ async def _quietly(doing: Awaitable[Any]) -> None:
     """Whatever comes of it."""
     try:
         await doing
-    except (RedisError, OSError, RuntimeError):
+    except (RedisError, OSError, RuntimeError, AttributeError):
         pass
 
 
@@ -560,10 +564,26 @@ def _appended(topic: str, producer: Producer | None, found: list[str]) -> Append
 
 
 def make(url: str, ack: Ack | None = None) -> Redis:
-    """See `store.open`. `?prefix=` is ours, the other options the driver's."""
+    """See `store.open`. `?prefix=`, `?sentinel=`, `?sentinel_password=`, `?replicas=` are ours, other options the driver's."""
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     prefix = options.pop("prefix", PREFIX)
     if not prefix or set("{}\0") & set(prefix):
         raise StoreError(f"?prefix={prefix}: write a text without braces")
-    return Redis(urlunsplit(parts._replace(query=urlencode(options))), ack, prefix)
+    replicas = options.pop("replicas", "0")
+    if not replicas.isdigit():
+        raise StoreError(f"?replicas={replicas}: write how many replicas must have a write before it is answered")
+    reach = Reach(options.pop("sentinel", ""), options.pop("sentinel_password", ""), int(replicas))
+    try:
+        engine = Redis(urlunsplit(parts._replace(query=urlencode(options))), ack, prefix, reach)
+        engine.line.made(engine.line.named[0]).connection_pool.make_connection()
+    except (TypeError, ValueError) as error:
+        hint = "redis[s]://[USER:PASSWORD@]HOST[:PORT][,HOST…][/DATABASE][?OPTION=VALUE]; options are ours or the driver's"
+        raise StoreError(f"{without_password(url)}: {error}", hint=hint) from error
+    return engine
+
+
+def without_password(url: str) -> str:
+    """The URL up to its options, without who we are."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -3,7 +3,8 @@
 All keys begin with `{prefix}:`; the braces are a hash tag, so that in a cluster they live on one node and a script may touch
 any of them.
 
-    life              hash: shift, seen (the clock); base, floor (epochs); run (whose data this is)
+    life              hash: shift, seen (the clock); floor: the newest epoch; base: topics up to it get a new one at their next
+                      touch, since events were lost; run: whose data this is; weak: that it may lose what it has answered
     n                 the newest number: fences, versions, orders. Never below the clock's microseconds, so that a loss repeats none
     topics            names (sorted)          gone, trim    when topics go, when something in them is too old
     t:TOPIC           hash: the topic's ends and configuration; total, cut: bytes appended in all, and up to `first`
@@ -47,7 +48,12 @@ local function load_topic(name)
   for i, field in ipairs(FIELDS) do
     if i ~= 4 and i ~= 11 and i ~= 15 then t[field] = num(h[i]) end
   end
-  t.epoch = math.max(t.epoch, base)
+  if t.epoch <= base then  -- its first touch since events were lost: an epoch that no other topic has
+    floor = math.max(floor + 1, math.floor(now * 1000))
+    t.epoch = floor
+    redis.call('HSET', P .. 't:' .. name, 'epoch', int(floor))
+    redis.call('HSET', P .. 'life', 'floor', int(floor))
+  end
   return t
 end
 local function alive(name)
@@ -217,16 +223,16 @@ end
 """
 
 _SCRIPTS = {
-    # who asks, and whether a change of server may have cost data -> whether there is a new epoch
+    # who asks, whether it was a replica before, whether it may lose what it answered -> whether there is a new epoch
     "check": r"""
-local run = redis.call('HGET', P .. 'life', 'run')
+local known = redis.call('HMGET', P .. 'life', 'run', 'weak')
 local told = '0'
-if run and run ~= ARGV[2] and ARGV[3] == '1' then
+if known[1] and known[1] ~= ARGV[2] and (ARGV[3] == '1' or ARGV[4] == '1' or known[2] == '1') then
   base = math.max(math.floor(now * 1000), floor + 1, base + 1)
   redis.call('HSET', P .. 'life', 'base', int(base), 'floor', int(base))
   told = '1'
 end
-if run ~= ARGV[2] then redis.call('HSET', P .. 'life', 'run', ARGV[2]) end
+if known[1] ~= ARGV[2] or known[2] ~= ARGV[4] then redis.call('HSET', P .. 'life', 'run', ARGV[2], 'weak', ARGV[4]) end
 return told
 """,
     "now": "return {flt(now), clock[1], clock[2], life[1] or '0'}",

@@ -4,7 +4,7 @@ Kafka (jepsen/tests/kafka.clj): no model of the engine, only what was said to cl
 Of a topic
     lost-write            an acknowledged event is not there: the final read lacks it, though nobody was told of a gap over it
     told-loss             the same, but a gap was told (an epoch changed, or `first` moved): right for memory, wrong for a disk
-    duplicate             an event that was appended once is at two offsets
+    duplicate             an event that was appended once is at two offsets of one epoch
     inconsistent-offset   two events at one offset, or an event acknowledged at one and read at another
     poll-skip             a reader went over an event that it ought to have seen, without being told
     nonmonotonic-poll     a reader was given something again, or older than what it had, in the same epoch
@@ -174,9 +174,11 @@ def places(topic: str, writes: list[Write], seen: dict[str, set[Offset]], entrie
             for offset, value in one.events:
                 reads[value].add(offset)
     for value, offsets in sorted(seen.items()):
-        if len(offsets) > 1:
-            kind = "duplicate" if len(reads[value]) > 1 else "inconsistent-offset"
-            found.append(Anomaly(kind, topic, f"{value!r} at {', '.join(map(str, sorted(offsets)))}"))
+        for epoch in sorted({offset.epoch for offset in offsets}):  # a new epoch gives what survived another offset
+            mine = sorted(offset for offset in offsets if offset.epoch == epoch)
+            if len(mine) > 1:
+                kind = "duplicate" if sum(offset.epoch == epoch for offset in reads[value]) > 1 else "inconsistent-offset"
+                found.append(Anomaly(kind, topic, f"{value!r} at {', '.join(map(str, mine))}"))
     return found
 
 
