@@ -13,23 +13,9 @@ from .pglog import RANGE, PgLog
 from .rules import fenced, no_topic, start
 from .sqlfile import above
 
-PUT = """
-WITH named AS (
-  INSERT INTO queues (name) SELECT DISTINCT n FROM unnest($1::text[]) n WHERE NOT EXISTS (SELECT 1 FROM queues WHERE name = n)
-  ORDER BY n ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, name),
-known AS (SELECT id, name FROM named UNION SELECT id, name FROM queues WHERE name = ANY ($1)),
-sorted AS (
-  SELECT k.id AS queue, u.id, u.body, u.due, u.priority FROM unnest($1::text[], $2::text[], $3::bytea[], $4::float8[], $5::int[])
-    WITH ORDINALITY AS u(name, id, body, due, priority, place) JOIN known k ON k.name = u.name ORDER BY u.place)
-INSERT INTO items (queue, id, state, at, priority, ord, since, body)
-SELECT queue, id, CASE WHEN due > n.now THEN 1 ELSE 0 END, greatest(due, n.now), priority, nextval('numbers'), greatest(due,
-  n.now), body
-FROM sorted, (SELECT fl_now() AS now) n
-ON CONFLICT DO NOTHING RETURNING (SELECT name FROM known WHERE known.id = queue LIMIT 1), items.id"""
 LEASED = """unnest($1::text[], $2::text[], $3::bigint[]) AS u(name, id, fence) JOIN queues q ON q.name = u.name
 WHERE i.queue = q.id AND i.id = u.id AND i.fence = u.fence AND u.fence <> 0 AND i.state < 3"""
 EXTEND = f"UPDATE items i SET state = 2, at = fl_now() + $4 FROM {LEASED} RETURNING u.name, u.id, u.fence"
-ACK = f"DELETE FROM items i USING {LEASED} RETURNING u.name, u.id, u.fence"
 NACK = """
 UPDATE items i SET state = CASE WHEN $4 > 0 THEN 1 ELSE 0 END, at = n.now + $4, since = n.now + $4, fence = 0, body =
   coalesce($5, body)
@@ -109,29 +95,19 @@ class PgLeases(PgLog):
         args = ([queue for queue, _ in flat], [item.id for _, item in flat], [bytes(item.body) for _, item in flat],
                 [float(item.due) for _, item in flat], [item.priority for _, item in flat])  # fmt: skip
         try:
-            added = {tuple(row) for row in await self.rows(PUT, *args, safe=False)}
+            added = _places(await self.once("SELECT fl_put($1, $2, $3, $4, $5, $6, $7)", *args))
         except StoreError as error:
             if error.side == "peer" and len(calls) > 1:
                 return await each(self.put_group, calls)
             raise
-        answers, stirred = [], set()
-        for queue, items in calls:
-            answer = []
-            for item in items:
-                new = (queue, item.id) in added
-                added.discard((queue, item.id))
-                answer.append(new)
-                if new:
-                    stirred.add(queue)
-            answers.append(answer)
-        self.stir(*stirred)
-        return answers
+        self.stir(*{flat[place - 1][0] for place in added})
+        return _shared(calls, [len(items) for _, items in calls], added)
 
     async def claim(self, queue: str, n: int, ttl: float, owner: str) -> list[Lease]:
         """See `Leases.claim`."""
         if n < 1:
             return []
-        rows = await self.rows("SELECT * FROM fl_claim($1, $2, $3)", queue, n, ttl, safe=False)
+        rows = await self.once("SELECT * FROM fl_claim($1, $2, $3, $4, $5)", queue, n, ttl)
         if rows and rows[0]["gap"]:
             epoch, first, last = rows[0]["epoch"], rows[0]["fence"], rows[0]["seq"]
             text = f"queue {queue!r}: events up to {Offset(epoch, first)} are gone; it goes on after them"
@@ -150,16 +126,12 @@ class PgLeases(PgLog):
     async def ack_group(self, calls: Sequence[Sequence[tuple[str, str, int]]]) -> list[list[bool]]:
         """Acknowledgements of many."""
         flat = [lease for leases in calls for lease in leases]
-        found = {tuple(row) for row in await self.rows(ACK, *_columns(flat), safe=False)}
-        answers = []
-        for leases in calls:
-            answers.append([lease in found for lease in leases])
-            found.difference_update(leases)
-        return answers
+        found = _places(await self.once("SELECT fl_ack($1, $2, $3, $4, $5)", *_columns(flat)))
+        return _shared(calls, [len(leases) for leases in calls], found)
 
     async def nack(self, queue: str, item: str, fence: int, delay: float, reason: str, body: bytes | None) -> None:
         """See `Leases.nack`."""
-        if await self.value(NACK, queue, item, fence, float(delay), body, safe=False) is None:
+        if not await self.changed(NACK, queue, item, fence, float(delay), body):
             raise fenced(queue, item)
         self.stir(queue)
 
@@ -171,7 +143,7 @@ class PgLeases(PgLog):
             headers = json.dumps(dict(event.headers)) if event.headers else ""
             kept = (event.at, bytes(event.data), event.type, event.key, headers)
         sql = "SELECT fl_term($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-        if not await self.value(sql, queue, item, fence, reason, *kept, safe=False):
+        if not (await self.changed(sql, queue, item, fence, reason, *kept))[0][0]:
             raise fenced(queue, item)
 
     async def dead(self, queue: str, after: str, limit: int) -> list[Dead]:
@@ -186,7 +158,7 @@ class PgLeases(PgLog):
 
     async def redrive(self, queue: str, ids: Sequence[str] | None) -> int:
         """See `Leases.redrive`."""
-        done = len(await self.rows(REDRIVE, queue, None if ids is None else list(ids), safe=False))
+        done = len(await self.changed(REDRIVE, queue, None if ids is None else list(ids)))
         if done:
             self.stir(queue)
         return done
@@ -194,14 +166,14 @@ class PgLeases(PgLog):
     async def remove(self, queue: str, ids: Sequence[str]) -> list[bool]:
         """See `Leases.remove`."""
         sql = "DELETE FROM items i USING queues q WHERE q.name = $1 AND i.queue = q.id AND i.id = ANY ($2) RETURNING i.id"
-        gone = {row[0] for row in await self.rows(sql, queue, list(ids), safe=False)}
+        gone = {row[0] for row in await self.changed(sql, queue, list(ids))}
         return [one in gone for one in ids]
 
     async def drop(self, queue: str) -> bool:
         """See `Leases.drop`."""
         sql = """WITH gone AS (DELETE FROM queues WHERE name = $1 RETURNING id),
                  rest AS (DELETE FROM items WHERE queue IN (SELECT id FROM gone)) SELECT count(*) FROM gone"""
-        return bool(await self.value(sql, queue, safe=False))
+        return (await self.changed(sql, queue))[0][0] > 0
 
     async def depth(self, queue: str) -> Depth:
         """See `Leases.depth`."""
@@ -221,6 +193,20 @@ class PgLeases(PgLog):
         sql = "SELECT min(i.at) FROM items i JOIN queues q ON q.id = i.queue WHERE q.name = $1 AND i.state < 3"
         due, row = await self.value(sql, queue), await self.row(UNREAD, queue)
         return min((one for one in (due, row[1] if row is not None else None) if one is not None), default=None)
+
+
+def _places(rows: Sequence[Any]) -> set[int]:
+    """What `fl_put` and `fl_ack` answer: places in the group, from 1."""
+    return set(rows[0][0] or ())
+
+
+def _shared(calls: Sequence[Any], sizes: Sequence[int], found: set[int]) -> list[list[bool]]:
+    """The same for each call, of which each has so many places."""
+    answers, place = [], 0
+    for size in sizes:
+        answers.append([at in found for at in range(place + 1, place + size + 1)])
+        place += size
+    return answers
 
 
 def _columns(leases: Iterable[tuple[str, str, int]]) -> tuple[list[str], list[str], list[int]]:

@@ -1,15 +1,19 @@
 """Connections to PostgreSQL: a small pool that survives the server's restarts.
 
 A connection that breaks is dropped and another is made, waiting a little longer after each failure, until `PATIENCE` is
-over: a restart of the server is a delay, not an error. Whether a question may be asked again when its connection broke under
-it is the asker's knowledge (`safe`): what only reads, and what says the same when it is said twice, may; anything else
-raises, since nobody can know whether it was done. Deadlocks and full servers are tried again, for nothing was done then.
+over: a restart of the server is a delay, not an error. What was asked is asked again on the next connection. So all that is asked
+here may be asked twice: it only reads, it says the same when it is said twice, or it is a numbered call of a lane
+(`PgAsker.once`, `PgAsker.piece`), which the server does once and answers again (`fl_before` in `pgsql`). Whether a COMMIT that
+broke off had been done is found out that way. Only when the server stays away for `PATIENCE` does an error say that the outcome
+is not known. Deadlocks and full servers are tried again, for nothing was done then.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -38,6 +42,7 @@ AGAIN = (
     asyncpg.LockNotAvailableError,
     asyncpg.TooManyConnectionsError,
 )
+UNKNOWN = "; whether it was done is not known"
 Made = Callable[[asyncpg.Connection], Awaitable[None]]
 
 
@@ -61,8 +66,8 @@ class Lines:
             raise
         return line
 
-    async def patient(self, deadline: float) -> asyncpg.Connection:
-        """A connection, idle or new, however long the server is away before `deadline`. StoreError."""
+    async def patient(self, deadline: float, more: str) -> asyncpg.Connection:
+        """A connection, idle or new, however long the server is away before `deadline`. StoreError, with `more` to say."""
         loop, pause = asyncio.get_running_loop(), FIRST
         while not self.closed:
             while self.idle:
@@ -73,20 +78,23 @@ class Lines:
                 return await self.connect()
             except (*AWAY, *AGAIN, asyncpg.InternalClientError) as error:
                 if loop.time() + pause > deadline:
-                    raise away(error) from error
+                    raise away(error, more) from error
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, LONGEST)
             except asyncpg.PostgresError as error:
                 raise trouble(error) from error
         raise StoreError("the store is closed")
 
-    async def ask(self, question: Callable[[asyncpg.Connection], Awaitable[T]], safe: bool) -> T:
-        """The answer of a question that is asked on one connection. StoreError."""
+    async def ask(self, question: Callable[[asyncpg.Connection], Awaitable[T]], changes: bool = False) -> T:
+        """The answer of a question that is asked on one connection, perhaps of several after each other. StoreError.
+
+        `changes`: it does something, so when it was asked and no connection can be had any more its outcome is not known.
+        """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE
+        deadline, broken = loop.time() + PATIENCE, ""
         async with self.room:
             while True:
-                line = await self.patient(deadline)
+                line = await self.patient(deadline, broken)
                 try:
                     answer = await question(line)
                     self.keep(line)
@@ -102,8 +110,9 @@ class Lines:
                         raise away(error) from error
                 except AWAY as error:
                     line.terminate()
-                    if not safe or loop.time() > deadline:
-                        raise away(error, "" if safe else "; whether it was done is not known") from error
+                    broken = UNKNOWN if changes else ""
+                    if loop.time() > deadline:
+                        raise away(error, broken) from error
                 except asyncpg.PostgresError as error:
                     self.keep(line)
                     raise trouble(error) from error
@@ -132,23 +141,80 @@ class Lines:
                 line.terminate()
 
 
+class Lane:
+    """Calls after each other, each with a number. `name` is the caller's in the journal."""
+
+    __slots__ = ("name", "number")
+
+    def __init__(self, name: str) -> None:
+        self.name, self.number = name, 0
+
+
 class PgAsker:
-    """What asks over a pool of lines."""
+    """What asks over a pool of lines. As many lanes are made as calls are under way at a time."""
 
     def __init__(self, lines: Lines) -> None:
         self.lines = lines
+        self.caller = uuid.uuid4().hex
+        self.made, self.free = 0, list[Lane]()
 
-    async def rows(self, sql: str, *args: Any, safe: bool = True) -> list[Any]:
-        """Some rows."""
-        return await self.lines.ask(lambda line: line.fetch(sql, *args), safe)
+    async def rows(self, sql: str, *args: Any) -> list[Any]:
+        """Some rows, of what may be asked twice."""
+        return await self.lines.ask(lambda line: line.fetch(sql, *args))
 
-    async def row(self, sql: str, *args: Any, safe: bool = True) -> Any:
+    async def row(self, sql: str, *args: Any) -> Any:
         """One row or None."""
-        return await self.lines.ask(lambda line: line.fetchrow(sql, *args), safe)
+        return await self.lines.ask(lambda line: line.fetchrow(sql, *args))
 
-    async def value(self, sql: str, *args: Any, safe: bool = True) -> Any:
+    async def value(self, sql: str, *args: Any) -> Any:
         """One value."""
-        return await self.lines.ask(lambda line: line.fetchval(sql, *args), safe)
+        return await self.lines.ask(lambda line: line.fetchval(sql, *args))
+
+    async def numbered(self, question: Callable[[asyncpg.Connection, Lane], Awaitable[T]]) -> T:
+        """A call of a lane: asked again with its number for as long as connections break under it."""
+        lane: Lane | None = None
+
+        async def ask(line: asyncpg.Connection) -> T:
+            nonlocal lane
+            if lane is None:
+                if not self.free:
+                    self.made += 1
+                    self.free.append(Lane(f"{self.caller}/{self.made}"))
+                lane = self.free.pop()
+                lane.number += 1
+            return await question(line, lane)
+
+        try:
+            return await self.lines.ask(ask, True)
+        finally:
+            if lane is not None:
+                self.free.append(lane)
+
+    async def once(self, sql: str, *args: Any) -> list[Any]:
+        """Rows of a statement that takes a lane's name and number as $1 and $2, and does nothing for a number it knows."""
+        return await self.numbered(lambda line, lane: line.fetch(sql, lane.name, lane.number, *args))
+
+    async def piece(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        """What `work` answers, which JSON must be able to say, done once and in one transaction. What it raises undoes it."""
+
+        async def question(line: asyncpg.Connection, lane: Lane) -> T:
+            async with line.transaction():
+                known = await line.fetchval("SELECT fl_before($1, $2)", lane.name, lane.number)
+                if known is not None:
+                    return json.loads(known)
+                answer = await work(line)
+                await line.execute("SELECT fl_after($1, $2, $3)", lane.name, lane.number, json.dumps(answer))
+                return answer
+
+        return await self.numbered(question)
+
+    async def changed(self, sql: str, *args: Any) -> list[Any]:
+        """The rows of a statement, done once."""
+
+        async def work(line: asyncpg.Connection) -> list[Any]:
+            return [list(row) for row in await line.fetch(sql, *args)]
+
+        return await self.piece(work)
 
 
 def away(error: BaseException, more: str = "") -> StoreError:

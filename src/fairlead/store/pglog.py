@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -25,7 +24,7 @@ from .contract import (
     TopicConfig,
 )
 from .groups import Group, each
-from .pglines import FIRST, Lines, PgAsker
+from .pglines import FIRST, Lane, Lines, PgAsker
 from .rules import DEDUPE_WINDOW, closed, moved, no_topic, other_config, stale_use, start
 from .sqlfile import above
 from .sqlread import config_text, head_of
@@ -63,7 +62,7 @@ class PgLog(PgAsker):
     def __init__(self, lines: Lines, writer: Lines) -> None:
         super().__init__(lines)
         self.writer = writer
-        self.caller, self.number = uuid.uuid4().hex, 0
+        self.number = 0
         self.appends = Group(self.append_group)
 
     def told(self, news: dict[str, tuple[Offset, list[Event]]]) -> None:
@@ -123,28 +122,29 @@ class PgLog(PgAsker):
             except StoreError as error:
                 if error.status != 404:
                     raise
-            key = f"\x01made {uuid.uuid4().hex}"
-            made = await self.lines.ask(partial(self.make, topic, config, events, close, key), True)
+            made = await self.numbered(partial(self.make, topic, config, events, close))
             if made is not None:
                 if events or close:
                     self.told({topic: (made.last, [])})
                 return made, True
 
-    async def make(self, topic: str, config: TopicConfig, events: Sequence[NewEvent], close: bool, key: str,
-                   line: asyncpg.Connection) -> Head | None:  # fmt: skip
+    async def make(self, topic: str, config: TopicConfig, events: Sequence[NewEvent], close: bool,
+                   line: asyncpg.Connection, lane: Lane) -> Head | None:  # fmt: skip
         """The topic with its first events, in one transaction; None when somebody else made it."""
         async with line.transaction():
-            now = await line.fetchval("SELECT fl_now()")
-            if await line.fetchval("SELECT (fl_topic($1, $2)).id", topic, now) is not None:
-                return None
-            if await line.fetchval("SELECT (fl_make($1, $2, $3)).id", topic, config_text(config), now) is None:
-                return None
-            if config.expires is not None and config.expires <= now:
-                return head_of(await line.fetchrow(f"SELECT {HEAD} FROM topics WHERE name = $1", topic))  # over already
-            args = (key, 1, *_arrays([Call(topic, events, None, "", close, None, None)]), DEDUPE_WINDOW)
-            await line.fetchval(f"SELECT fl_append({', '.join(f'${n}' for n in range(1, len(args) + 1))})", *args)
-            await line.execute("DELETE FROM journal WHERE caller = $1", key)
-            return head_of(await line.fetchrow(f"SELECT {HEAD} FROM topics WHERE name = $1", topic))
+            if await line.fetchval("SELECT fl_before($1, $2)", lane.name, lane.number) is None:
+                now = await line.fetchval("SELECT fl_now()")
+                if await line.fetchval("SELECT (fl_topic($1, $2)).id", topic, now) is not None:
+                    return None
+                if await line.fetchval("SELECT (fl_make($1, $2, $3)).id", topic, config_text(config), now) is None:
+                    return None
+                if config.expires is not None and config.expires <= now:  # over already
+                    await line.execute("SELECT fl_after($1, $2, '')", lane.name, lane.number)
+                else:
+                    args = (lane.name, lane.number, *_arrays([Call(topic, events, None, "", close, None, None)]), DEDUPE_WINDOW)
+                    await line.fetchval(f"SELECT fl_append({', '.join(f'${n}' for n in range(1, len(args) + 1))})", *args)
+            row = await line.fetchrow(f"SELECT {HEAD} FROM topics WHERE name = $1", topic)
+            return head_of(tuple(row)) if row is not None else None
 
     async def head(self, topic: str) -> Head:
         """See `Log.head`."""
@@ -188,13 +188,13 @@ class PgLog(PgAsker):
                 await line.execute(sql, row[8], seq)
                 return head_of(tuple(await line.fetchrow(f"SELECT {HEAD} FROM topics WHERE id = $1", row[8])))
 
-        return await self.lines.ask(work, True)
+        return await self.lines.ask(work)
 
     async def delete(self, topic: str) -> bool:
         """See `Log.delete`."""
         sql = """SELECT fl_erase(t) IS NOT NULL AND (t.gone IS NULL OR t.gone > fl_now())
                  FROM (SELECT * FROM topics WHERE name = $1 FOR UPDATE) t"""
-        return bool(await self.value(sql, topic))
+        return any(row[0] for row in await self.changed(sql, topic))
 
     async def touch(self, topic: str) -> None:
         """A read that somebody else did was a use of the topic."""

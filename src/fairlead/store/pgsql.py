@@ -9,8 +9,9 @@ never wait for each other in a circle.
   committed, and a reader would skip it. The row is locked until the commit, so seqs become visible in their order.
 - An item's `state` is 0 (ready), 1 (delayed: ready at `at`), 2 (leased: ready at `at` unless extended), 3 (dead).
 - `epochs` begins at the clock's milliseconds and grows by one with each topic, so that no two topics have the same.
-- `journal` keeps, for each node, the answers of its last group of appends: a node that lost its connection asks again with the same
-  number, and a group that had been committed answers and appends nothing.
+- `journal` keeps the answer of the last call of each lane, with its number. A node numbers the calls of a lane, one after the
+  other: when its connection breaks it asks again with the same number, and what had been committed answers and does nothing. A
+  call that is still under way is waited for (the lane's lock), and one that comes late, after a newer, is refused.
 - `alive` is UNLOGGED, so it is empty after a crash of the server and on a standby that was promoted: see `postgres.checked`.
 
 A new version adds to MIGRATIONS; a step is never changed once it was released. Functions are replaced at every open by a newer
@@ -83,8 +84,26 @@ SELECT setval('epochs', greatest((SELECT max(epoch) FROM topics), (SELECT last_v
 """
 
 FUNCTIONS = r"""
+DROP FUNCTION IF EXISTS fl_claim(text, int, float8);
+DROP FUNCTION IF EXISTS fl_put_if(text[], text[], bytea[], bigint[], float8[], float8[]);
+
 CREATE OR REPLACE FUNCTION fl_now() RETURNS float8 LANGUAGE sql STABLE AS $$
   SELECT greatest(extract(epoch FROM clock_timestamp())::float8 + shift, seen) FROM clock
+$$;
+
+-- The answer of this call, if it was done already.
+CREATE OR REPLACE FUNCTION fl_before(caller_ text, number_ bigint) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE j journal;
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtextextended(current_schema() || ' ' || caller_, 0));
+  SELECT * INTO j FROM journal WHERE caller = caller_;
+  IF j.number > number_ THEN RAISE EXCEPTION 'a call that comes after its successor'; END IF;
+  RETURN CASE WHEN j.number = number_ THEN j.answers END;
+END $$;
+
+CREATE OR REPLACE FUNCTION fl_after(caller_ text, number_ bigint, answers_ text) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO journal VALUES (caller_, number_, answers_, fl_now())
+  ON CONFLICT (caller) DO UPDATE SET number = excluded.number, answers = excluded.answers, at = excluded.at
 $$;
 
 CREATE OR REPLACE FUNCTION fl_erase(t topics) RETURNS void LANGUAGE plpgsql AS $$
@@ -135,10 +154,10 @@ RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
   now_ float8; t topics; open_ boolean := false; dirty boolean := false; answers text[] := '{}'; answer text;
   ids bigint[]; bases bigint[]; ats float8[]; compacts boolean[]; some_compact boolean := false;
-  p producers; d dedupes; known boolean; jn bigint; ja text; made boolean; expected bigint;
+  p producers; d dedupes; known boolean; ja text; made boolean; expected bigint;
 BEGIN
-  SELECT j.number, j.answers INTO jn, ja FROM journal j WHERE j.caller = caller_ FOR UPDATE;
-  IF jn = number_ THEN RETURN ja; END IF;
+  ja := fl_before(caller_, number_);
+  IF ja IS NOT NULL THEN RETURN ja; END IF;
   now_ := fl_now();
   ids := array_fill(NULL::bigint, ARRAY[cardinality(names)]);
   bases := array_fill(0::bigint, ARRAY[cardinality(names)]);
@@ -234,8 +253,7 @@ BEGIN
     UPDATE topics SET bytes = bytes - g.size FROM (SELECT topic, sum(size) AS size FROM gone GROUP BY 1) g WHERE id = g.topic;
   END IF;
   ja := '[' || array_to_string(answers, ',') || ']';
-  INSERT INTO journal VALUES (caller_, number_, ja, now_)
-  ON CONFLICT (caller) DO UPDATE SET number = excluded.number, answers = excluded.answers, at = excluded.at;
+  PERFORM fl_after(caller_, number_, ja);
   RETURN ja;
 END $$;
 
@@ -297,12 +315,23 @@ BEGIN
   RETURN more;
 END $$;
 
-CREATE OR REPLACE FUNCTION fl_put_if(keys text[], purposes text[], vals bytea[], versions bigint[], ttls float8[], dues float8[])
+CREATE OR REPLACE FUNCTION fl_put_if(caller_ text, number_ bigint, keys text[], purposes text[], vals bytea[], versions bigint[],
+  ttls float8[], dues float8[])
 RETURNS TABLE (i int, ok boolean, value bytea, version bigint, expires float8, due float8) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
-DECLARE e entries; now_ float8 := fl_now(); there boolean; new_ bigint; ends float8;
+DECLARE
+  e entries; now_ float8 := fl_now(); there boolean; new_ bigint; ends float8; ja jsonb; done jsonb := '[]'; any_ boolean := false;
 BEGIN
+  ja := fl_before(caller_, number_)::jsonb;
   FOR n IN 1 .. cardinality(keys) LOOP
+    IF jsonb_typeof(ja->(n - 1)) = 'array' THEN
+      RETURN QUERY SELECT n, true, vals[n], (ja->(n - 1)->>0)::bigint, (ja->(n - 1)->>1)::float8, dues[n];
+      CONTINUE;
+    ELSIF ja IS NOT NULL THEN
+      SELECT * INTO e FROM entries WHERE key = keys[n] AND (expires IS NULL OR expires > now_);
+      RETURN QUERY SELECT n, false, e.value, e.version, e.expires, e.due;
+      CONTINUE;
+    END IF;
     LOOP
       SELECT * INTO e FROM entries WHERE key = keys[n] FOR UPDATE;
       there := FOUND AND (e.expires IS NULL OR e.expires > now_);
@@ -312,6 +341,7 @@ BEGIN
         ELSE
           RETURN QUERY SELECT n, false, NULL::bytea, NULL::bigint, NULL::float8, NULL::float8;
         END IF;
+        done := done || 'null'::jsonb;
         EXIT;
       END IF;
       ends := now_ + ttls[n];
@@ -324,9 +354,50 @@ BEGIN
         CONTINUE WHEN NOT FOUND;
       END IF;
       RETURN QUERY SELECT n, true, vals[n], new_, ends, dues[n];
+      done := done || jsonb_build_array(jsonb_build_array(new_, ends));
+      any_ := true;
       EXIT;
     END LOOP;
   END LOOP;
+  IF any_ THEN PERFORM fl_after(caller_, number_, done::text); END IF;
+END $$;
+
+-- The places, from 1, of the items that were not there.
+CREATE OR REPLACE FUNCTION fl_put(caller_ text, number_ bigint, names text[], ids text[], bodies bytea[], dues float8[],
+  priorities int[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE ja text := fl_before(caller_, number_); now_ float8 := fl_now(); places bigint[];
+BEGIN
+  IF ja IS NOT NULL THEN RETURN ja::bigint[]; END IF;
+  INSERT INTO queues (name) SELECT DISTINCT n FROM unnest(names) n WHERE NOT EXISTS (SELECT 1 FROM queues WHERE name = n)
+  ORDER BY n ON CONFLICT (name) DO NOTHING;
+  WITH sorted AS (
+    SELECT q.id AS queue, u.id, u.body, u.due, u.priority, u.place FROM unnest(names, ids, bodies, dues, priorities)
+      WITH ORDINALITY AS u(name, id, body, due, priority, place) JOIN queues q ON q.name = u.name ORDER BY u.place),
+  added AS (
+    INSERT INTO items (queue, id, state, at, priority, ord, since, body)
+    SELECT queue, id, CASE WHEN due > now_ THEN 1 ELSE 0 END, greatest(due, now_), priority, nextval('numbers'),
+      greatest(due, now_), body FROM sorted ON CONFLICT DO NOTHING RETURNING queue, id)
+  SELECT array_agg(first) INTO places
+  FROM (SELECT min(s.place) AS first FROM sorted s JOIN added a ON a.queue = s.queue AND a.id = s.id GROUP BY a.queue, a.id) x;
+  IF places IS NOT NULL THEN PERFORM fl_after(caller_, number_, places::text); END IF;
+  RETURN places;
+END $$;
+
+-- The places, from 1, of the leases that held.
+CREATE OR REPLACE FUNCTION fl_ack(caller_ text, number_ bigint, names text[], ids text[], fences bigint[])
+RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE ja text := fl_before(caller_, number_); places bigint[];
+BEGIN
+  IF ja IS NOT NULL THEN RETURN ja::bigint[]; END IF;
+  WITH asked AS (
+    SELECT q.id AS queue, u.id, u.fence, min(u.place) AS place FROM unnest(names, ids, fences)
+      WITH ORDINALITY AS u(name, id, fence, place) JOIN queues q ON q.name = u.name WHERE u.fence <> 0 GROUP BY 1, 2, 3),
+  gone AS (
+    DELETE FROM items i USING asked a WHERE i.queue = a.queue AND i.id = a.id AND i.fence = a.fence AND i.state < 3
+    RETURNING a.place)
+  SELECT array_agg(place) INTO places FROM gone;
+  IF places IS NOT NULL THEN PERFORM fl_after(caller_, number_, places::text); END IF;
+  RETURN places;
 END $$;
 
 CREATE OR REPLACE FUNCTION fl_offset(e bigint, s bigint) RETURNS text LANGUAGE sql IMMUTABLE AS $$
@@ -367,36 +438,51 @@ BEGIN
   UPDATE queues SET cursor = coalesce(reached, t.last) WHERE id = q.id;
 END $$;
 
-CREATE OR REPLACE FUNCTION fl_claim(name_ text, n int, ttl float8)
+CREATE OR REPLACE FUNCTION fl_claim(caller_ text, number_ bigint, name_ text, n int, ttl float8)
 RETURNS TABLE (gap boolean, id text, fence bigint, attempt int, body bytea, until float8, priority int, ord bigint, epoch bigint,
   seq bigint, event_at float8, event_data bytea, event_type text, event_key text, event_headers text) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
-DECLARE q queues; now_ float8 := fl_now(); took record; which bigint;
+DECLARE q queues; now_ float8 := fl_now(); took record; which bigint; ja jsonb; ids text[]; fences bigint[];
 BEGIN
   SELECT * INTO q FROM queues WHERE name = name_;
   IF NOT FOUND THEN RETURN; END IF;
-  UPDATE items SET state = 0 WHERE queue = q.id AND items.id IN (
-    SELECT i.id FROM items i WHERE i.queue = q.id AND i.state IN (1, 2) AND i.at <= now_ FOR UPDATE SKIP LOCKED);
-  IF q.topic IS NOT NULL THEN
-    SELECT * INTO took FROM fl_take(name_, n, now_);
-    IF took.gap THEN
-      gap := true; epoch := took.e; fence := took.f; seq := took.l;
-      RETURN NEXT;
-      RETURN;
+  ja := fl_before(caller_, number_)::jsonb;
+  IF ja IS NULL THEN
+    UPDATE items SET state = 0 WHERE queue = q.id AND items.id IN (
+      SELECT i.id FROM items i WHERE i.queue = q.id AND i.state IN (1, 2) AND i.at <= now_ FOR UPDATE SKIP LOCKED);
+    IF q.topic IS NOT NULL THEN
+      SELECT * INTO took FROM fl_take(name_, n, now_);
+      IF took.gap THEN
+        ja := jsonb_build_object('gap', jsonb_build_array(took.e, took.f, took.l));
+        PERFORM fl_after(caller_, number_, ja::text);
+      END IF;
     END IF;
-    SELECT t.id INTO which FROM topics t WHERE t.name = q.topic;
   END IF;
+  IF ja ? 'gap' THEN
+    gap := true; epoch := (ja->'gap'->>0)::bigint; fence := (ja->'gap'->>1)::bigint; seq := (ja->'gap'->>2)::bigint;
+    RETURN NEXT;
+    RETURN;
+  ELSIF ja IS NULL THEN
+    WITH chosen AS MATERIALIZED (
+      SELECT i.id FROM items i WHERE i.queue = q.id AND i.state = 0 ORDER BY i.priority DESC, i.ord LIMIT n FOR UPDATE SKIP LOCKED),
+    held AS (
+      UPDATE items i SET state = 2, at = now_ + ttl, fence = nextval('numbers'), attempt = i.attempt + 1
+      FROM chosen WHERE i.queue = q.id AND i.id = chosen.id RETURNING i.id, i.fence)
+    SELECT array_agg(h.id), array_agg(h.fence) INTO ids, fences FROM held h;
+    IF ids IS NULL THEN RETURN; END IF;
+    PERFORM fl_after(caller_, number_, jsonb_build_object('ids', ids, 'fences', fences)::text);
+  ELSE
+    ids := ARRAY(SELECT jsonb_array_elements_text(ja->'ids'));
+    fences := ARRAY(SELECT x::bigint FROM jsonb_array_elements_text(ja->'fences') x);
+  END IF;
+  IF q.topic IS NOT NULL THEN SELECT t.id INTO which FROM topics t WHERE t.name = q.topic; END IF;
   RETURN QUERY
-  WITH chosen AS MATERIALIZED (
-    SELECT i.id FROM items i WHERE i.queue = q.id AND i.state = 0 ORDER BY i.priority DESC, i.ord LIMIT n FOR UPDATE SKIP LOCKED),
-  held AS (
-    UPDATE items i SET state = 2, at = now_ + ttl, fence = nextval('numbers'), attempt = i.attempt + 1
-    FROM chosen WHERE i.queue = q.id AND i.id = chosen.id RETURNING i.*)
   SELECT false, h.id, h.fence, h.attempt, h.body, h.at, h.priority, h.ord, h.epoch, h.seq,
     CASE WHEN h.copied THEN h.event_at ELSE e.at END, CASE WHEN h.copied THEN h.event_data ELSE e.data END,
     CASE WHEN h.copied THEN h.event_type ELSE e.type END, CASE WHEN h.copied THEN h.event_key ELSE e.key END,
     CASE WHEN h.copied THEN h.event_headers ELSE e.headers END
-  FROM held h LEFT JOIN events e ON e.topic = which AND e.seq = h.seq AND NOT h.copied;
+  FROM items h LEFT JOIN events e ON e.topic = which AND e.seq = h.seq AND NOT h.copied
+  WHERE h.queue = q.id AND h.id = ANY (ids) AND h.fence = ANY (fences) AND h.state = 2;
 END $$;
 
 CREATE OR REPLACE FUNCTION fl_term(name_ text, id_ text, fence_ bigint, reason_ text, at_ float8, data_ bytea, type_ text,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import asyncpg
+
 from .contract import Entry, Item, StoreError
 from .groups import Group, each
 from .pgleases import PgLeases
@@ -42,7 +44,7 @@ class PgState(PgLeases):
         args = ([c[0] for c in chosen], [purpose_of(c[0]) for c in chosen], [c[1] for c in chosen], [c[2] for c in chosen],
                 [c[3] for c in chosen], [c[4] for c in chosen])  # fmt: skip
         try:
-            rows = await self.rows("SELECT * FROM fl_put_if($1, $2, $3, $4, $5, $6)", *args, safe=False)
+            rows = await self.once("SELECT * FROM fl_put_if($1, $2, $3, $4, $5, $6, $7, $8)", *args)
         except StoreError as error:
             if error.side == "peer" and len(calls) > 1:
                 return await each(self.key_group, calls)
@@ -80,12 +82,14 @@ class PgState(PgLeases):
                    AND (expires IS NULL OR expires > fl_now()) FOR UPDATE),
                  gone AS (DELETE FROM entries WHERE key = $1 AND ($2::bigint IS NULL OR version = $2) RETURNING version)
                  SELECT old.*, gone.version FROM old LEFT JOIN gone ON true"""
-        row = await self.row(sql, key, version, safe=False)
-        if row is None:
-            return False
-        if row[4] is None:
-            raise changed(key, Entry(*row[:4]))
-        return True
+
+        async def work(line: asyncpg.Connection) -> bool:
+            row = await line.fetchrow(sql, key, version)
+            if row is not None and row[4] is None:
+                raise changed(key, Entry(*row[:4]))
+            return row is not None
+
+        return await self.piece(work)
 
     async def scan(self, prefix: str, after: str, limit: int) -> list[tuple[str, Entry]]:
         """See `State.scan`."""

@@ -2,8 +2,9 @@
 
 - *Group commit.* Appends of many callers go to the server as one statement (`fl_append` in `pgsql`) while the previous one commits;
   so do puts, acknowledgements and keys, each kind on its own. A sync of the disk is shared by all of a group.
-- *Nothing twice.* A group of appends has a number that is committed with it. When the connection breaks, the same group is
-  sent again and the server knows: appends survive a restart of the server without an error and without a duplicate.
+- *Nothing twice.* Whatever changes something has a number that is committed with it, and so has its answer. When the connection
+  breaks, the same is sent again and the server knows: appends, claims, acknowledgements and keys survive a restart of the
+  server without an error and without being done twice.
 - *Hints* are NOTIFYs on one connection for each node, sent after the commit and batched: a NOTIFY inside a transaction would
   make all commits of the database wait for each other. They may be lost, so every `POLL` seconds the truth is looked up.
 - *What an ack means* is read from the server: `fsync`, `synchronous_commit`, `synchronous_standby_names`. We ask for durable
@@ -82,7 +83,7 @@ class Postgres(PgState, Front):
         if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", self.schema):
             raise StoreError(f"schema {self.schema!r}: write small letters, digits and _ only")
         try:
-            declared = await self.lines.ask(self.prepare, True)
+            declared = await self.lines.ask(self.prepare)
             self.ready = True
             self.tasks = [asyncio.create_task(self.listen()), asyncio.create_task(self.tend())]
             return declared
@@ -181,10 +182,10 @@ class Postgres(PgState, Front):
         for group in (self.appends, self.puts, self.acks, self.keys, self.bells):
             await group.finish()
         await ended(self.tasks)
-        if self.ready and self.number and not self.writer.closed and self.writer.idle:
-            line = self.writer.idle[-1]
+        idle = [*self.lines.idle, *self.writer.idle]
+        if self.ready and (self.number or self.made) and idle and not self.writer.closed:
             try:
-                await line.execute("DELETE FROM journal WHERE caller = $1", self.caller)
+                await idle[-1].execute("DELETE FROM journal WHERE caller = $1 OR caller LIKE $1 || '/%'", self.caller)
             except Exception:
                 pass
         for lines in (self.lines, self.writer, self.bell_lines):
@@ -243,7 +244,7 @@ class Postgres(PgState, Front):
         pause = FIRST
         while True:
             try:
-                line = await self.bell_lines.ask(_itself, True)
+                line = await self.bell_lines.ask(_itself)
                 pause = FIRST
                 gone = asyncio.Event()
                 line.add_termination_listener(lambda _, gone=gone: gone.set())
@@ -275,7 +276,7 @@ class Postgres(PgState, Front):
         payloads.append(json.dumps(said))
         sql = "SELECT pg_notify($1, p) FROM unnest($2::text[]) p"
         try:
-            await self.bell_lines.ask(lambda line: line.fetch(sql, self.schema, payloads), True)
+            await self.bell_lines.ask(lambda line: line.fetch(sql, self.schema, payloads))
         except StoreError:
             log.debug("hints could not be sent; the other nodes poll")
         return [None] * len(bells)

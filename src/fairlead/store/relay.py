@@ -135,17 +135,17 @@ class PostgresSource:
 
     async def next(self) -> Sequence[tuple[int, str, str]]:
         """See `Source`."""
-        return [tuple(row) for row in await self.lines.ask(lambda line: line.fetch(_NEXT.format(PIECE)), True)]
+        return [tuple(row) for row in await self.lines.ask(lambda line: line.fetch(_NEXT.format(PIECE)))]
 
     async def done(self, places: Sequence[int]) -> None:
         """See `Source`."""
         sql = "DELETE FROM fairlead_outbox WHERE place = ANY ($1::bigint[])"
-        await self.lines.ask(lambda line: line.execute(sql, list(places)), True)
+        await self.lines.ask(lambda line: line.execute(sql, list(places)))
 
     async def failed(self, place: int, reason: str) -> None:
         """See `Source`."""
         sql = "UPDATE fairlead_outbox SET failed = $1 WHERE place = $2"
-        await self.lines.ask(lambda line: line.execute(sql, reason.replace("\0", "?"), place), True)
+        await self.lines.ask(lambda line: line.execute(sql, reason.replace("\0", "?"), place))
 
     async def close(self) -> None:
         """See `Source`."""
