@@ -198,11 +198,11 @@ async def until(condition):
         await asyncio.sleep(0)
 
 
-def play(story, workers=1, seconds=60, **options):
+def play(story, workers=1, seconds=60, url="memory:", ack=None, **options):
     """A story with one worker, or with several over one store."""
 
     async def run():
-        store = await open_store("memory:")
+        store = await open_store(url, ack=ack)
         hub = Hub(store)
         servers = [Server(store, hub, **options) for _ in range(workers)]
         try:

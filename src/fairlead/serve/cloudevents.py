@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 import time
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from fairlead.core.errors import Refused
+from fairlead.serve import jsontext
 from fairlead.serve.topicforms import JSON, TEXT, kind_of, media_type
 from fairlead.store.contract import Event, NewEvent, Offset
 
@@ -67,8 +67,8 @@ def incoming(given: Mapping[str, str], body: bytes, content_type: str) -> Incomi
 def parsed(body: bytes) -> Any:
     """JSON. Refused 400."""
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
+        return jsontext.parsed(body)
+    except ValueError as error:
         raise Refused(f"the body is not JSON: {error}", status=400) from None
 
 
@@ -96,7 +96,7 @@ def texted(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int):
-        return str(value)
+        return jsontext.word(value, "an attribute")
     raise Refused("a CloudEvents attribute is a text, a whole number, or true or false", status=400)
 
 
@@ -123,7 +123,7 @@ def data_of(value: Mapping[str, Any], content_type: str) -> bytes:
             raise Refused("data_base64 is no base64", status=400) from None
     data = value.get("data")
     if kind_of(content_type) == JSON:
-        return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        return jsontext.compact(data)
     if not isinstance(data, str):
         raise Refused(f"data of {content_type} are a text, or data_base64", status=400)
     return data.encode("utf-8", "replace")
@@ -157,7 +157,7 @@ def shown(event: Event, topic: str, content_type: str, offset: Offset, name: str
     said["datacontenttype"] = content_type or DATA_TYPE
     if kind == JSON:
         try:
-            return said | {"data": json.loads(event.data)}
+            return said | {"data": jsontext.parsed(event.data)}
         except ValueError:
             pass
     if kind == TEXT:

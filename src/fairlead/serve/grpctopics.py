@@ -14,8 +14,6 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -27,6 +25,7 @@ from fairlead.serve import topicforms as forms
 from fairlead.serve.feed import Feed, Form, Leg, Out, Piece
 from fairlead.serve.grpcmethods import Handled, handled
 from fairlead.serve.grpcrefusals import here, offset_of, refuse, unary
+from fairlead.serve.jsontext import parsed, word
 from fairlead.serve.topicgroups import GROUP, TTL, Groups
 from fairlead.serve.topics import NAME
 from fairlead.serve.topicwords import SAFE, canonical
@@ -38,7 +37,6 @@ TOPICS = 1000  # followed on one stream
 READ = 1000  # events of one Read
 READ_BYTES = 1 << 20
 KEEP, EVENTS = 86400.0, 100_000  # of a topic that is made here, as a route has them
-WORDS = re.compile(r"[^\x00-\x1f\x7f]{0,1024}")
 ACTIONS = ("ack", "nack", "extend", "term")
 
 EVENT = Shape(
@@ -125,8 +123,8 @@ async def new_events(topic: str, given: list[dict[str, Any]], create: TopicConfi
     for number, one in enumerate(given):
         if is_json:
             try:
-                json.loads(one["data"])
-            except (ValueError, RecursionError) as error:
+                parsed(one["data"])
+            except ValueError as error:
                 raise Refused(f"the topic is {content_type}, and event {number} is not JSON: {error}", status=400) from None
         headers = {word(name, "a header"): word(value, "a header") for name, value in one["headers"].items()}
         found.append(NewEvent(one["data"], word(one["type"], "type"), word(one["key"], "key"), headers))
@@ -313,13 +311,6 @@ def group_named(request: dict[str, Any]) -> str:
     if not GROUP.fullmatch(name):
         raise Refused("a group's name has 1 to 64 letters, digits, _, - and .", status=400)
     return name
-
-
-def word(text: str, what: str) -> str:
-    """A text of one line. Refused."""
-    if not WORDS.fullmatch(text):
-        raise Refused(f"{what} has at most 1024 characters, none of them a control character", status=400)
-    return text
 
 
 def config_of(content_type: str) -> TopicConfig | None:

@@ -27,6 +27,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from fairlead.serve.feed import Feed
+from fairlead.serve.jsontext import clean, compact
 from fairlead.store.contract import Conflict, NewEvent, NoTopic, Offset, StoreError, TopicConfig
 
 LEASE = 15.0  # seconds that a key counts without being renewed
@@ -82,7 +83,7 @@ class Presence:
         table = self.tables.get(topic)
         if table is None:
             table = self.tables[topic] = Table()
-        member = member[:NAME]
+        member = clean(member, NAME)
         if member not in table.counts and len(table.counts) >= MOST:
             table.more += 1
             return self.leaving(topic, table, None)
@@ -249,7 +250,7 @@ class Presence:
 def said(kind: str, member: str, info: Any = None) -> NewEvent:
     """A join or leave as an event."""
     value = {"member": member, **({"info": info} if info is not None else {})}
-    return NewEvent(json.dumps(value, ensure_ascii=False).encode(), kind, member)
+    return NewEvent(compact(value), kind, member)
 
 
 def good_info(info: Any) -> Any:
@@ -257,7 +258,7 @@ def good_info(info: Any) -> Any:
     if info is None:
         return None
     try:
-        text = json.dumps(info)
+        text = json.dumps(info, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         return None
     return info if len(text) <= INFO else None

@@ -1,7 +1,8 @@
 """How a topic's events are written, by each way of reading: bodies, Durable Streams' event streams, plain ones, JSON frames.
 
 Everything here is pure. Content types come in three kinds: JSON (one event is one value; a body is an array of them), text, and
-bytes (in event streams and frames as base64).
+bytes (in event streams and frames as base64). Nothing raises for what an event holds: what is no JSON in a JSON topic (an
+application's outbox may have put it there) is base64 in a frame.
 
 A *frame* is the one form that every way of reading has (on a WebSocket always, elsewhere for `?form=frames`), and that tells all
 that is known of an event; our own clients ask for it:
@@ -16,10 +17,12 @@ import json
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from fairlead.core.errors import Refused
 from fairlead.serve.feed import Form, Piece
+from fairlead.serve.jsontext import compact, good, parsed
 from fairlead.store.contract import Event, Gap, NewEvent, Offset
 from fairlead.wire import sse
 
@@ -44,14 +47,14 @@ def kind_of(content_type: str) -> str:
 def split_json(body: bytes, empty: bool) -> list[bytes]:
     """A JSON body as events: an array is as many as it has elements. Refused 400."""
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        value = parsed(body)
+    except ValueError as error:
         raise Refused(f"the body is not JSON: {error}", status=400) from None
     if not isinstance(value, list):
         return [body.strip()]
     if not value and not empty:
         raise Refused("an empty array appends nothing", status=400)
-    return [json.dumps(one, ensure_ascii=False, separators=(",", ":")).encode() for one in value]
+    return [compact(one) for one in value]
 
 
 def body_of(events: Sequence[Event], kind: str) -> bytes:
@@ -67,11 +70,6 @@ def cursor(given: str, now: float | None = None) -> str:
     if given.isascii() and given.isdigit() and int(given[:15]) >= present:
         return str(int(given[:15]) + random.randint(1, 180))
     return str(present)
-
-
-def compact(value: Any) -> bytes:
-    """JSON without spaces."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 class StreamForm(Form):
@@ -143,7 +141,8 @@ class EventForm(Form):
 def value_of(event: Event, kind: str) -> dict[str, Any]:
     """An event's data as a member of a JSON object."""
     if kind == JSON:
-        return {"data": json.loads(event.data)}
+        with suppress(ValueError):
+            return {"data": parsed(event.data)}
     if kind == TEXT:
         return {"data": event.data.decode("utf-8", "replace")}
     return {"base64": base64.b64encode(event.data).decode()}
@@ -151,6 +150,18 @@ def value_of(event: Event, kind: str) -> dict[str, Any]:
 
 def described(event: Event, kind: str, epoch: int) -> dict[str, Any]:
     """An event with all that is known of it."""
+    return known(event, epoch) | value_of(event, kind)
+
+
+def written(event: Event, kind: str, epoch: int) -> bytes:
+    """The same as JSON, with the event's own in it as it was published."""
+    if kind == JSON and good(event.data):
+        return b'%b,"data":%b}' % (compact(known(event, epoch))[:-1], event.data)
+    return compact(described(event, kind, epoch))
+
+
+def known(event: Event, epoch: int) -> dict[str, Any]:
+    """What is known of an event beside its data."""
     said: dict[str, Any] = {"o": str(Offset(epoch, event.seq))}
     if event.type:
         said["type"] = event.type
@@ -158,7 +169,7 @@ def described(event: Event, kind: str, epoch: int) -> dict[str, Any]:
         said["key"] = event.key
     if event.at:
         said["at"] = round(event.at, 3)
-    return said | value_of(event, kind)
+    return said
 
 
 class FrameForm(Form):
@@ -171,12 +182,7 @@ class FrameForm(Form):
     def encode(self, piece: Piece) -> bytes:
         if not piece.events and not piece.closed:
             return b""  # nothing to tell
-        epoch = piece.next.epoch
-        said: dict[str, Any] = {"topic": self.topic, "next": str(piece.next)}
-        said["events"] = [described(event, self.kind, epoch) for event in piece.events]
-        if piece.closed and piece.up_to_date:
-            said["closed"] = True
-        return compact(said)
+        return frame(self.topic, piece, self.kind, b',"closed":true' if piece.closed and piece.up_to_date else b"")
 
     def gap(self, gap: Gap) -> bytes:
         said = {"topic": self.topic, "gap": {"earliest": str(gap.earliest), "next": str(gap.latest)}}
@@ -213,12 +219,14 @@ class EventFrames(Form):
 
 def framed(topic: str, piece: Piece, kind: str) -> bytes:
     """A read as one frame."""
-    epoch = piece.next.epoch
-    said: dict[str, Any] = {"topic": topic, "next": str(piece.next)}
-    said["events"] = [described(event, kind, epoch) for event in piece.events]
-    if piece.up_to_date:
-        said |= {"up_to_date": True, **({"closed": True} if piece.closed else {})}
-    return compact(said)
+    more = b',"closed":true' if piece.closed else b""
+    return frame(topic, piece, kind, b',"up_to_date":true' + more if piece.up_to_date else b"")
+
+
+def frame(topic: str, piece: Piece, kind: str, more: bytes) -> bytes:
+    """A frame with some events; `more`: further members."""
+    events = b",".join([written(event, kind, piece.next.epoch) for event in piece.events])
+    return b'%b,"events":[%b]%b}' % (compact({"topic": topic, "next": str(piece.next)})[:-1], events, more)
 
 
 def new_events(body: bytes, content_type: str, kind: str, key: str, empty: bool = False) -> list[NewEvent]:

@@ -23,7 +23,6 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from contextlib import suppress
 from typing import Any
@@ -31,6 +30,7 @@ from typing import Any
 from fairlead.core.aio import Call
 from fairlead.core.errors import Refused
 from fairlead.serve import topicforms as forms
+from fairlead.serve.jsontext import clean, compact, parsed
 from fairlead.serve.topicpub import in_turn
 from fairlead.serve.topicwords import SECURITY
 from fairlead.store.contract import Event, Fenced, Gap, Lease, Offset, Store
@@ -121,7 +121,7 @@ class Groups:
             return {}
         if word == "redrive":
             ids = said.get("ids")
-            return {"done": await leases.redrive(queue, [str(one) for one in ids] if isinstance(ids, list) else None)}
+            return {"done": await leases.redrive(queue, [clean(one, 1024) for one in ids] if isinstance(ids, list) else None)}
         if word not in ("ack", "nack", "extend", "term"):
             raise Refused(f"there is no :{word}", status=404, hint="claim, ack, nack, extend, term, seek, redrive")
         held = items(queue, said)
@@ -151,9 +151,9 @@ class Groups:
             return await leases.extend(held, number(said, "ttl", self.ttl, LONGEST))
         for lease in held:
             if word == "term":
-                await leases.term(lease, str(said.get("reason", ""))[:500])
+                await leases.term(lease, clean(said.get("reason", ""), 500))
             else:
-                await leases.nack(lease, number(said, "delay", 0.0, 86400.0), str(said.get("reason", ""))[:500])
+                await leases.nack(lease, number(said, "delay", 0.0, 86400.0), clean(said.get("reason", ""), 500))
         return [True] * len(held)
 
     async def claim(self, topic: str, group: str, said: dict[str, Any], call: Call | None = None) -> dict[str, Any]:
@@ -189,7 +189,7 @@ class Groups:
                     return [], lost
                 looked = True
                 try:
-                    found = await self.store.leases.claim(queue, max(n, 1), ttl, str(said.get("owner", ""))[:128])
+                    found = await self.store.leases.claim(queue, max(n, 1), ttl, clean(said.get("owner", ""), 128))
                 except Gap as gap:
                     lost = gap
                     continue
@@ -235,9 +235,10 @@ def items(queue: str, said: dict[str, Any]) -> list[Lease]:
         raise Refused(f'"items" is a list of 1 to {MOST} of {{"id", "fence"}}', status=400)
     found = []
     for one in given:
-        if not isinstance(one, dict) or not isinstance(one.get("id"), str) or not isinstance(one.get("fence"), int):
+        good = isinstance(one, dict) and isinstance(one.get("id"), str) and isinstance(one.get("fence"), int)
+        if not good or abs(one["fence"]) >> 63:
             raise Refused('each of "items" has "id" and "fence", as the claim said them', status=400)
-        found.append(Lease(queue, one["id"], one["fence"], 0, b"", 0.0))
+        found.append(Lease(queue, clean(one["id"], 1024), one["fence"], 0, b"", 0.0))
     return found
 
 
@@ -253,8 +254,8 @@ async def given(call: Call) -> dict[str, Any]:
     """The JSON object of a request's body; an empty body is an empty one. Refused 400."""
     body = await call.body(1 << 20)
     try:
-        said = json.loads(body) if body.strip() else {}
-    except (ValueError, RecursionError) as error:
+        said = parsed(body) if body.strip() else {}
+    except ValueError as error:
         raise Refused(f"the body is not JSON: {error}", status=400) from None
     if not isinstance(said, dict):
         raise Refused("the body is a JSON object", status=400)
@@ -264,4 +265,4 @@ async def given(call: Call) -> dict[str, Any]:
 async def told(call: Call, said: dict[str, Any], status: int = 200, more: list[tuple[bytes, bytes]] | None = None) -> None:
     """An answer in JSON."""
     fields = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), *(more or ())]
-    await call.respond(status, forms.compact(said) + b"\n", fields + SECURITY)
+    await call.respond(status, compact(said) + b"\n", fields + SECURITY)

@@ -13,6 +13,7 @@ from typing import Any
 from fairlead.core.aio import Call
 from fairlead.core.errors import Refused
 from fairlead.serve.hooks import Hooks
+from fairlead.serve.jsontext import clean
 from fairlead.serve.topicgroups import given, told
 from fairlead.serve.topicwords import SECURITY
 
@@ -59,7 +60,7 @@ async def verb(hooks: Hooks, call: Call, topic: str, name: str, word: str) -> No
     elif word == "redrive":
         hook = await hooks.get(topic, name)
         ids = said.get("ids")
-        done = await hooks.store.leases.redrive(hook.name, [str(one) for one in ids] if isinstance(ids, list) else None)
+        done = await hooks.store.leases.redrive(hook.name, [clean(one, 1024) for one in ids] if isinstance(ids, list) else None)
         await hooks.tell()
         await told(call, {"done": done})
     else:

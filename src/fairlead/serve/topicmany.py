@@ -31,6 +31,7 @@ from fairlead.core.exchange import Answer
 from fairlead.core.message import Response
 from fairlead.serve import topicforms as forms
 from fairlead.serve.feed import Form, Piece, Ring
+from fairlead.serve.jsontext import compact
 from fairlead.serve.topicmatch import Names, Pattern, pattern
 from fairlead.serve.topicwords import SECURITY, refusal
 from fairlead.store.contract import Gap, Head, NoTopic, Offset
@@ -181,7 +182,7 @@ class ManyForm(Form):
         """That nothing more comes of this topic; who was slow may come again, and needs no word."""
         if why == "slow" or (told and why == "closed"):
             return b""
-        return self.told(forms.compact({"topic": topic, "closed": True, **({"gone": True} if why == "gone" else {})}))
+        return self.told(compact({"topic": topic, "closed": True, **({"gone": True} if why == "gone" else {})}))
 
     def told(self, frame: bytes) -> bytes:
         """A frame as an event."""
@@ -201,7 +202,7 @@ class ManyStreamForm(ManyForm):
     def control(self) -> bytes:
         """Where one is."""
         said = {"streamNextOffset": str(self.vector), "streamCursor": forms.cursor(self.given)}
-        return sse.event(forms.compact(said), "control", str(self.vector))
+        return sse.event(compact(said), "control", str(self.vector))
 
 
 class Source(NamedTuple):
@@ -311,7 +312,7 @@ class Many:
                 complete = False
                 continue
             except NoTopic:
-                found.append(forms.compact({"topic": one.name, "closed": True, "gone": True}))
+                found.append(compact({"topic": one.name, "closed": True, "gone": True}))
                 vector.forget(one.name)
                 continue
             room -= sum(len(event.data) for event in piece.events)

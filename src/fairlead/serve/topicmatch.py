@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from fairlead.core.errors import Refused
 from fairlead.serve.feed import Feed
+from fairlead.serve.jsontext import WORD
 from fairlead.store.contract import Gap, NewEvent, NoTopic, Offset, StoreError, TopicConfig
 
 MADE = "$made"
@@ -47,7 +48,7 @@ class Pattern(NamedTuple):
 def pattern(text: str) -> Pattern:
     """The pattern that a client wrote. Refused 400."""
     words = text.split(".")
-    if not text or len(text) > LONGEST or any(not word for word in words):
+    if not WORD.fullmatch(text) or len(text) > LONGEST or any(not word for word in words):
         raise Refused("a pattern is words with dots between them", status=400, hint="as orders.* or orders.>")
     made, prefix, fixed = [], [], True
     for place, word in enumerate(words):

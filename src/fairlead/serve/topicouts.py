@@ -21,6 +21,7 @@ from fairlead.core.exchange import Answer
 from fairlead.core.message import Response
 from fairlead.serve import topicforms as forms
 from fairlead.serve.feed import Feed, Form, Leg, Out, Ring
+from fairlead.serve.jsontext import compact
 from fairlead.serve.topicaccess import READ, until
 from fairlead.serve.topicmany import Many, Source, Vector
 from fairlead.serve.topicmatch import Pattern
@@ -216,7 +217,7 @@ class ManyStream(Stream):
         if len(self.vector.places) >= most:
             if not self.full:
                 self.full = True
-                self.say(self.make("", forms.JSON).told(forms.compact({"limit": most, "missed": topic})))
+                self.say(self.make("", forms.JSON).told(compact({"limit": most, "missed": topic})))
             return
         self.vector.places[topic] = Offset(0, 0)  # asked for once
         self.feed.spawn(self.join(topic))

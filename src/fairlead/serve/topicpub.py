@@ -17,7 +17,9 @@ from typing import Any
 
 from fairlead.core.errors import Refused
 from fairlead.serve import topicforms as forms
+from fairlead.serve.jsontext import compact, word
 from fairlead.serve.topicaccess import PUBLISH
+from fairlead.serve.topicwords import canonical
 from fairlead.store.contract import NewEvent
 
 DEFAULT_TYPE = "application/json"
@@ -29,17 +31,17 @@ async def publish(route: Any, exchange: Any, topic: str, given: dict[str, Any], 
     StoreError.
     """
     await route.must(exchange, PUBLISH, topic)
-    content_type = str(given.get("content_type", DEFAULT_TYPE))
+    content_type = canonical(word(given.get("content_type", DEFAULT_TYPE), "content_type"))
     create = route.config(content_type) if route.options.create != "put" else None
     head = await route.found(topic, create)
     kind = forms.kind_of(head.config.content_type if head is not None else content_type)
-    event = NewEvent(payload(given, kind), str(given.get("type", "")), str(given.get("key", "")))
+    event = NewEvent(payload(given, kind), word(given.get("type", ""), "type"), word(given.get("key", ""), "key"))
     if len(event.data) > route.options.message:
         raise Refused(f"an event has at most {route.options.message} bytes", status=413)
     route.access.publishing(exchange, 1)
     if head is None:
         route.access.making(exchange)
-    done = await route.store.log.append(topic, [event], dedupe=str(given.get("dedupe") or dedupe), create=create)
+    done = await route.store.log.append(topic, [event], dedupe=word(given.get("dedupe") or dedupe, "dedupe"), create=create)
     if head is None:
         route.names.made(topic)
     return {"topic": topic, "o": str(done.last), **({"duplicate": True} if done.duplicate else {})}
@@ -71,7 +73,7 @@ def payload(given: dict[str, Any], kind: str) -> bytes:
     if "data" not in given:
         raise Refused('"data" or "base64" is missing', status=400)
     if kind == forms.JSON:
-        return forms.compact(given["data"])
+        return compact(given["data"])
     if not isinstance(given["data"], str):
         raise Refused('"data" of this topic is a text', status=400)
     return given["data"].encode("utf-8", "replace")

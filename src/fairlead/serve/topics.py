@@ -45,6 +45,7 @@ from fairlead.core.message import Response
 from fairlead.serve import cloudevents, topicscript
 from fairlead.serve import topicforms as forms
 from fairlead.serve.feed import Feed, Form, Leg, Piece, Ring
+from fairlead.serve.jsontext import compact
 from fairlead.serve.presence import EVENTS, Presence
 from fairlead.serve.topicaccess import MANAGE, OPEN, PUBLISH, READ, Access
 from fairlead.serve.topicforks import Forks, source_of
@@ -88,7 +89,7 @@ DEFAULT_TYPE = "application/octet-stream"
 MADE_BY_READING = "application/json"
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 ACTIONS = {"GET": READ, "HEAD": READ, "PUT": MANAGE, "POST": PUBLISH, "DELETE": MANAGE}
-NAME = re.compile(r"[^\x00-\x1f\x7f]{1,512}")
+NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,512}")
 
 
 class TopicRoute(Handler):
@@ -472,13 +473,13 @@ class TopicRoute(Handler):
         if plain and not token:
             out = await inner.stream(call, EVENTS + topic, query, shown["next"], True)
             if out is not None:
-                out.say(sse.event(forms.compact(shown), "here", shown["next"]))
+                out.say(sse.event(compact(shown), "here", shown["next"]))
         elif plain or "offset" in query:
             await inner.get(call, EVENTS + topic)
         else:
             fields = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
             fields.append((b"stream-next-offset", shown["next"].encode()))
-            await call.respond(200, forms.compact(shown) + b"\n", fields + SECURITY)
+            await call.respond(200, compact(shown) + b"\n", fields + SECURITY)
 
     async def place(self, topic: str, token: str) -> tuple[Ring, Head, Offset | None]:
         """(ring, head, after) for a client's offset. NoTopic, Refused 400."""
@@ -539,7 +540,7 @@ class TopicRoute(Handler):
         if piece.up_to_date:
             fields.append((b"stream-up-to-date", b"true"))
         shown = [cloudevents.shown(event, topic, kind, Offset(epoch, event.seq)) for event in piece.events]
-        return forms.compact(shown), fields + SECURITY
+        return compact(shown), fields + SECURITY
 
     async def long_poll(self, call: Call, topic: str, query: dict[str, str], token: str, wait: float) -> None:
         """What is there, or what comes first."""

@@ -29,7 +29,6 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -41,6 +40,7 @@ from fairlead.core.limits import WebSocketLimits
 from fairlead.net.poll import Poller, Watcher
 from fairlead.serve import topicforms as forms
 from fairlead.serve.feed import Form, Leg, Out, Piece
+from fairlead.serve.jsontext import compact, parsed
 from fairlead.serve.presence import EVENTS, good_info
 from fairlead.serve.topicaccess import MANAGE, READ, until
 from fairlead.serve.topicmany import asked
@@ -204,10 +204,10 @@ class TopicSocket(Out):
 
     def text(self, message: str) -> bool:
         try:
-            said = json.loads(message)
+            said = parsed(message)
             if not isinstance(said, dict):
                 raise ValueError("not an object")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             self.answer(None, error={"status": 400, "message": f"a frame is one JSON object: {error}"})
             return True
         self.frame(said)
@@ -263,6 +263,9 @@ class TopicSocket(Out):
             self.answer(number, error={"status": 409, "message": "the topic has ended", "next": str(closed.last)})
         except FairleadError as error:
             self.answer(number, error={"status": error.status or 500, "message": f"{error}"})
+        except Exception:
+            log.exception("a frame of a topic's socket could not be answered")
+            self.answer(number, error={"status": 500, "message": "Internal Server Error"})
         finally:
             self.waiting -= 1
             self.go_on()
@@ -284,7 +287,7 @@ class TopicSocket(Out):
     def send(self, said: dict[str, Any]) -> None:
         """A frame of ours."""
         if not self.over:
-            self.say(forms.compact(said))
+            self.say(compact(said))
 
     def topic_named(self, given: dict[str, Any]) -> str:
         """The topic of a frame. Refused."""

@@ -20,7 +20,7 @@ END_OF_LINE = re.compile("\r\n|\r|\n")
 
 def field(name: bytes, value: str) -> bytes:
     """One line; what would end it is left out."""
-    return b"%b: %b\n" % (name, value.replace("\r", "").replace("\n", "").replace("\0", "").encode())
+    return b"%b: %b\n" % (name, value.replace("\r", "").replace("\n", "").replace("\0", "").encode("utf-8", "replace"))
 
 
 def data_lines(data: bytes) -> bytes:
