@@ -1,11 +1,15 @@
 """How fast a file gets to the disk: an upload over loopback, beside what the disk and the loopback do by themselves.
 
-    .venv/bin/python bench/uploads.py [--mib 512] [--rounds 3] [--tmpfs]
+    .venv/bin/python bench/uploads.py [--mib 512] [--rounds 3] [--tmpfs] [--only h2]
 
 In turn, in each round: `disk`: write the bytes to a file, megabyte by megabyte, then fdatasync. `loopback`: send them to a process
 that reads and forgets them. `both`: to one that reads, writes and syncs, which is the plainest server there can be (recv_into,
 write). `fairlead`: PUT, and `resumable`: POST and PATCH; the time ends when the answer is here, so all is on the disk. `--tmpfs`
 takes /dev/shm in place of the disk: then it is the server itself that is measured. CPU of the server's processes is from /proc.
+
+`h1 reads`, `h2 reads` and `h3 reads`: the same bytes to an ASGI application that only reads them, and `h2 upload`, `h3 upload`: to
+the upload route, by h2load (plain text) and by gtlsclient of ngtcp2; `h1 reads` by the same client as `fairlead`. `--only` runs the
+cases whose names have that in them.
 """
 
 from __future__ import annotations
@@ -33,9 +37,24 @@ access = "off"
 url = "sqlite:///{folder}/store.db"
 [[listener]]
 bind = "127.0.0.1:{port}"
+[[listener]]
+bind = "127.0.0.1:{secure}"
+protocols = ["h2", "h3"]
+tls = "dev"
 [[route]]
 path = "/up/*"
 upload = "{folder}/files"
+[[route]]
+path = "/reads/*"
+app = {{ target = "reads:app", dir = "{folder}" }}
+"""
+READS = """
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
 """
 PIECE = bytes(1 << 20)
 SINK = """
@@ -119,6 +138,25 @@ def resumable(port: int, mib: int) -> None:
     asked(port, f"PATCH {place} HTTP/1.1\r\n{words}", mib)
 
 
+def reads(port: int, mib: int) -> None:
+    """To an application that only reads."""
+    asked(port, "PUT /reads/file HTTP/1.1\r\n", mib)
+
+
+def h2(port: int, data: Path, path: str) -> None:
+    """One request of h2load, in plain text."""
+    argv = ["h2load", "-n1", "-c1", "-m1", "-d", str(data), f"http://127.0.0.1:{port}{path}"]
+    said = subprocess.run(argv, capture_output=True, text=True, timeout=600).stdout
+    assert "1 2xx" in said, said
+
+
+def h3(port: int, data: Path, path: str) -> None:
+    """One request of gtlsclient."""
+    argv = ["gtlsclient", "-q", "--exit-on-all-streams-close", "-m", "POST", "-d", str(data), "127.0.0.1", str(port)]
+    done = subprocess.run([*argv, f"https://localhost:{port}{path}"], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+
+
 def cpu_of(group: int) -> float:
     """Seconds of CPU of all processes of a session."""
     total = 0
@@ -137,10 +175,16 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tmpfs", action="store_true")
+    parser.add_argument("--only", default="")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fl-bench-", dir="/dev/shm" if args.tmpfs else None))
-    ports = [free_port() for _ in range(3)]
-    (folder / "fairlead.toml").write_text(CONFIG.format(folder=folder, port=ports[2]))
+    ports = [free_port() for _ in range(4)]
+    (folder / "fairlead.toml").write_text(CONFIG.format(folder=folder, port=ports[2], secure=ports[3]))
+    (folder / "reads.py").write_text(READS)
+    data = folder / "data"
+    with data.open("wb") as file:
+        for _ in range(args.mib):
+            file.write(PIECE)
     commands = [
         [sys.executable, "-c", SINK, str(ports[0])],
         [sys.executable, "-c", SINK, str(ports[1]), str(folder / "sunk")],
@@ -154,7 +198,13 @@ def main() -> None:
         "both": (lambda: sink(ports[1], args.mib), running[1].pid),
         "fairlead": (lambda: plain(ports[2], args.mib), running[2].pid),
         "resumable": (lambda: resumable(ports[2], args.mib), running[2].pid),
+        "h1 reads": (lambda: reads(ports[2], args.mib), running[2].pid),
+        "h2 reads": (lambda: h2(ports[2], data, "/reads/x"), running[2].pid),
+        "h2 upload": (lambda: h2(ports[2], data, "/up"), running[2].pid),
+        "h3 reads": (lambda: h3(ports[3], data, "/reads/x"), running[2].pid),
+        "h3 upload": (lambda: h3(ports[3], data, "/up"), running[2].pid),
     }
+    cases = {name: case for name, case in cases.items() if args.only in name}
     speeds: dict[str, list[float]] = {name: [] for name in cases}
     spent: dict[str, list[float]] = {name: [] for name in cases}
     try:
@@ -172,6 +222,8 @@ def main() -> None:
             cpu = statistics.median(spent[name]) * 1024 / args.mib
             each = ", ".join(f"{one:.0f}" for one in found)
             print(f"{name:10} {statistics.median(found):7.0f} MiB/s  {each:30} {cpu:5.2f} s of CPU per GiB")
+        if args.only:
+            return
         least = min(statistics.median(speeds["disk"]), statistics.median(speeds["loopback"]))
         for name in ("both", "fairlead", "resumable"):
             print(f"{name} reaches {statistics.median(speeds[name]) / least:.2f} of the slower of disk and loopback")

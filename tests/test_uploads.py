@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from fairlead.core.errors import Refused
 from fairlead.serve import uploadbody
+from fairlead.serve.jobs import JobKind, JobOptions, Jobs, queue_of
+from fairlead.serve.uploadfeeds import Feeds
 from fairlead.serve.uploads import FINISHING, UploadOptions, loaded
 from uploadrig import Client, play
 
@@ -521,6 +524,36 @@ def test_another_worker_finishes_what_one_left_in_the_middle():
         assert (await one.head(place)).headers["upload-complete"] == "?1"
 
     play(story, feed=feed, clients=2)
+
+
+def test_a_topic_and_a_job_hear_of_a_file_once_however_often_its_end_begins():
+    told = []
+
+    async def made(upload):
+        return upload
+
+    async def story(one, two):
+        store = one.uploads.store
+        jobs = Jobs(store)
+        jobs.add(JobKind(made, "made", JobOptions()))
+        for client in (one, two):
+            uploads = client.uploads
+            uploads.feed = Feeds(
+                uploads.storage, done=lambda upload: told.append(upload.id), topic="news", log=store.log, jobs=jobs, kind="made"
+            )
+        place = (await one.ask("POST", "/up", b"12345", upload_complete="?1")).headers["location"]
+        name = place.rpartition("/")[2]
+        entry = await store.state.get(one.uploads.root + name)
+        row = loaded(entry)
+        row.state, row.by = FINISHING, "died before it could write that it was done"
+        await store.state.put_if(one.uploads.root + name, row.stored(), row.version, due=1.0)
+        assert await two.uploads.sweep() == 1
+        assert told == [name, name]
+        (event,) = (await store.log.read("news", None)).events
+        assert json.loads(event.data)["id"] == name
+        assert (await store.leases.depth(queue_of("made"))).ready == 1
+
+    play(story, clients=2)
 
 
 def test_the_answer_waits_for_no_client():

@@ -228,8 +228,9 @@ def test_an_upload_across_kills_arrives_whole_with_memory_flat(server: Process) 
             server.signal(signal.SIGKILL)
             server.wait()
             eventually(lambda: not listening(server.port), what="the workers of a killed master are gone")
-            server.start()
-            server.ready()
+            starts = server.text().count("Ctrl-C")
+            server.start()  # all workers have to be there: one that is killed while it starts is the end of a start
+            eventually(lambda n=starts: server.text().count("Ctrl-C") > n, 60, "the server is ready again")
         else:
             kill_workers(server)
     start = pusher.offset()

@@ -66,7 +66,10 @@ def refusal(error: OSError) -> FairleadError:
 
 async def threaded(function: Callable[..., Any], *args: Any) -> Any:
     """In the pool. It is finished even when we are cancelled: a file must not be closed while a thread writes to it."""
-    future = asyncio.get_running_loop().run_in_executor(None, function, *args)
+    try:
+        future = asyncio.get_running_loop().run_in_executor(None, function, *args)
+    except RuntimeError:  # the pool is closed
+        raise Refused("the server is stopping", status=503, retry="always", after=1) from None
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
