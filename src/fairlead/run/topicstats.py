@@ -24,7 +24,6 @@ from urllib.parse import urlsplit, urlunsplit
 from fairlead.core.errors import FairleadError, Refused
 from fairlead.run.prometheus import escape, head
 from fairlead.run.role import SERVING
-from fairlead.serve.hooks import ROOT, loaded
 
 PATIENCE = 2.0  # seconds
 FRESH = 0.5
@@ -33,6 +32,7 @@ SLOW = 20
 GROUPS = 100
 DEAD = 20
 PREFIX = "group/"
+HOOKS = "hook/"  # where `serve.hooks` has them
 COUNTS = ("events", "delivered", "gaps", "conflated", "left_out", "hooks_sent", "hooks_failed")
 OTHER = "(other)"
 Many = dict[str, Any]
@@ -52,7 +52,7 @@ async def answer(realtime: Any, asked: Many) -> Many:
             return {"groups": await groups_of(realtime.store), "webhooks": await hooks_of(realtime.store)}
         if not asked["webhook"]:
             return await redriven(realtime.store.leases, PREFIX, asked["topic"], asked["group"], asked["id"])
-        done = await redriven(realtime.store.leases, ROOT, asked["topic"], asked["webhook"], asked["id"])
+        done = await redriven(realtime.store.leases, HOOKS, asked["topic"], asked["webhook"], asked["id"])
         if realtime.deliveries is not None:
             await realtime.deliveries.hooks.tell()
         return done
@@ -107,8 +107,10 @@ async def groups_of(store: Any) -> list[Many]:
 
 async def hooks_of(store: Any) -> list[Many]:
     """The webhooks there are, how far each is, and their dead letters."""
+    from fairlead.serve.hooks import loaded  # the master, which asks, has no need of it
+
     found = []
-    for key, entry in await store.state.scan(ROOT, limit=GROUPS):
+    for key, entry in await store.state.scan(HOOKS, limit=GROUPS):
         hook = loaded(entry.value, entry.version)
         said = {name: getattr(hook, name) for name in ("topic", "id", "state", "reason", "succeeded", "failing", "paused")}
         found.append({**said, "url": public(hook.url), **await standing(store, key)})
