@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 import fairlead
 from fairlead.core.errors import WireError
 from fairlead.serve import grpcjobs, grpctopics
-from fairlead.serve.jobwork import current_job
+from fairlead.serve.jobrun import current_job
 from fairlead.wire.protobuf import TEXT, UINT, Shape
 from grpcstubs import generated
 

@@ -10,10 +10,11 @@ import pytest
 
 from enginesuite import open_here
 from fairlead.core.errors import AppError, Refused
+from fairlead.serve import jobrun
 from fairlead.serve import jobs as j
-from fairlead.serve import jobwork
+from fairlead.serve.jobrun import Give, Retry, current_job
 from fairlead.serve.jobs import JobKind, JobOptions, Jobs, job, key_of, queue_of, topic_of
-from fairlead.serve.jobwork import Give, Retry, Work, current_job
+from fairlead.serve.jobwork import Work
 from fairlead.store.contract import Conflict, Item, Offset, StoreError
 from fairlead.store.open import open_store
 from fairlead.store.pairs import Apart, Together, pairs_of
@@ -288,7 +289,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing():
         work.wakes["held"] = asyncio.Event()
         work.loop = asyncio.get_running_loop()
         entry = await jobs.store.state.get(key_of("held", row.id))
-        one = asyncio.create_task(work.one("held", lease, "", work.loop.time(), entry))
+        work.take("held", lease, "", work.loop.time(), entry)
         while (await jobs.get("held", row.id)).state != "running":
             await asyncio.sleep(0)
         await jobs.store.leases.nack(lease)  # as if the lease had ended
@@ -296,7 +297,8 @@ def test_a_worker_that_lost_its_lease_writes_nothing():
         taken = await jobs.get("held", row.id)
         await jobs.write(replace(taken, fence=other.fence, attempt=2))
         release.set()
-        await one
+        while work.busy["held"]:
+            await asyncio.sleep(0)
         now = await jobs.get("held", row.id)
         assert (now.state, now.fence, now.result) == ("running", other.fence, None)
         assert (await jobs.store.leases.ack([other])) == [True]
@@ -479,7 +481,7 @@ def test_redriving_what_is_not_over_changes_nothing():
 
 
 def test_code_that_does_not_end_when_it_was_told_to_is_given_up(monkeypatch):
-    monkeypatch.setattr(jobwork, "STUBBORN", 0.02)
+    monkeypatch.setattr(jobrun, "STUBBORN", 0.02)
     left = []
 
     async def deaf():

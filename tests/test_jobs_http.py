@@ -9,8 +9,9 @@ from enginesuite import open_here
 from fairlead.core.errors import NetError
 from fairlead.core.handler import Handler
 from fairlead.serve.jobhttp import JobRoute
+from fairlead.serve.jobrun import current_job
 from fairlead.serve.jobs import JobKind, JobOptions, Jobs
-from fairlead.serve.jobwork import Work, current_job
+from fairlead.serve.jobwork import Work
 from recorder import Peer
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from fairlead.core.errors import Refused
     from fairlead.run.embed import Server
     from fairlead.serve.hold import Hold
+    from fairlead.serve.jobrun import current_job
     from fairlead.serve.jobs import job
-    from fairlead.serve.jobwork import current_job
     from fairlead.serve.sessions import Session, revoke_sessions
     from fairlead.serve.topicapi import Topic
 

@@ -10,10 +10,12 @@ A job is three things of the store, so every way of hearing of one is a way of h
        ^---- retry ----'
 
 Rules
-1. Accepted means kept: `submit` returns when row and queue item are stored. The row is written first; what is cut in between
-   is healed by `sweep`, which puts the item of every row that has been queued for `ORPHAN` seconds (putting twice changes nothing).
-2. A job runs at most once at a time: its row says under which fence it runs, and only that fence may write an outcome. A
-   worker that lost its lease cannot: its write meets another version.
+1. Accepted means kept: `submit` returns when row and queue item are stored. One engine does both or none. With two the row is
+   written first; what is cut in between is healed by `sweep`, which puts the item of every row that has been queued for `ORPHAN`
+   seconds (putting twice changes nothing).
+2. A job runs at most once at a time: only who holds its lease may write to its row what came of it, and one engine sees to that
+   in the same step (`store.pairs`). With two, the row says under which fence it runs before the code begins, and a worker that
+   lost its lease meets another version.
 3. At least once: a worker that dies is noticed when its lease ends, and the attempt counts. An outcome is written before the
    lease is given up, so a job that has one never runs again.
 4. `unique`: while a job with this text is queued or running, another submit answers with that one.
@@ -34,7 +36,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -44,6 +46,7 @@ from fairlead.store.contract import (
     Closed,
     Conflict,
     Entry,
+    Fenced,
     Item,
     Lease,
     NewEvent,
@@ -111,6 +114,7 @@ class Row:
     error: str = ""
     trace: str = ""
     fence: int = 0  # of the attempt that runs
+    claims: int = 0  # how often its item had been claimed when this was written: later claims are attempts that wrote nothing
     worker: str = ""
     cancel: bool = False
     priority: int = 0
@@ -226,6 +230,10 @@ class Jobs:
         """Know a kind, so that it can be worked on and submitted by name."""
         self.kinds[kind.name] = kind
 
+    def at(self) -> float:
+        """The engine's clock as it was followed last."""
+        return asyncio.get_running_loop().time() + self.clock[1]
+
     async def now(self) -> float:
         """The engine's clock: asked now and then, for each look may be a round trip, and followed in between."""
         time = asyncio.get_running_loop().time
@@ -262,7 +270,7 @@ class Jobs:
         if unique and (other := await self.claimed(kind, unique, row.id)) is not None:
             return other
         try:
-            due = max(now, row.due) + ORPHAN
+            due = None if self.pairs.whole else max(now, row.due) + ORPHAN
             entry = await self.pairs.enqueue(queue_of(kind), row.item, key_of(kind, row.id), row.stored(), due)
         except Conflict as conflict:
             if not name or conflict.entry is None:
@@ -330,14 +338,21 @@ class Jobs:
         await self.say(row)
         return row
 
-    async def finish(self, row: Row, lease: Lease) -> Row:
-        """Store an outcome over the version it was read at, say so, and let go of the item. Conflict."""
-        if row.followed:
-            await self.write(row)
-            await self.store.leases.ack([lease])
-            return row
-        entry = await self.pairs.finish(lease, key_of(row.kind, row.id), row.stored(), row.version, row.keep)
+    def settle(self, row: Row, lease: Lease, done: bool) -> Awaitable[Entry]:
+        """Store what came of a job over the version it was read at, and let go of its item if it is `done`: for one that nobody
+        follows, since nothing is said of it. Conflict; Fenced when the lease is another's and one engine has both.
+        """
+        ttl = row.keep if row.over else None
+        return self.pairs.settle(lease, key_of(row.kind, row.id), row.stored(), row.version, ttl, done)
+
+    async def held(self, row: Row, lease: Lease, done: bool = False) -> Row:
+        """The same, and say what happened: before the item is let go, so that who has it next says it if we cannot."""
+        entry = await self.settle(row, lease, done and not row.followed)
         row.version = entry.version
+        if row.followed:
+            await self.say(row)
+            if done:
+                await self.store.leases.ack([lease])
         return row
 
     async def say(self, row: Row) -> None:
@@ -373,19 +388,29 @@ class Jobs:
                 raise Refused(f"there is no job {name}", status=404)
             if row.over:
                 raise Refused(f"the job is {row.state} already", status=409)
-            waits = row.state == QUEUED
             changed = row.but(cancel=True)
-            if waits:
-                changed.state, changed.finished = CANCELLED, await self.store.now()
             try:
+                if row.state == QUEUED:
+                    if await self.withdrawn(row, changed):
+                        return changed
+                    changed.state = RUNNING
                 await self.write(changed)
             except Conflict:
                 continue
-            if waits:
-                await self.store.leases.remove(queue_of(kind), [name])
-            else:
-                await self.tell(kind, name)
+            await self.tell(kind, name)
             return changed
+
+    async def withdrawn(self, row: Row, changed: Row) -> bool:
+        """Cancel one that waits; False when a worker has it by now, whatever its row says. Conflict."""
+        over = changed.but(state=CANCELLED, finished=await self.store.now())
+        key = key_of(row.kind, row.id)
+        try:
+            entry = await self.pairs.withdraw(queue_of(row.kind), row.id, key, over.stored(), row.version, over.keep)
+        except Fenced:
+            return False
+        changed.state, changed.finished, changed.version = over.state, over.finished, entry.version
+        await self.say(changed)
+        return True
 
     async def tell(self, kind: str, name: str) -> None:
         """Hint to all workers that a job was cancelled; who misses it sees it at the next heartbeat."""
@@ -401,7 +426,8 @@ class Jobs:
             if row is None or row.state not in (FAILED, CANCELLED):
                 continue
             fresh = row.but(
-                state=QUEUED, attempt=0, error="", trace="", cancel=False, finished=0.0, due=0.0, fence=0, followed=False
+                state=QUEUED, attempt=0, error="", trace="", cancel=False, finished=0.0, due=0.0, fence=0, claims=0,
+                followed=False,
             )  # fmt: skip
             with suppress(Conflict):
                 await self.write(fresh)

@@ -1,11 +1,15 @@
 """The working side of jobs: claim, run, hold on to, and write down what came of it.
 
-    claim ── row: running, fence ── the code ── row: outcome ── ack          (or nack with a delay, or dead letter)
-                  heartbeat: extend the lease, look for a cancellation
+    claim with row ── the code ──────────────────────── row: outcome, and the item is gone   (or nack with a delay, or dead letter)
+                        after `MARK`: row: running
+                        heartbeat: extend the lease, look for a cancellation
 
 Rules
-1. A claimed job's row is read first. One that is over already (its worker died between outcome and ack) is only acked; one
-   that another fence above ours runs is left alone.
+1. A claimed job's row comes with it. One that is over already (its worker died between outcome and ack) is only acked; one that
+   was cancelled meanwhile is over now. The row says that it runs when it has run for `MARK` seconds; a shorter one costs one write
+   less. An attempt that ended before with its worker is known all the same: the item counts its claims, and the row says how
+   many of them were told of (`claims`). Where row and item live in two engines, the row says so before the code begins, and
+   one that another fence above ours runs is left alone (rule 2 of `jobs`).
 2. The lease lasts `options.lease` and is extended every third of it while the code runs, all of a kind in one call, so a long job
    needs no guess of how long it takes. When extending says fenced, or could not be done for nearly as long as the lease lasts (the
    store is away), the code is cancelled and nothing of it is written: before anybody else may have the job.
@@ -27,26 +31,33 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import ctypes
-import inspect
 import logging
 import os
 import random
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fairlead.core.errors import AppError
+from fairlead.serve.jobrun import (
+    Cancelled,
+    Give,
+    Left,
+    Retry,
+    Run,
+    Tried,
+    contained,
+    running,
+    traced,
+)
 from fairlead.serve.jobs import (
     CANCELLED,
     CONTROL,
     FAILED,
-    PROGRESS,
     QUEUED,
     RUNNING,
     SUCCEEDED,
@@ -63,121 +74,10 @@ from fairlead.store.contract import Conflict, Entry, Fenced, Lease, StoreError
 THREADS = 40  # for blocking jobs of one process
 LOOK = 2.0  # seconds between looks at a queue that no hint told of
 SWEEP = 10.0
+MARK = 0.02  # seconds that code runs before its row says that it does
+DUE = 0.05  # seconds for which what a queue said of its next due time is believed
 HELD = 0.85  # the part of a lease after which code whose lease could not be renewed is ended
-STUBBORN = 10.0  # seconds that code has to end in when it was told to
-TRACE = 8192  # characters kept of a traceback
 log = logging.getLogger("fairlead.jobs")
-
-
-class Cancelled(BaseException):
-    """Raised in a thread whose job was cancelled or ran out of time."""
-
-
-class Retry(Exception):
-    """Raise it to have the job tried again after `delay` seconds (None: the usual pause)."""
-
-    def __init__(self, reason: str = "", delay: float | None = None) -> None:
-        super().__init__(reason)
-        self.delay = delay
-
-
-class Give(Exception):
-    """Raise it to have the job fail for good, whatever attempts are left."""
-
-
-@dataclass(slots=True, frozen=True)
-class Tried:
-    """An attempt that was in vain, and when the next one is due (0: never)."""
-
-    kind: str
-    id: str
-    attempt: int
-    error: str
-    at: float
-    due: float
-
-
-class Left(Exception):
-    """Code that wanted the process to end: that is not a job's to say."""
-
-
-class Run:
-    """One attempt of a job, as its own code sees it through `fairlead.current_job()`."""
-
-    def __init__(self, work: Work, kind: JobKind, row: Row, lease: Lease, slot: str = "", since: float = 0.0) -> None:
-        self.work, self.kind, self.row, self.lease, self.slot = work, kind, row, lease, slot
-        self.since = since  # when its lease was asked for, or last renewed
-        self.task: asyncio.Task[Any] | None = None
-        self.thread = 0
-        self.blocking = not is_async(kind.function)
-        self.waiter: asyncio.Future[None] | None = None  # done when the code has ended, or is given up
-        self.stopped = ""  # why it has to end: cancelled, timeout, fenced, stop
-        self.lock = asyncio.Lock()
-
-    @property
-    def id(self) -> str:
-        """The job's."""
-        return self.row.id
-
-    @property
-    def attempt(self) -> int:
-        """1 for the first."""
-        return self.row.attempt
-
-    @property
-    def cancelled(self) -> bool:
-        """It is wanted no more; return or raise soon."""
-        return bool(self.stopped)
-
-    async def progress(self, value: Any) -> None:
-        """Tell followers how far it is: anything JSON holds."""
-        as_json(value, PROGRESS, "progress")
-        async with self.lock:
-            if self.stopped:
-                return
-            self.row = await self.work.change(self, lambda row: row.but(progress=value))
-
-    def progress_soon(self, value: Any) -> None:
-        """The same from a thread; it is not waited for."""
-        as_json(value, PROGRESS, "progress")
-        asyncio.run_coroutine_threadsafe(self.quiet(value), self.work.loop)
-
-    async def quiet(self, value: Any) -> None:
-        with suppress(StoreError):
-            await self.progress(value)
-
-    def stop(self, why: str) -> None:
-        """End the code: cancel the task, or raise in the thread."""
-        if self.stopped:
-            return
-        self.stopped = why
-        if self.thread:
-            raised = TimeoutError if why == "timeout" else Cancelled
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(raised))
-        elif self.task is not None and not self.blocking:
-            self.task.cancel()
-        self.work.loop.call_later(STUBBORN, self.ended)
-
-    def ended(self, task: Any = None) -> None:
-        """The code has ended, or is waited for no longer."""
-        if self.waiter is not None and not self.waiter.done():
-            if task is None and self.task is not None and not self.task.done():
-                log.warning(
-                    "job %s of %s did not end when it was told to (%s); it is given up", self.id, self.kind.name, self.stopped
-                )
-                self.task.add_done_callback(swallow)
-            self.waiter.set_result(None)
-
-
-running: contextvars.ContextVar[Run] = contextvars.ContextVar("fairlead_job")
-
-
-def current_job() -> Run:
-    """The attempt that this code belongs to. AppError outside of a job."""
-    try:
-        return running.get()
-    except LookupError:
-        raise AppError("this code does not run as a job", hint="submit the function instead of calling it") from None
 
 
 class Work:
@@ -198,6 +98,9 @@ class Work:
         self.done = self.failed = 0
         self.counts: dict[str, dict[str, int]] = {}  # by kind: done, failed
         self.tried: deque[Tried] = deque(maxlen=50)  # attempts that were in vain, of late
+        self.fresh: deque[tuple[float, Run]] = deque()  # what has to be marked, and when, should it run then
+        self.marker: asyncio.TimerHandle | None = None
+        self.asked: dict[str, float] = {}  # when each kind's queue was asked for its next due time
         self.loop: Any = None
 
     def start(self) -> None:
@@ -262,6 +165,8 @@ class Work:
         ends = self.loop.time() + 2.0
         while self.runs and self.loop.time() < ends:
             await asyncio.sleep(0.02)
+        if self.marker is not None:
+            self.marker.cancel()
         tasks = list(self.tasks)
         for task in tasks:
             task.cancel()
@@ -302,14 +207,22 @@ class Work:
             n = 1 if options.rate else free
             began = self.loop.time()
             taken = await self.jobs.pairs.draw(queue_of(kind), n, options.lease, self.me, key_of(kind, ""))
+            await self.jobs.now()
             for lease, entry in taken:
                 self.busy[kind] += 1
-                self.spawn(self.one(kind, lease, slots.pop() if slots else "", began, entry))
+                self.take(kind, lease, slots.pop() if slots else "", began, entry)
             await self.free_slots(slots)
             if len(taken) < n:
-                due = await self.store.leases.next_due(queue_of(kind))
-                return LOOK if due is None else min(max(due - await self.jobs.now(), 0.001), LOOK)
+                return LOOK if taken else await self.next_due(kind)
         return LOOK
+
+    async def next_due(self, kind: str) -> float:
+        """Seconds until an item that is there becomes due, as far as is known: a busy queue is not asked each time."""
+        if (left := self.asked.get(kind, 0.0) + DUE - self.loop.time()) > 0:
+            return left
+        self.asked[kind] = self.loop.time()
+        due = await self.store.leases.next_due(queue_of(kind))
+        return LOOK if due is None else min(max(due - await self.jobs.now(), 0.001), LOOK)
 
     async def take_slots(self, kind: str, most: int, wanted: int) -> list[str]:
         """At most `wanted` of a kind's slots, held for a lease."""
@@ -348,49 +261,122 @@ class Work:
 
     # ---- one attempt
 
-    async def one(self, kind: str, lease: Lease, slot: str, since: float, entry: Entry | None) -> None:
-        """A claimed job, from its row to its outcome. `since`: when the lease was asked for, on the loop's clock."""
-        try:
-            await self.attempt(self.jobs.kinds[kind], lease, slot, since, entry)
-        except (Fenced, Conflict):
-            log.info("job %s: its lease was lost, so its outcome is another worker's", lease.id)
-        except StoreError as error:
-            log.warning("job %s: the store cannot be reached: %s; it runs again when its lease ends", lease.id, error)
-        finally:
-            self.busy[kind] -= 1
-            self.wakes[kind].set()
-            if slot:
-                with suppress(StoreError):
-                    await self.free_slots([slot])
-
-    async def attempt(self, kind: JobKind, lease: Lease, slot: str, since: float, entry: Entry | None) -> None:
-        """Rule 1, then the code, then the outcome."""
+    def take(self, kind_name: str, lease: Lease, slot: str, since: float, entry: Entry | None) -> None:
+        """A claimed job: begin, unless there is something to do before. `since`: when the lease was asked for."""
+        kind = self.jobs.kinds[kind_name]
         row = None if entry is None else loaded(entry)
+        run = Run(self, kind, row or Row(lease.id, kind_name), lease, slot, since)
+        if row is None or row.over or row.cancel or not self.jobs.pairs.whole or self.tries(row, lease) > retries_of(row, kind) + 1:
+            self.spawn(self.guarded(run, self.prepare(run, row)))
+        else:
+            self.begin_code(run, row)
+
+    def tries(self, row: Row, lease: Lease) -> int:
+        """Which attempt this is: those that the row tells of, those that ended with their workers, and this one."""
+        return row.attempt + max(0, lease.attempt - 1 - row.claims) + 1
+
+    def begin_code(self, run: Run, row: Row) -> None:
+        """Run the code."""
+        run.row = self.stamped(run, row, self.tries(row, run.lease))
+        if self.late(run):  # the store was away meanwhile
+            self.release(run)
+            return
+        self.runs[run.kind.name, run.lease.id] = run
+        if not run.marked:
+            self.fresh.append((self.loop.time() + MARK, run))
+            if self.marker is None:
+                self.marker = self.loop.call_later(MARK, self.mark_due)
+        self.call(run)
+
+    def stamped(self, run: Run, row: Row, attempt: int) -> Row:
+        """A row as it says that this attempt runs."""
+        return row.but(
+            state=RUNNING, attempt=attempt, fence=run.lease.fence, claims=run.lease.attempt, worker=self.me,
+            started=run.row.started if run.row.fence == run.lease.fence else self.jobs.at(), error="", trace="",
+        )  # fmt: skip
+
+    async def guarded(self, run: Run, work: Any) -> None:
+        """Some part of an attempt, whatever the store says to it; then the attempt is over."""
+        try:
+            if await work:
+                return
+        except (Fenced, Conflict):
+            log.info("job %s: its lease was lost, so its outcome is another worker's", run.id)
+        except StoreError as error:
+            log.warning("job %s: the store cannot be reached: %s; it runs again when its lease ends", run.id, error)
+        except BaseException:
+            self.release(run)
+            raise
+        self.release(run)
+
+    def release(self, run: Run) -> None:
+        """Its place is free."""
+        kind = run.kind.name
+        if self.runs.get((kind, run.lease.id)) is run:
+            del self.runs[kind, run.lease.id]
+        self.busy[kind] -= 1
+        self.wakes[kind].set()
+        if run.slot:
+            self.spawn(self.let_go(run.slot))
+
+    async def let_go(self, slot: str) -> None:
+        """A slot, if the store can be reached; else it ends as a lease does."""
+        with suppress(StoreError):
+            await self.free_slots([slot])
+
+    async def prepare(self, run: Run, row: Row | None) -> bool:
+        """Rule 1; whether the code was begun."""
+        kind, lease = run.kind, run.lease
         while True:
             if row is None or row.over:
                 await self.store.leases.ack([lease])
-                return
+                return False
             if row.fence > lease.fence:
-                return
-            if row.state == RUNNING and row.attempt > retries_of(row, kind):
-                await self.fail(kind, lease, row.but(), "its worker was lost, and that was the last attempt", "")
-                return
-            begun = row.but(
-                state=RUNNING, attempt=row.attempt + 1, fence=lease.fence, worker=self.me,
-                started=await self.jobs.now(), error="", trace="",
-            )  # fmt: skip
+                return False
+            if row.cancel:
+                run.row = row
+                await self.change(run, lambda one: one.but(state=CANCELLED, finished=self.jobs.at()), True)
+                return False
+            if self.tries(row, lease) > retries_of(row, kind) + 1:
+                lost = row.but(attempt=self.tries(row, lease) - 1)
+                await self.fail(run, lost, "its worker was lost, and that was the last attempt", "")
+                return False
+            if self.jobs.pairs.whole:
+                self.begin_code(run, row)
+                return True
             try:
-                run = Run(self, kind, await self.jobs.write(begun), lease, slot, since)
-                break
+                begun = self.stamped(run, row, self.tries(row, lease))
+                run.row = await self.jobs.write(begun)
+                run.marked = True
+                self.begin_code(run, run.row.but(attempt=run.row.attempt - 1))
+                return True
             except Conflict as conflict:  # somebody began to follow it, or cancelled it
                 row = None if conflict.entry is None else loaded(conflict.entry)
-        if self.late(run):  # the store was away meanwhile
-            raise Fenced(f"job {run.id}")
-        self.runs[kind.name, lease.id] = run
-        try:
-            await self.settle(run, *await self.call(run))
-        finally:
-            self.runs.pop((kind.name, lease.id), None)
+
+    def mark_due(self) -> None:
+        """Rows of what has been running for a while say so now."""
+        self.marker = None
+        now = self.loop.time()
+        while self.fresh and self.fresh[0][0] <= now:
+            run = self.fresh.popleft()[1]
+            if not (run.over or run.marked):
+                self.spawn(self.mark(run))
+        if self.fresh:
+            self.marker = self.loop.call_later(self.fresh[0][0] - now, self.mark_due)
+
+    async def mark(self, run: Run) -> None:
+        """Its row says that it runs. A cancellation that came before is seen now."""
+        async with run.lock:
+            if run.over or run.marked:
+                return
+            try:
+                run.row = await self.change(run, lambda row: row)
+            except (Fenced, Conflict):
+                run.stop("fenced")
+            except StoreError as error:
+                log.info("job %s: its row does not say yet that it runs: %s", run.id, error)
+        if run.row.cancel:
+            run.stop("cancelled")
 
     async def heartbeat(self, kind: str) -> None:
         """Hold on to the leases of a kind; see cancellations that no hint told."""
@@ -409,8 +395,10 @@ class Work:
                     if run.slot:
                         await self.hold_slot(run.slot, term)
                     row = await self.jobs.get(kind, run.id)
-                    if row is not None and row.cancel and row.fence == run.lease.fence:
+                    if row is not None and row.cancel and (row.fence == run.lease.fence or not run.marked):
                         run.stop("cancelled")
+                    if not run.marked and not run.over:
+                        await self.mark(run)
 
     async def guard(self, kind: str) -> None:
         """A lease that could not be renewed may be another's soon: its code ends before."""
@@ -431,24 +419,58 @@ class Work:
             with suppress(Conflict):
                 await self.store.state.put_if(slot, entry.value, entry.version, ttl=term)
 
-    async def call(self, run: Run) -> tuple[str, Any, str]:
-        """Run the code: (how it ended, result or error or retry delay, traceback)."""
+    def call(self, run: Run) -> None:
+        """Run the code; `ended` hears when it has."""
         args, named = run.row.args or [[], {}]
-        timer = None
         if run.kind.options.timeout:
-            timer = self.loop.call_later(run.kind.options.timeout, run.stop, "timeout")
+            run.timer = self.loop.call_later(run.kind.options.timeout, run.stop, "timeout")
         context = contextvars.copy_context()
         context.run(running.set, run)
+        if run.blocking:
+            code = contained(self.in_thread, run, context, args, named)
+            run.task = self.loop.create_task(code)
+        else:
+            run.task = self.loop.create_task(contained(run.kind.function, *args, **named), context=context)
+        run.task.add_done_callback(run.ended)
+
+    def ended(self, run: Run) -> None:
+        """The code has ended: write down what came of it. The usual outcome takes no task of its own."""
+        if run.timer is not None:
+            run.timer.cancel()
+        how, value, trace = self.outcome(run)
+        if how != "ok" or run.stopped or run.row.followed or run.lock.locked() or not self.jobs.pairs.whole:
+            self.spawn(self.guarded(run, self.settle(run, how, value, trace)))
+            return
+        self.count(run.kind.name, "done")
+        row = run.row.but(state=SUCCEEDED, result=value, finished=self.jobs.at())
+        written: Any = self.jobs.settle(row, run.lease, True)
+        written.add_done_callback(partial(self.written, run, row))
+
+    def written(self, run: Run, row: Row, answer: asyncio.Future[Entry]) -> None:
+        """The usual outcome was stored, or somebody had changed the row meanwhile."""
+        error = None if answer.cancelled() else answer.exception()
+        if error is not None or answer.cancelled():
+            self.spawn(self.guarded(run, self.once_more(run, row, answer)))
+        else:
+            self.release(run)
+
+    async def once_more(self, run: Run, row: Row, answer: asyncio.Future[Entry]) -> None:
+        """The same outcome, over the row as it is by now."""
         try:
-            if not run.blocking:
-                run.task = self.loop.create_task(contained(run.kind.function, *args, **named), context=context)
-            else:
-                run.task = self.loop.create_task(contained(self.in_thread, run, context, args, named))
-            run.waiter = self.loop.create_future()
-            run.task.add_done_callback(run.ended)
-            await run.waiter
-            if not run.task.done():
-                return "error", f"it did not end when it was told to ({run.stopped})", ""
+            await answer
+        except Conflict as conflict:
+            async with run.lock:
+                run.row = self.still(run, conflict)
+                run.row = await self.change(
+                    run, lambda one: one.but(state=SUCCEEDED, result=row.result, finished=row.finished), True
+                )
+
+    def outcome(self, run: Run) -> tuple[str, Any, str]:
+        """How the code ended, its result or error or retry delay, its traceback."""
+        assert run.task is not None
+        if not run.task.done():
+            return "error", f"it did not end when it was told to ({run.stopped})", ""
+        try:
             return "ok", as_json(run.task.result(), run.kind.most, "the result"), ""
         except Retry as error:
             return "retry", (str(error) or "it asked to be tried again", error.delay), ""
@@ -459,17 +481,11 @@ class Work:
         except asyncio.CancelledError:
             if not run.stopped:
                 run.stopped = ("blame" if self.blame else "stop") if self.stopping else "cancelled"
-            if run.task is not None and not run.task.done():
-                run.task.cancel()
-                run.task.add_done_callback(swallow)
             return "error", "", ""
         except Left as error:
             return "error", str(error), traced(error)
         except (Exception, Cancelled) as error:
             return "error", f"{type(error).__name__}: {error}", traced(error)
-        finally:
-            if timer is not None:
-                timer.cancel()
 
     async def in_thread(self, run: Run, context: contextvars.Context, args: Any, named: Any) -> Any:
         """Blocking code."""
@@ -497,17 +513,26 @@ class Work:
     # ---- the outcome
 
     async def change(self, run: Run, edit: Callable[[Row], Row], finish: bool = False) -> Row:
-        """Edit the row of a run while it is still this run's; `finish` lets go of the item too. Conflict when it is not."""
+        """Edit the row of a run while it is still this run's; `finish` lets go of the item too. Conflict, Fenced."""
         row = run.row
         while True:
             try:
-                changed = edit(row)
-                return await (self.jobs.finish(changed, run.lease) if finish else self.jobs.write(changed))
+                changed = await self.jobs.held(edit(row), run.lease, finish)
+                run.marked = True
+                return changed
             except Conflict as conflict:
-                found = None if conflict.entry is None else loaded(conflict.entry)
-                if found is None or found.fence != run.lease.fence or found.state != RUNNING:
-                    raise conflict
-                row = found
+                row = self.still(run, conflict)
+
+    def still(self, run: Run, conflict: Conflict) -> Row:
+        """The row that somebody changed, as this run's; raises the conflict when it is not any more."""
+        found = None if conflict.entry is None else loaded(conflict.entry)
+        if found is None or found.over or found.fence > run.lease.fence:
+            raise conflict
+        if found.fence == run.lease.fence:
+            return found
+        if not self.jobs.pairs.whole:
+            raise conflict
+        return self.stamped(run, found, run.row.attempt)
 
     async def settle(self, run: Run, how: str, value: Any, trace: str) -> None:
         """Write down what came of it, then let go of the item."""
@@ -538,7 +563,7 @@ class Work:
         if run.stopped == "timeout":
             error = f"it took longer than {options.timeout:g} s"
         if how == "fail" or attempt > retries_of(run.row, run.kind):
-            await self.fail(run.kind, run.lease, run.row, error, trace)
+            await self.fail(run, run.row, error, trace)
             return
         if delay is None:
             delay = min(options.backoff * 2.0 ** min(attempt - 1, 60), options.max_backoff)
@@ -549,21 +574,20 @@ class Work:
         await self.change(run, lambda row: row.but(state=QUEUED, error=error, trace=trace, due=due, worker=""))
         await self.store.leases.nack(run.lease, delay, error)
 
-    async def fail(self, kind: JobKind, lease: Lease, row: Row, error: str, trace: str) -> None:
+    async def fail(self, run: Run, row: Row, error: str, trace: str) -> None:
         """No attempt is left."""
+        kind, lease = run.kind, run.lease
         self.count(kind.name, "failed")
         now = await self.jobs.now()
         self.tried.append(Tried(kind.name, row.id, row.attempt, error[:500], now, 0.0))
-        run = Run(self, kind, row, lease)
-        row.fence = lease.fence if row.state != RUNNING else row.fence
-        lost = row.fence != lease.fence
 
         def edit(one: Row) -> Row:
             return one.but(state=FAILED, error=error, trace=trace, finished=now, fence=lease.fence)
 
-        if lost:  # the attempt before this claim was another worker's: its row is over by our hand
-            await self.jobs.write(edit(row))
+        if row.fence != lease.fence and not self.jobs.pairs.whole:
+            await self.jobs.write(edit(row))  # the attempt before this claim was another worker's: its row is over by our hand
         else:
+            run.row = row
             await self.change(run, edit)
         await self.store.leases.term(lease, error[:500])
         found = await self.jobs.get(row.kind, row.id)
@@ -579,30 +603,6 @@ class Work:
                 await self.jobs.sweep()
 
 
-def traced(error: BaseException) -> str:
-    """The end of a traceback."""
-    return "".join(traceback.format_exception(error))[-TRACE:]
-
-
-def is_async(function: Any) -> bool:
-    """A coroutine function, or an object that is called as one."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(type(function), "__call__", None))  # noqa: B004
-
-
 def retries_of(row: Row, kind: JobKind) -> int:
     """Attempts after the first."""
     return kind.options.retries if row.retries is None else row.retries
-
-
-async def contained(code: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
-    """What code gives. A SystemExit of it would end the loop, and with it everybody else's work."""
-    try:
-        return await code(*args, **named)
-    except (SystemExit, KeyboardInterrupt) as error:
-        raise Left(f"{type(error).__name__}: {error}") from error
-
-
-def swallow(task: asyncio.Task[Any]) -> None:
-    """What code does that was given up is nobody's."""
-    if not task.cancelled():
-        task.exception()

@@ -176,6 +176,12 @@ class MemoryLeases:
         item = queue.items.get(item_id) if queue is not None else None
         return item if item is not None and item.held and item.fence == fence else None
 
+    def leased(self, name: str, item_id: str) -> bool:
+        """Somebody holds the item, and may for some time yet."""
+        queue = self.by_name.get(name)
+        item = queue.items.get(item_id) if queue is not None else None
+        return item is not None and item.held and item.ready > self.clock.now()
+
     def extend(self, leases: Sequence[tuple[str, str, int]], ttl: float) -> list[bool]:
         """See `Leases.extend`."""
         items = [self.held(*lease) for lease in leases]

@@ -503,4 +503,106 @@ BEGIN
   UPDATE items SET state = 3, at = now_, fence = 0, reason = reason_, ord = nextval('numbers') WHERE queue = i.queue AND id = i.id;
   RETURN true;
 END $$;
+
+-- `pairs`: keys that are not there, each with its item. Those of them that were made, with their versions.
+CREATE OR REPLACE FUNCTION fl_enqueue(caller_ text, number_ bigint, names text[], ids text[], bodies bytea[], ats float8[],
+  priorities int[], keys text[], purposes text[], vals bytea[], dues float8[])
+RETURNS text LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE now_ float8 := fl_now(); ja text := fl_before(caller_, number_);
+BEGIN
+  IF ja IS NOT NULL THEN RETURN ja; END IF;
+  INSERT INTO queues (name) SELECT DISTINCT n FROM unnest(names) n WHERE NOT EXISTS (SELECT 1 FROM queues q WHERE q.name = n)
+  ORDER BY n ON CONFLICT DO NOTHING;
+  WITH given AS MATERIALIZED (
+    SELECT * FROM unnest(names, ids, bodies, ats, priorities, keys, purposes, vals, dues)
+      AS u(name, id, body, at, priority, key, purpose, value, due)),
+  made AS (
+    INSERT INTO entries (key, purpose, version, due, value) SELECT g.key, g.purpose, nextval('numbers'), g.due, g.value FROM given g
+    ON CONFLICT DO NOTHING RETURNING entries.key, entries.version),
+  put AS (
+    INSERT INTO items (queue, id, state, at, priority, ord, since, body)
+    SELECT (SELECT q.id FROM queues q WHERE q.name = g.name), g.id, CASE WHEN g.at > now_ THEN 1 ELSE 0 END, greatest(g.at, now_),
+      g.priority, m.version, greatest(g.at, now_), g.body FROM made m JOIN given g ON g.key = m.key
+    ON CONFLICT DO NOTHING)
+  SELECT coalesce(json_agg(json_build_array(m.key, m.version)), '[]') INTO ja FROM made m;
+  PERFORM fl_after(caller_, number_, ja);
+  RETURN ja;
+END $$;
+
+-- `pairs`: a claim with the keys of what it takes; `fed` when the queue is fed by a topic, which is not done here. The keys are
+-- looked up by a statement of its own, which sees all that was committed before the claim took its items.
+CREATE OR REPLACE FUNCTION fl_draw(caller_ text, number_ bigint, name_ text, n int, ttl float8, prefix text)
+RETURNS TABLE (fed boolean, id text, fence bigint, attempt int, body bytea, until float8, value bytea, version bigint,
+  expires float8, due float8) LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE q queues; now_ float8 := fl_now(); ja jsonb; ids text[]; fences bigint[];
+BEGIN
+  SELECT * INTO q FROM queues WHERE name = name_;
+  IF NOT FOUND THEN RETURN; END IF;
+  IF q.topic IS NOT NULL THEN fed := true; RETURN NEXT; RETURN; END IF;
+  ja := fl_before(caller_, number_)::jsonb;
+  IF ja IS NULL THEN
+    UPDATE items SET state = 0 WHERE queue = q.id AND items.id IN (
+      SELECT i.id FROM items i WHERE i.queue = q.id AND i.state IN (1, 2) AND i.at <= now_ FOR UPDATE SKIP LOCKED);
+    WITH chosen AS MATERIALIZED (
+      SELECT i.id FROM items i WHERE i.queue = q.id AND i.state = 0 ORDER BY i.priority DESC, i.ord LIMIT n FOR UPDATE SKIP LOCKED),
+    held AS (
+      UPDATE items i SET state = 2, at = now_ + ttl, fence = nextval('numbers'), attempt = i.attempt + 1
+      FROM chosen WHERE i.queue = q.id AND i.id = chosen.id RETURNING i.id, i.fence)
+    SELECT array_agg(h.id), array_agg(h.fence) INTO ids, fences FROM held h;
+    IF ids IS NULL THEN RETURN; END IF;
+    PERFORM fl_after(caller_, number_, jsonb_build_object('ids', ids, 'fences', fences)::text);
+  ELSE
+    ids := ARRAY(SELECT jsonb_array_elements_text(ja->'ids'));
+    fences := ARRAY(SELECT x::bigint FROM jsonb_array_elements_text(ja->'fences') x);
+  END IF;
+  RETURN QUERY
+  SELECT false, h.id, h.fence, h.attempt, h.body, h.at, e.value, e.version, e.expires, e.due
+  FROM unnest(ids, fences) u(id, fence) JOIN items h ON h.queue = q.id AND h.id = u.id AND h.fence = u.fence AND h.state = 2
+  LEFT JOIN entries e ON e.key = prefix || h.id AND (e.expires IS NULL OR e.expires > now_) ORDER BY h.priority DESC, h.ord;
+END $$;
+
+-- `pairs`: keys changed by who holds the items that they belong to, and the items of those that are done let go.
+-- Of each: its place, whether the lease is theirs, the new version if the old one was right.
+CREATE OR REPLACE FUNCTION fl_settle(caller_ text, number_ bigint, names text[], ids text[], fences bigint[], keys text[],
+  vals bytea[], versions bigint[], ttls float8[], dones boolean[])
+RETURNS text LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE now_ float8 := fl_now(); ja text := fl_before(caller_, number_);
+BEGIN
+  IF ja IS NOT NULL THEN RETURN ja; END IF;
+  WITH given AS MATERIALIZED (
+    SELECT u.*, (SELECT q.id FROM queues q WHERE q.name = u.name) AS queue
+    FROM unnest(names, ids, fences, keys, vals, versions, ttls, dones) WITH ORDINALITY
+      AS u(name, id, fence, key, value, version, ttl, done, place)),
+  held AS MATERIALIZED (
+    SELECT g.* FROM given g JOIN items i ON i.queue = g.queue AND i.id = g.id
+    WHERE i.fence = g.fence AND g.fence <> 0 AND i.state < 3 ORDER BY g.queue, g.id FOR UPDATE OF i),
+  wrote AS (
+    UPDATE entries e SET value = h.value, version = nextval('numbers'), expires = now_ + h.ttl, due = NULL FROM held h
+    WHERE e.key = h.key AND e.version = h.version AND (e.expires IS NULL OR e.expires > now_) RETURNING h.place, e.version),
+  gone AS (
+    DELETE FROM items i USING held h JOIN wrote w ON w.place = h.place WHERE h.done AND i.queue = h.queue AND i.id = h.id)
+  SELECT json_agg(json_build_array(g.place, h.place IS NOT NULL, w.version)) INTO ja
+  FROM given g LEFT JOIN held h ON h.place = g.place LEFT JOIN wrote w ON w.place = g.place;
+  PERFORM fl_after(caller_, number_, ja);
+  RETURN ja;
+END $$;
+
+-- `pairs`: a key changed and its item removed, unless somebody holds it.
+CREATE OR REPLACE FUNCTION fl_withdraw(name_ text, id_ text, key_ text, value_ bytea, version_ bigint, ttl float8)
+RETURNS TABLE (place bigint, ours boolean, version bigint) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE i items; now_ float8 := fl_now(); new_ bigint;
+BEGIN
+  SELECT * INTO i FROM items WHERE queue = (SELECT q.id FROM queues q WHERE q.name = name_) AND id = id_ FOR UPDATE;
+  IF i.state = 2 AND i.at > now_ THEN
+    RETURN QUERY SELECT 1::bigint, false, NULL::bigint; RETURN;
+  END IF;
+  UPDATE entries e SET value = value_, version = nextval('numbers'), expires = now_ + ttl, due = NULL
+  WHERE e.key = key_ AND e.version = version_ AND (e.expires IS NULL OR e.expires > now_) RETURNING e.version INTO new_;
+  IF new_ IS NOT NULL THEN
+    DELETE FROM items WHERE queue = i.queue AND id = i.id;
+  END IF;
+  RETURN QUERY SELECT 1::bigint, true, new_;
+END $$;
 """

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from .contract import Entry, Item, StoreError
+from .contract import Entry, StoreError
 from .groups import Group, each
 from .pgleases import PgLeases
 from .pglines import Lines
@@ -54,27 +54,6 @@ class PgState(PgLeases):
             entry = Entry(*row[2:]) if row[3] is not None else None
             answers[n] = entry if row[1] else changed(call[0], entry)
         return answers
-
-    async def enqueue(self, queue: str, item: Item, key: str, value: bytes, due: float | None) -> Entry:
-        """See `pairs`: the key first, so that what is cut in between can be healed."""
-        entry = await self.put_if(key, value, 0, None, due)
-        await self.put(queue, [item])
-        return entry
-
-    async def draw(self, queue: str, n: int, ttl: float, owner: str, prefix: str) -> list[Any]:
-        """See `pairs`: all keys in one look."""
-        leases = await self.claim(queue, n, ttl, owner)
-        sql = """SELECT key, value, version, expires, due FROM entries WHERE key = ANY ($1)
-                 AND (expires IS NULL OR expires > fl_now())"""
-        rows = await self.rows(sql, [prefix + one.id for one in leases]) if leases else []
-        found = {row[0]: Entry(*row[1:]) for row in map(tuple, rows)}
-        return [[one, found.get(prefix + one.id)] for one in leases]
-
-    async def finish(self, held: tuple[str, str, int], key: str, value: bytes, version: int, ttl: float | None) -> Entry:
-        """See `pairs`: the key first."""
-        entry = await self.put_if(key, value, version, ttl, None)
-        await self.ack([held])
-        return entry
 
     async def delete_if(self, key: str, version: int | None) -> bool:
         """See `State.delete_if`."""

@@ -33,8 +33,8 @@ from .contract import Ack, Declaration, Event, Offset, StoreError
 from .facade import Front
 from .groups import Group, ended
 from .pglines import FIRST, LONGEST, Lines
+from .pgpairs import PgPairs
 from .pgsql import ANEW, FUNCTIONS, MIGRATIONS, VERSION
-from .pgstate import PgState
 from .rules import DEDUPE_WINDOW
 
 log = logging.getLogger("fairlead")
@@ -51,7 +51,7 @@ SELECT name FROM queues q WHERE name = ANY ($1) AND (
   ($4 AND EXISTS (SELECT 1 FROM topics t WHERE t.name = q.topic AND (t.epoch <> q.epoch OR t.last > q.cursor))))"""
 
 
-class Postgres(PgState, Front):
+class Postgres(PgPairs, Front):
     """The engine."""
 
     def __init__(self, dsn: str, ack: Ack | None = None, schema: str = "fairlead", pool: int = POOL) -> None:
@@ -64,7 +64,7 @@ class Postgres(PgState, Front):
             "jit": "off",
         }
         lines, writer = Lines(dsn, settings, pool, self.checked), Lines(dsn, settings, 1, self.checked)
-        PgState.__init__(self, lines, writer)
+        PgPairs.__init__(self, lines, writer)
         Front.__init__(self)
         self.bell_lines = Lines(dsn, {**settings, "synchronous_commit": "off"}, 1, self.listening)
         self.bells = Group(self.ring)
@@ -179,7 +179,7 @@ class Postgres(PgState, Front):
 
     async def close(self) -> None:
         """See `Engine`."""
-        for group in (self.appends, self.puts, self.acks, self.keys, self.bells):
+        for group in (self.appends, self.puts, self.acks, self.keys, self.enqueues, self.settles, self.bells):
             await group.finish()
         await ended(self.tasks)
         idle = [*self.lines.idle, *self.writer.idle]

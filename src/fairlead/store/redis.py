@@ -67,6 +67,7 @@ from .redisanswers import (
 )
 from .redisline import DIRECT, FIRST, LONGEST, Line, Reach, away, trouble
 from .redislua import SCRIPTS
+from .redispairs import RedisPairs
 from .rules import DEDUPE_WINDOW, changed, closed, fenced, moved, no_topic, other_config, stale_use, start
 from .sqlfile import above
 from .sqlread import config_text, purpose_of
@@ -79,11 +80,11 @@ JUMP = 1.0  # seconds by which the server's clock may differ from what passed be
 ALWAYS = 1 << 53  # the largest number that Lua counts exactly
 
 
-class Redis(Front):
+class Redis(RedisPairs, Front):
     """The engine."""
 
     def __init__(self, url: str, ack: Ack | None = None, prefix: str = PREFIX, reach: Reach = DIRECT) -> None:
-        super().__init__()
+        Front.__init__(self)
         self.url, self.asked, self.prefix = url, ack, f"{{{prefix}}}:"
         self.line = Line(url, self.prefix, self.checked, reach)
         self.tasks: list[asyncio.Task[Any]] = []
@@ -375,26 +376,6 @@ class Redis(Front):
         """See `State.put_if`."""
         some = [maybe(version), maybe(ttl), maybe(due)]
         return changed_key(key, value, await self.line.write("put_if", key, purpose_of(key), *some, bytes(value), size=len(value)))
-
-    async def enqueue(self, queue: str, item: Item, key: str, value: bytes, due: float | None) -> Entry:
-        """See `pairs`."""
-        put = [queue, item.id, bytes(item.body), repr(float(item.due)), item.priority]
-        size = len(value) + len(item.body) + 128
-        found = await self.line.write("enqueue", key, purpose_of(key), "0", "", maybe(due), bytes(value), *put, size=size)
-        return changed_key(key, value, found)
-
-    async def draw(self, queue: str, n: int, ttl: float, owner: str, prefix: str) -> list[Any]:
-        """See `pairs`."""
-        found = await self.line.write("draw", prefix, queue, n, ttl) if n > 0 else []
-        if found and found[0] == b"gap":
-            head = head_of(found[1])
-            raise Gap(f"queue {queue!r}: events up to {head.first} are gone; it goes on after them", head.first, head.last)
-        return [[lease_of(queue, row[:8]), entry_of(row[8])] for row in found[1]] if found else []
-
-    async def finish(self, held: tuple[str, str, int], key: str, value: bytes, version: int, ttl: float | None) -> Entry:
-        """See `pairs`."""
-        given = [maybe(version), maybe(ttl), "", bytes(value), *held]
-        return changed_key(key, value, await self.line.write("finish", key, purpose_of(key), *given, size=len(value)))
 
     async def delete_if(self, key: str, version: int | None) -> bool:
         """See `State.delete_if`."""

@@ -25,6 +25,8 @@ returned is text, since Redis cuts a number's fraction.
 
 from __future__ import annotations
 
+from .redispairs import PRELUDE as _PAIR
+from .redispairs import SCRIPTS as _PAIRS
 from .redisqueues import PRELUDE as _QUEUE
 from .redisqueues import QUEUES as _QUEUES
 from .redisqueues import SCRIPTS as _MORE
@@ -406,5 +408,5 @@ LOOKS = frozenset(
 )  # fmt: skip
 SCRIPTS = {
     name: _PRELUDE + ("" if name in LOOKS else _WRITE) + (_QUEUE if name in _QUEUES else "") + body
-    for name, body in {**_SCRIPTS, **_MORE}.items()
+    for name, body in {**_SCRIPTS, **_MORE, **{name: _PAIR + body for name, body in _PAIRS.items()}}.items()
 }

@@ -393,30 +393,7 @@ return found
 """,
 }
 
-_APART = """
-local ARGV = {ARGV[1], ARGV[2], unpack(ARGV, %d)}
-local done = function(answer) return answer end
-"""
-# each word of a pair as a function, which does not note its answer: the pair's own is noted
-SCRIPTS["enqueue"] = (
-    "local function first()" + _APART % 3 + SCRIPTS["put_if"] + "end\nlocal function second()" + _APART % 9 + SCRIPTS["put"]
-    + "end\nlocal told = first()\nif told[1] == '1' then second() end\nreturn done(told)\n"
-)  # fmt: skip
-SCRIPTS["finish"] = SCRIPTS["enqueue"].replace(SCRIPTS["put"], SCRIPTS["ack"])
-# prefix, then as claim
-SCRIPTS["draw"] = (
-    "local prefix = ARGV[3]\nlocal function first()" + _APART % 4 + SCRIPTS["claim"] + r"""end
-local told = first()
-for _, lease in ipairs(told[1] == 'ok' and told[2] or {}) do
-  local e = redis.call('HMGET', P .. 's:' .. prefix .. lease[1], 'v', 'n', 'x', 'u')
-  if e[1] and num(e[3]) and num(e[3]) <= now then e = {false} end
-  lease[9] = e[1] and {e[1], e[2], e[3] or '', e[4] or ''} or {}
-end
-return done(told)
-"""
-)
-
 QUEUES = frozenset(
     ["feed", "seek", "put", "claim", "extend", "ack", "nack", "term", "dead", "redrive", "remove", "drop", "depth", "next_due"]
-    + ["became", "enqueue", "draw", "finish"]
+    + ["became", "enqueue", "draw", "settle", "withdraw"]
 )

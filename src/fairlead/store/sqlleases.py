@@ -178,6 +178,12 @@ class SqlLeases(SqlLog):
         row = self.db.execute(sql, (name, item, fence)).fetchone() if fence else None
         return row[0] if row is not None else None
 
+    def leased(self, name: str, item: str) -> bool:
+        """Somebody holds the item, and may for some time yet."""
+        sql = """SELECT 1 FROM items WHERE queue = (SELECT id FROM queues WHERE name = ?) AND id = ?
+                 AND state = 2 AND at > ?"""
+        return self.db.execute(sql, (name, item, self.clock.now())).fetchone() is not None
+
     def extend(self, leases: Sequence[tuple[str, str, int]], ttl: float) -> list[bool]:
         """See `Leases.extend`."""
         until = self.clock.now() + ttl
