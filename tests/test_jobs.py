@@ -10,7 +10,7 @@ import pytest
 
 from enginesuite import open_here
 from fairlead.core.errors import AppError, Refused
-from fairlead.serve import jobrun
+from fairlead.serve import jobrun, jobwork
 from fairlead.serve import jobs as j
 from fairlead.serve.jobrun import Give, Retry, current_job
 from fairlead.serve.jobs import JobKind, JobOptions, Jobs, job, key_of, queue_of, topic_of
@@ -582,3 +582,87 @@ def test_queue_and_rows_may_live_in_different_engines(tmp_path):
         await store.close()
 
     asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_attempts_that_ended_with_their_workers_before_anything_was_written_count():
+    seen = []
+
+    async def story(jobs, work):
+        async def noted():
+            seen.append(current_job().attempt)
+
+        for lost, state in ((2, "succeeded"), (3, "failed")):
+            kind = f"noted {lost}"
+            jobs.add(JobKind(noted, kind, JobOptions(**{**QUICK, "retries": 2})))
+            row = await jobs.submit(kind)
+            for _ in range(lost):  # a worker that takes it, and dies within its first milliseconds
+                while not await jobs.store.leases.claim(queue_of(kind), 1, 0.001):
+                    await asyncio.sleep(0.001)
+            while (await jobs.store.leases.depth(queue_of(kind))).leased:
+                await asyncio.sleep(0.001)
+            work.add(kind, 1)
+            row = await over(jobs, row)
+            assert (row.state, row.attempt) == (state, 3)
+        assert row.error == "its worker was lost, and that was the last attempt" and seen == [3]
+        assert (await letter(jobs, kind)).id == row.id
+
+    play(story, add)
+
+
+def test_a_job_that_is_cancelled_before_its_row_says_that_it_runs_ends_as_cancelled(monkeypatch):
+    monkeypatch.setattr(jobwork, "MARK", 60.0)
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def endless():
+        began.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    async def story(jobs, work):
+        row = await jobs.submit("endless")
+        await began.wait()
+        assert (await jobs.get("endless", row.id)).state == "queued"
+        told = await jobs.cancel("endless", row.id)
+        assert told.state == "running" and told.cancel
+        await ended.wait()
+        assert (await over(jobs, row)).state == "cancelled"
+
+    play(story, endless)
+
+
+def test_a_job_whose_worker_died_after_it_was_cancelled_is_not_begun_again():
+    async def story(jobs, work):
+        row = await jobs.submit("add", [1])
+        assert await jobs.store.leases.claim(queue_of("add"), 1, 0.3)
+        told = await jobs.cancel("add", row.id)
+        assert told.state == "running" and told.cancel
+        work.start()
+        row = await over(jobs, row)
+        assert (row.state, row.result) == ("cancelled", None)
+        await work.stop(0.0)
+
+    play(story, add, working=False)
+
+
+def test_who_begins_to_follow_while_the_code_runs_hears_of_its_end(monkeypatch):
+    monkeypatch.setattr(jobwork, "MARK", 60.0)
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def held():
+        began.set()
+        await go.wait()
+        return 5
+
+    async def story(jobs, work):
+        row = await jobs.submit("held")
+        await began.wait()
+        await jobs.followed("held", row.id)
+        go.set()
+        row = await over(jobs, row)
+        assert (row.state, row.result, row.attempt) == ("succeeded", 5, 1)
+        while not (await jobs.store.log.head(topic_of("held", row.id))).closed:
+            await asyncio.sleep(0.001)
+
+    play(story, held)

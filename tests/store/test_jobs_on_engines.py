@@ -20,6 +20,7 @@ import test_cron
 import test_idempotent
 import test_jobs
 import test_jobs_http
+import test_pairs
 
 NUMBERS = count()
 
@@ -46,7 +47,7 @@ def empty(engine: object) -> Iterator[None]:
     enginesuite.here.pop()
 
 
-for module in (test_jobs, test_jobs_http, test_cron, test_idempotent):
+for module in (test_pairs, test_jobs, test_jobs_http, test_cron, test_idempotent):
     for name, value in vars(module).items():
         if name.startswith("test_") and callable(value):
             globals()[f"test_{module.__name__.removeprefix('test_')}_{name.removeprefix('test_')}"] = value

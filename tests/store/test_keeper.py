@@ -217,3 +217,29 @@ def test_one_bad_call_of_a_group_costs_the_others_nothing(tmp_path):
         await engine.close()
 
     asyncio.run(main())
+
+
+def test_jobs_over_a_keeper_that_is_killed_meanwhile_all_have_one_outcome(kept):
+    from fairlead.serve.jobs import JobKind, JobOptions, Jobs
+    from fairlead.serve.jobwork import Work
+
+    async def twice(n):
+        return 2 * n
+
+    async def main():
+        store = await open_store(kept.url, keepers={kept.url: kept.address})
+        jobs = Jobs(store)
+        jobs.add(JobKind(twice, "twice", JobOptions(lease=1.0)))
+        work = Work(jobs, {"twice": 8})
+        work.start()
+        rows = await asyncio.gather(*(jobs.submit("twice", [n]) for n in range(40)))
+        kept.kill()
+        kept.start()
+        rows += await asyncio.gather(*(jobs.submit("twice", [n]) for n in range(40, 60)))
+        async with asyncio.timeout(30):
+            done = [await jobs.wait("twice", row.id, 30.0) for row in rows]
+        assert [(row.state, row.result) for row in done] == [("succeeded", 2 * n) for n in range(60)]
+        await work.stop(0.0)
+        await store.close()
+
+    asyncio.run(main())

@@ -37,7 +37,7 @@ CALLS = frozenset(
     ["create", "append", "trim", "delete", "touch"]
     + ["feed", "seek", "put", "claim", "extend", "ack", "nack", "term", "redrive", "remove", "drop"]
     + ["put_if", "delete_if"]
-    + ["enqueue", "draw", "finish"]
+    + ["enqueue", "draw", "settle", "withdraw"]
 )
 LOOKS = frozenset(["read", "head", "topics", "dead", "depth", "queues", "next_due", "get", "scan", "scan_due"])
 

@@ -16,17 +16,17 @@ from collections.abc import Sequence
 from .clock import Clock
 from .contract import Entry, StoreError
 from .journal import Answer, Call, Journal
-from .pairs import PairWords
 from .rules import changed
 from .sqlfile import trouble
 from .sqlleases import SqlLeases
+from .sqlpairs import SqlPairs
 from .sqlread import purpose_of
 
 LATE = 3600.0  # seconds for which the answers of a caller that is gone are kept
 DISK = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CANTOPEN")
 
 
-class SqlCore(SqlLeases, PairWords):
+class SqlCore(SqlLeases, SqlPairs):
     """All words of the contract over one connection, and their transactions. Belongs to one thread at a time."""
 
     def __init__(self, db: sqlite3.Connection, path: str, clock: Clock) -> None:
