@@ -66,6 +66,8 @@ LOOK = 1.0  # seconds between looks at a job that is waited for, should a hint b
 ARGUMENTS = 256 * 1024  # bytes of a job's arguments as JSON; larger input goes by upload or topic
 RESULT = 1024 * 1024  # bytes of a result
 PROGRESS = 16 * 1024  # bytes of one progress report
+CLAIM = 5.0  # seconds that who holds a unique text has to write its row
+UNIQUE = 30 * 86400.0  # and after which the text is forgotten, however long its job takes
 CLOCK = 2.0  # seconds for which the engine's clock is followed without a look at it
 KNOWN = 5.0  # seconds for which what others told of a kind is believed
 REQUEST = "request:"  # what kinds of requests that became jobs are called (`serve.later`): their results are whole answers
@@ -185,6 +187,11 @@ def key_of(kind: str, name: str) -> str:
     return f"job/{kind}/{name}"
 
 
+def unique_of(kind: str, unique: str) -> str:
+    """Where it is said which job holds a unique text."""
+    return f"jobunique/{kind}/{unique}"
+
+
 def queue_of(kind: str) -> str:
     """Where jobs of a kind wait."""
     return f"jobs/{kind}"
@@ -267,8 +274,9 @@ class Jobs:
             priority=options.priority, unique=unique, owner=owner, webhook=webhook, keep=options.keep,
             retries=retries,
         )  # fmt: skip
-        if unique and (other := await self.claimed(kind, unique, row.id)) is not None:
-            return other
+        claim = await self.claimed(kind, unique, row.id) if unique else 0
+        if isinstance(claim, Row):
+            return claim
         try:
             due = None if self.pairs.whole else max(now, row.due) + ORPHAN
             entry = await self.pairs.enqueue(queue_of(kind), row.item, key_of(kind, row.id), row.stored(), due)
@@ -277,6 +285,8 @@ class Jobs:
                 raise
             return loaded(conflict.entry)
         row.version = entry.version
+        if unique:
+            await self.confirm(row, claim)
         return row
 
     async def options_of(self, kind: str) -> JobOptions:
@@ -298,26 +308,31 @@ class Jobs:
         if entry is None or entry.value != value:
             await self.store.state.put_if(told_of(kind.name), value, None)
 
-    async def claimed(self, kind: str, unique: str, name: str) -> Row | None:
-        """The job that holds a unique text, or None after having made `name` its holder."""
-        key = f"jobunique/{kind}/{unique}"
+    async def claimed(self, kind: str, unique: str, name: str) -> Row | int:
+        """The job that holds a unique text, or, after having made `name` its holder, the version of that.
+
+        Who is made the holder has `CLAIM` seconds to write its row, for which others wait; `confirm` says that it is there.
+        """
+        key = unique_of(kind, unique)
         while True:
             entry = await self.store.state.get(key)
             if entry is not None:
                 holder = await self.get(kind, entry.value.decode())
                 if holder is not None and not holder.over:
                     return holder
-                if holder is None and entry.expires is not None:  # its row is not written yet, or never will be
+                if holder is None and entry.due is not None and entry.due > await self.now():
                     await asyncio.sleep(0.01)
-                    if (entry := await self.store.state.get(key)) is not None and entry.expires is not None:
-                        holder = await self.get(kind, entry.value.decode())
-                        if holder is not None and not holder.over:
-                            return holder
+                    continue
             try:
-                await self.store.state.put_if(key, name.encode(), entry.version if entry else 0, ttl=30 * 86400.0)
+                due, version = await self.now() + CLAIM, entry.version if entry else 0
+                return (await self.store.state.put_if(key, name.encode(), version, ttl=UNIQUE, due=due)).version
             except Conflict:
                 continue
-            return None
+
+    async def confirm(self, row: Row, version: int) -> None:
+        """The row of a unique text's holder is there. If nobody hears that, others wait some moments longer when it has gone."""
+        with suppress(Conflict):
+            await self.store.state.put_if(unique_of(row.kind, row.unique), row.id.encode(), version, ttl=UNIQUE)
 
     async def get(self, kind: str, name: str) -> Row | None:
         """The job as it is now."""
