@@ -666,3 +666,14 @@ def test_who_begins_to_follow_while_the_code_runs_hears_of_its_end(monkeypatch):
             await asyncio.sleep(0.001)
 
     play(story, held)
+
+
+def test_a_unique_text_whose_holder_never_came_is_taken_over(monkeypatch):
+    monkeypatch.setattr(j, "CLAIM", 0.02)
+
+    async def story(jobs, work):
+        assert isinstance(await jobs.claimed("add", "report 8", "ghost"), int)
+        row = await jobs.submit("add", [1], unique="report 8")
+        assert row.id != "ghost" and (await over(jobs, row)).result == 1
+
+    play(story, add)
