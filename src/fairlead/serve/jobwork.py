@@ -43,7 +43,7 @@ from functools import partial
 from typing import Any
 
 from fairlead.core.errors import AppError
-from fairlead.serve.jobrun import (
+from fairlead.serve.jobrun import (  # Give, Retry and current_job are looked for here by applications
     Cancelled,
     Give,
     Left,
@@ -51,6 +51,7 @@ from fairlead.serve.jobrun import (
     Run,
     Tried,
     contained,
+    current_job,
     running,
     traced,
 )
@@ -71,6 +72,7 @@ from fairlead.serve.jobs import (
 )
 from fairlead.store.contract import Conflict, Entry, Fenced, Lease, StoreError
 
+__all__ = ["Cancelled", "Give", "Retry", "Work", "current_job"]
 THREADS = 40  # for blocking jobs of one process
 LOOK = 2.0  # seconds between looks at a queue that no hint told of
 SWEEP = 10.0
