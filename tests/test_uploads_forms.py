@@ -6,6 +6,8 @@ import hashlib
 import os
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fairlead.core.errors import Refused
 from fairlead.serve import uploadforms
@@ -147,6 +149,33 @@ def test_hooks_and_quotas_are_of_each_file():
         assert got.status == 413 and "quota" in got.json["title"]
 
     play(story, before=before, feed=feed, options=UploadOptions(quota=100))
+
+
+PIECES = [
+    b"--X-1", b"\r\n--X-1", b"--", b"\r\n", b"\r", b"\n", b"Content-Disposition: form-data", b'; name="f"', b'; filename="x"',
+    b"; name=", b'"', b"\\", b": ", b"\0", b"\xff", b"a" * 300, b"Content-Type: x", b"\r\n\r\n",
+]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=9)), max_size=40))
+def test_no_bytes_of_a_form_are_more_than_refused(pieces):
+    parts, seen = uploadforms.Parts(b"X-1"), []
+    try:
+        for piece in [b'--X-1\r\nContent-Disposition: form-data; name="f"\r\n\r\n', *pieces]:
+            seen += parts.feed(piece)
+    except Refused as error:
+        assert error.status == 400
+    assert all(word[0] in ("part", "data", "end") for word in seen)
+
+
+@pytest.mark.parametrize("name", ['"a\\"b"', '"a"; name="b"', "a b", '"' + "\u00fc" * 60 + '"', '""'])
+def test_names_that_are_odd_are_names_or_refused(name):
+    async def story(client):
+        got = await post(client, b"--X-1\r\nContent-Disposition: form-data; name=" + name.encode() + b"\r\n\r\nv\r\n--X-1--\r\n")
+        assert got.status == 200 and list(got.json["fields"].values()) == ["v"]
+
+    play(story)
 
 
 def test_no_more_than_one_file_of_a_form_is_open(monkeypatch):

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 FORM = b"multipart/form-data"
 PARTS = 200  # of one form
-HEADERS = 16  # fields of a part's head; a browser sends two
-HEADER = 4096  # bytes of one of them
+HEADERS = 8  # fields of a part's head; a browser sends two
+HEADER = 2048  # bytes of one of them: heads are read byte by byte
 VALUE = 16 * 1024  # bytes of one field
 VALUES = 64 * 1024  # bytes of all fields with their names: each file's row has them
 NAME = 255  # characters of a field's name
