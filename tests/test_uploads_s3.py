@@ -186,3 +186,27 @@ def test_tus_concatenation_and_a_bucket_that_is_not_there(endpoint):
         assert got.status >= 400
 
     run(endpoint, story)
+
+
+def test_a_form_and_a_concatenation_that_waits(endpoint):
+    async def story(client, other):
+        pytest.importorskip("python_multipart")
+        parts = [f'--x\r\nContent-Disposition: form-data; name="f"; filename="{name}"\r\n\r\n'.encode() for name in ("a", "b")]
+        form = parts[0] + DATA[: 6 << 20] + b"\r\n" + parts[1] + b"tail\r\n--x--\r\n"
+        got = await client.ask("POST", "/up", form, content_type="multipart/form-data; boundary=x")
+        assert got.status == 201, got.body
+        one, two = [place["location"] for place in got.json["uploads"]]
+        assert await stored(client, one) == DATA[: 6 << 20] and await stored(client, two) == b"tail"
+        got = await client.ask("POST", "/up", form[:-8], content_type="multipart/form-data; boundary=x")
+        names, open_ones = await left(client)
+        assert got.status == 400 and len(names) == 2 and not open_ones
+        got = await client.tus("POST", "/up", upload_length=4, upload_concat="partial")
+        place = got.headers["location"]
+        final = (await client.tus("POST", "/up", upload_concat="final;" + place)).headers["location"]
+        assert "upload-offset" not in (await other.tus("HEAD", final)).headers
+        await client.tus("PATCH", place, b"1234", upload_offset=0)
+        while (await client.ask("GET", final)).json["state"] != "done":
+            await other.uploads.sweep()
+        assert await stored(client, final) == b"1234"
+
+    run(endpoint, story, clients=2)

@@ -18,6 +18,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fairlead.core.errors import AppError, FairleadError, Refused
@@ -262,7 +263,8 @@ class Form:
         """Rule 1."""
         await self.let_go(False)
         for row in self.files:
-            await self.uploads.remove(row)
+            with suppress(FairleadError):  # what cannot be removed now expires
+                await self.uploads.remove(row)
 
 
 async def answered(route: UploadRoute, call: Body, base: str) -> None:

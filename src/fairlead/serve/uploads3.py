@@ -156,7 +156,7 @@ class S3(Storage):
 
     async def remove(self, row: Any) -> None:
         await self.abort(row)
-        for key in (row.place.get("tail", [""])[0], self.key(row)):
+        for key in ((row.place.get("tail") or [""])[0], self.key(row)):
             if key:
                 with suppress(FairleadError):
                     await self.call("delete_object", Key=key)
