@@ -677,3 +677,16 @@ def test_a_unique_text_whose_holder_never_came_is_taken_over(monkeypatch):
         assert row.id != "ghost" and (await over(jobs, row)).result == 1
 
     play(story, add)
+
+
+def test_no_more_start_in_a_second_than_all_workers_together_may():
+    async def story(jobs, work):
+        other = Work(jobs, {"add": 4})
+        jobs.clock = (1e12, jobs.clock[1])  # the engine's clock is not looked at again, so the story may say what it is
+        for second in range(3):
+            jobs.clock = (1e12, 1000.0 + 2.0 * second - asyncio.get_running_loop().time())
+            waits = [await one.pace("add", 4.0) for _ in range(4) for one in (work, other)]
+            started = [wait for wait in waits if not wait]
+            assert 4 <= len(started) <= 6 and all(0.0 < wait <= 0.5 for wait in waits if wait)
+
+    play(story, add, working=False)

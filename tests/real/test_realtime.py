@@ -7,15 +7,17 @@ import http.server
 import json
 import os
 import signal
+import socketserver
 import threading
 import time
 from collections.abc import Iterator
+from typing import ClassVar
 
 import httpx
 import pytest
 import websockets
 from peers import Real
-from processes import Process, eventually
+from processes import Process, eventually, free_port
 from standardwebhooks import Webhook
 from test_process import worker_pids
 
@@ -88,19 +90,50 @@ job = { run = "work:build", dir = "@FOLDER@" }
 path = "/jobs/blocking"
 job = { run = "work:blocking", dir = "@FOLDER@" }
 [[route]]
+path = "/once/{topic}"
+topic = {}
+filters = [ { idempotency = {} } ]
+[[route]]
+path = "/bank/*"
+proxy = "bank"
+filters = [ { idempotency = {} } ]
+[[upstream]]
+name = "bank"
+servers = ["127.0.0.1:DEAD", "127.0.0.1:ORIGIN"]
+eject = { errors = 1000000 }
+[[route]]
 path = "/*"
 app = { target = "work:app", dir = "@FOLDER@" }
 filters = [ { idempotency = {} } ]
 """
 
 
+class Bank(socketserver.StreamRequestHandler):
+    """What is behind our proxy: it counts what it was asked, and breaks off when the path says so."""
+
+    asked: ClassVar[list[str]] = []
+
+    def handle(self) -> None:
+        path = self.rfile.readline().split()[1].decode()
+        while (line := self.rfile.readline().strip()) != b"":
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.partition(b":")[2])
+        self.rfile.read(length)
+        self.asked.append(path)
+        if "break" not in path:
+            self.wfile.write(b"HTTP/1.1 201 Created\r\nContent-Length: 4\r\nConnection: close\r\n\r\npaid")
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Process]:
     """One server for all tests of this file."""
-    with Real() as peers:
-        started = peers.fairlead(config=FILE, files={"work.py": APP})
+    with Real() as peers, socketserver.ThreadingTCPServer(("127.0.0.1", 0), Bank) as bank:
+        threading.Thread(target=bank.serve_forever, daemon=True).start()
+        file = FILE.replace("ORIGIN", str(bank.server_address[1])).replace("DEAD", str(free_port()))
+        started = peers.fairlead(config=file, files={"work.py": APP})
         started.says("Ctrl-C")
         yield started
+        bank.shutdown()
 
 
 def get(server: Process, path: str, **options: object) -> httpx.Response:
@@ -253,6 +286,28 @@ def test_one_execution_however_often_it_is_asked_for(server: Process) -> None:
     assert again.status_code == 201 and again.headers["idempotent-replayed"] == "true"
     assert post(server, "/pay", {"sum": 8}, idempotency_key='"order-7"').status_code == 422
     assert len((server.home / "charged").read_text()) == 1
+
+
+def test_a_key_before_our_proxy_is_one_request_behind_it_whatever_the_proxy_had_to_try_again(server: Process) -> None:
+    for n in range(4):  # one of the two servers is not there: who dials it is sent to the other, and nobody is asked twice
+        answers = [post(server, f"/bank/{n}", {"sum": 7}, idempotency_key=f'"pay-{n}"') for _ in range(2)]
+        assert [(one.status_code, one.text) for one in answers] == [(201, "paid")] * 2
+        assert "idempotent-replayed" not in answers[0].headers and answers[1].headers["idempotent-replayed"] == "true"
+    assert Bank.asked == [f"/bank/{n}" for n in range(4)]
+
+
+def test_what_broke_off_behind_our_proxy_is_neither_tried_again_nor_said_to_be_done(server: Process) -> None:
+    Bank.asked.clear()
+    first, second = (post(server, "/bank/break", {"sum": 7}, idempotency_key='"pay-break"') for _ in range(2))
+    assert first.status_code == 502 and second.status_code == 409 and "outcome unknown" in second.text
+    assert Bank.asked == ["/bank/break"]
+
+
+def test_a_publish_with_a_key_is_one_event_however_often_it_is_sent(server: Process) -> None:
+    sent = [post(server, "/once/keyed", {"n": n}, idempotency_key='"event-1"') for n in (1, 1, 2)]
+    assert [one.status_code for one in sent] == [204, 204, 422]
+    assert sent[1].headers["stream-next-offset"] == sent[0].headers["stream-next-offset"]
+    assert get(server, "/once/keyed?offset=-1").json() == [{"n": 1}]
 
 
 def test_what_goes_out_with_the_applications_transaction(server: Process) -> None:

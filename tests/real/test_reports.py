@@ -36,7 +36,7 @@ def test_a_report_is_watched_in_four_ways_cancelled_run_again_and_on_the_page(re
     lines = ("poll", "long", "stream", "socket")
 
     def all_say(word: str) -> str:
-        return "&&".join(f"document.querySelector('#{name} .state').textContent === '{word}'" for name in lines)
+        return "&&".join(f"document.querySelector('#{name} .state')?.textContent === '{word}'" for name in lines)
 
     with Browser() as browser:
         browser.goto(base + "/")

@@ -98,9 +98,9 @@ def options_from(value: bytes) -> JobOptions:
     return JobOptions(**{name: found[name] for name in JobOptions.__dataclass_fields__ if name in found})
 
 
-@dataclass(slots=True)
+@dataclass
 class Row:
-    """What a job is now, as the state holds it."""
+    """What a job is now, as the state holds it. Without slots: what is as usual is the class's, and costs no row anything."""
 
     id: str
     kind: str
@@ -140,13 +140,12 @@ class Row:
 
     def stored(self) -> bytes:
         """As the state holds it: what is not as usual."""
-        return PLAIN({name: value for name, usual in USUAL.items() if (value := getattr(self, name)) != usual}).encode()
+        return PLAIN({name: value for name, value in self.__dict__.items() if name != "version" and value != USUAL[name]}).encode()
 
     def but(self, **changes: Any) -> Row:
         """Another row like this one but for what is given."""
         made = Row.__new__(Row)
-        for name in NAMES:
-            setattr(made, name, changes[name] if name in changes else getattr(self, name))
+        made.__dict__.update(self.__dict__, **changes)
         return made
 
     def shown(self) -> dict[str, Any]:
@@ -167,18 +166,18 @@ class Row:
         return found
 
 
-NAMES = tuple(Row.__dataclass_fields__)
-FIELDS = tuple(name for name in Row.__dataclass_fields__ if name != "version")
+FIELDS = frozenset(name for name in Row.__dataclass_fields__ if name != "version")
 USUAL = {name: getattr(Row(id="", kind=""), name) for name in FIELDS} | {"id": "", "kind": ""}
 
 
 def loaded(entry: Entry) -> Row:
-    """A row out of its entry."""
+    """A row out of its entry. What a newer version added is passed over."""
     found = json.loads(entry.value)
     row = Row.__new__(Row)
-    for name, usual in USUAL.items():
-        setattr(row, name, found.get(name, usual))
-    row.version = entry.version
+    if not found.keys() <= FIELDS:
+        found = {name: value for name, value in found.items() if name in FIELDS}
+    found["version"] = entry.version
+    row.__dict__ = found
     return row
 
 
