@@ -395,6 +395,13 @@ def test_a_piece_of_bytes_is_compared_where_it_stands(leaf):
     assert not leaf.stands(b"abcdef", 2, 5, b"cd")
 
 
+def test_two_pieces_of_bytes_are_compared_and_neither_is_left(leaf):
+    assert leaf.alike(b"abcdef", 2, 6, b"xcdx", 1, 2) and leaf.alike(b"ab", 0, 2, b"ab", 0, 2) and leaf.alike(b"", 0, 0, b"", 0, 0)
+    assert not leaf.alike(b"abcdef", 2, 6, b"xcex", 1, 2)
+    for at, end, start, size in ((2, 3, 1, 2), (5, 7, 1, 1), (-1, 3, 0, 1), (0, 3, -1, 1), (0, 3, 0, -1), (0, 3, 3, 2), (0, 3, 9, 0)):
+        assert not leaf.alike(b"abcdef", at, end, b"abcd", start, size)
+
+
 def test_a_head_is_written_from_the_positions_of_its_fields(leaf):
     data = b"junk\r\nX-A: 1\r\nLONGER-name:\tv \t\r\nGone: x\r\nempty:\r\n"
     marks = [6, 9, 11, 12, 65535, 14, 25, 27, 28, 5, 32, 36, 38, 39, 7, 41, 46, 47, 47, 65535]

@@ -2,9 +2,10 @@ cimport cython
 
 @cython.freelist(128)
 cdef class Fields:  # its layout is wire.h1block.Block's, so that the free list serves that
-    cdef public long long known
-    cdef public bytes data
+    cdef public long long known, kept_drop
+    cdef public bytes data, kept, kept_before
     cdef public int count
+    cdef public bint again
     cdef unsigned short marks[220]
     cpdef list listed(self, long long drop)
     cpdef list edited(self, long long drop, bytes before, bytes after, bytes tail)

@@ -41,11 +41,13 @@ def bits_of(*names):
 
 
 class Fields:
-    """The fields of a head in another form than the list. `known`: bits of the names in it, and ODD."""
+    """The fields of a head in another form than the list. `known`: bits of the names in it, and ODD. The rest is its own."""
 
     def __init__(self):
-        self.known = self.count = 0
+        self.known = self.count = self.kept_drop = 0
         self.data = b""
+        self.kept = self.kept_before = None
+        self.again = False
 
     def listed(self, drop):
         """The list, made anew, without the names of `drop`."""

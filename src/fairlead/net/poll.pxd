@@ -17,7 +17,7 @@ cdef class Poller(Clock):
     cdef public dict watchers
     cdef public list later, held
     cdef list by_fd
-    cdef public bint in_turn, holding, scheduled, closed
+    cdef public bint in_turn, holding, several, scheduled, closed
     cdef public long long turns, longest, woken, last_woken, dated, step, stepped, first_held
     cdef public Wheel wheel
     cdef _fast.Epoll epoll

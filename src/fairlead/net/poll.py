@@ -57,7 +57,7 @@ class Poller(Clock):
         self.by_fd = [None] * 64  # the same, found without a Python integer
         self.later = []
         self.held = []
-        self.holding = False
+        self.holding = self.several = False  # several: sockets are ready in this turn, and each step's time is known
         self.step = 0  # ns: the mean of what a ready socket costs, in turns with several
         self.stepped = self.first_held = 0
         self.in_turn = False
@@ -121,7 +121,7 @@ class Poller(Clock):
         self.in_turn = True
         by_fd = self.by_fd
         count = self.epoll.wait(0)
-        several = count > 1
+        several = self.several = count > 1
         self.holding = several and self.step < _HOLD
         self.stepped = now
         for i in range(count):
@@ -133,7 +133,7 @@ class Poller(Clock):
                     self.failed(watcher, error)
                 if several:
                     self.after_step()
-        self.holding = False
+        self.holding = self.several = False
         if self.held:
             self.release()
         self.in_turn = False

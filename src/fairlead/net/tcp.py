@@ -86,7 +86,7 @@ class Tcp(Watcher):
         if engine is not None and self.conn.client:
             self.handshake(b"", now)
         elif not self.conn.client:
-            self.readable()
+            self.readable(now)
         if not self.closed:
             self.settle()
 
@@ -101,7 +101,7 @@ class Tcp(Watcher):
     def ready(self, events):
         if events & ~OUT:
             if self.mask & IN:
-                self.readable()
+                self.readable(self.poller.stepped if self.poller.several else self.poller.now())
             else:
                 self.noticed(events)
         if events & OUT and not self.closed:
@@ -133,10 +133,9 @@ class Tcp(Watcher):
         self.arm()
         return True
 
-    def readable(self):
-        """One read, decrypted and fed."""
+    def readable(self, start):
+        """One read, decrypted and fed. `start`: the time now."""
         poller = self.poller
-        start = poller.now()
         woken = poller.woken if poller.in_turn else start
         arrived = stamp = 0
         quality = UNKNOWN
@@ -365,8 +364,10 @@ class Tcp(Watcher):
         """Take from the codec, encrypt, send, until the kernel has no room or all is gone."""
         if self.blocked:
             return
+        begin = 0
         if self.held_at:
-            self.conn.waited(self.poller.now() - self.held_at)
+            begin = self.poller.now()
+            self.conn.waited(begin - self.held_at)
             self.held_at = 0
         chunks = self.codec.take()
         self.conn.unsent = 0
@@ -377,7 +378,8 @@ class Tcp(Watcher):
                 self.conn.flushed(now, 0, now)
             return
         encrypted = 0
-        begin = 0 if self.conn.client else self.poller.now()  # nobody asks how long a leg took to send
+        if begin == 0 and not self.conn.client:  # nobody asks how long a leg took to send
+            begin = self.poller.now()
         if self.engine is None:
             self.out = chunks if chunks is not None else []
             self.start_at = 0

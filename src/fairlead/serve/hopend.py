@@ -93,7 +93,7 @@ class Pace:
         if not self.turning:
             self.turning = True
             self.since = self.poller.now()
-            self.poller.loop.call_soon(self.turned)
+            self.poller.soon(self.turned)
         self.carrier.touch()
 
     def turned(self):

@@ -79,6 +79,7 @@ cpdef long long accept_wait(int fd) noexcept
 cpdef Py_ssize_t find(bytes data, bytes what, Py_ssize_t start) noexcept
 cpdef bytes piece(bytes data, Py_ssize_t start, Py_ssize_t end)
 cpdef bint stands(bytes data, Py_ssize_t start, Py_ssize_t end, bytes what)
+cpdef bint alike(bytes data, Py_ssize_t at, Py_ssize_t end, bytes other, Py_ssize_t start, Py_ssize_t size)
 cpdef bytes lower(bytes data, Py_ssize_t start, Py_ssize_t end)
 cpdef bytes joined(list parts)
 cpdef bytes decimal(long long number)

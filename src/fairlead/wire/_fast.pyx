@@ -476,6 +476,13 @@ cpdef bint stands(bytes data, Py_ssize_t start, Py_ssize_t end, bytes what):
     return memcmp(PyBytes_AS_STRING(data) + start, PyBytes_AS_STRING(what), size) == 0
 
 
+cpdef bint alike(bytes data, Py_ssize_t at, Py_ssize_t end, bytes other, Py_ssize_t start, Py_ssize_t size):
+    """Whether `data[at:end]` begins with the `size` bytes of `other` from `start` on; False when either has fewer."""
+    if at < 0 or start < 0 or size < 0 or end > PyBytes_GET_SIZE(data) or size > end - at or start > PyBytes_GET_SIZE(other) - size:
+        return False
+    return memcmp(PyBytes_AS_STRING(data) + at, PyBytes_AS_STRING(other) + start, size) == 0
+
+
 cpdef bytes lower(bytes data, Py_ssize_t start, Py_ssize_t end):
     """`data[start:end]` with ASCII capitals made small."""
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data)

@@ -279,6 +279,12 @@ def piece(data, start, end):
     return data[start:end]
 
 
+def alike(data, at, end, other, start, size):
+    if at < 0 or start < 0 or size < 0 or end > len(data) or size > end - at or start > len(other) - size:
+        return False
+    return data[at : at + size] == other[start : start + size]
+
+
 def stands(data, start, end, what):
     return data[start:end] == what
 

@@ -7,8 +7,10 @@ Rules
 1. What is here has passed the parser: names are tokens, values hold no control byte but HTAB and no outer white space.
 2. `said` writes a whole head in one go: its first line in three pieces, then fields as `name: value`, names in lower case,
    one space behind the colon, CRLF at the end, however they came. So this way and the list give the same bytes.
-3. A block has room for 44 fields (so it stays below the 512 bytes that the allocator is quick with); a longer head is a
+3. A block has room for 44 fields (so it stays within the 512 bytes that the allocator is quick with); a longer head is a
    list from then on. It keeps the bytes of its read alive, so reads above `LARGEST` are made into lists at once.
+4. Once parsed it does not change, so the next head with the same field lines has the same block (`h1head`, rule 5). One that
+   came again (`again`) keeps what `said` made of its fields, for as long as the same is left out and put before them.
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ class Block(Fields):
 
     def begin(self):
         """Empty; compiled, `Block.__new__` does that."""
-        self.known = 0
-        self.count = 0
+        self.known = self.count = self.kept_drop = 0
+        self.kept = self.kept_before = None
+        self.again = False
         self.marks = [0] * 220
 
     def listed(self, drop):
@@ -72,9 +75,24 @@ class Block(Fields):
         are not in `drop`, `after` + `tail`, Content-Length unless `length` is negative, the lines `more`. None when `tail` is no
         field value.
         """
+        count = self.count
+        if self.again:
+            if self.kept is None or self.kept_drop != drop or self.kept_before is not before:
+                self.keep(before, drop)
+            before = self.kept
+            count = 0
         return _fast.head_joined(
-            self.data, self.marks, self.count, _NUMBERS, drop, a, b, c, before, after, tail, length, more, body
+            self.data, self.marks, count, _NUMBERS, drop, a, b, c, before, after, tail, length, more, body
         )
+
+    def keep(self, before, drop):
+        """Write `before` and the fields that are not in `drop` once for all."""
+        made = _fast.head_joined(
+            self.data, self.marks, self.count, _NUMBERS, drop, b"", b"", b"", before, b"", b"", -1, b"", b""
+        )
+        self.kept = _fast.piece(made, 0, len(made) - 2)  # without the empty line
+        self.kept_before = before
+        self.kept_drop = drop
 
 
 def lines(text):

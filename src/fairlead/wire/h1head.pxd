@@ -11,17 +11,18 @@ cdef bytes _KINDS
 cdef list _NAMES
 cdef long long _ODD, _one
 cdef bytes _NUMBERS, _LENGTHS, _SPELLED
-cdef Py_ssize_t _LARGEST
+cdef Py_ssize_t _LARGEST, _REMEMBERED
 
 cdef class Head:
     cdef public bint client, lenient_lf, lenient_fold
     cdef public long long max_line, max_head, max_fields, max_name, max_trailer
     cdef public list headers
-    cdef public Block block
-    cdef public bint begun, whole, trailing, chunked, close, keep, upgrading, expect, connecting, heading
-    cdef public long long size, length
-    cdef public int blank, minor, hosts, status
-    cdef public bytes host, known_host, upgrade, target, reason
+    cdef public Block block, last
+    cdef public bint begun, whole, trailing, chunked, close, keep, upgrading, expect, connecting, heading, last_close, last_keep
+    cdef public long long size, length, last_length
+    cdef public Py_ssize_t last_at, last_size
+    cdef public int blank, minor, hosts, status, last_hosts
+    cdef public bytes host, known_host, last_host, upgrade, target, reason
     cdef public str method
 
     cpdef start(self)
@@ -29,7 +30,9 @@ cdef class Head:
     cdef fail(self, str rule)
     @cython.locals(block=Block)
     cdef unblock(self)
-    @cython.locals(first=Py_ssize_t, block=Block)
+    cdef recall(self)
+    cdef remember(self, bytes data, Py_ssize_t at, Py_ssize_t end)
+    @cython.locals(first=Py_ssize_t, starts=Py_ssize_t, block=Block)
     cpdef Py_ssize_t read(self, bytes data, Py_ssize_t at, Py_ssize_t end) except -1
     cdef too_long(self, long long pending)
     cdef too_big(self, long long pending)

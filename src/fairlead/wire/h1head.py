@@ -10,6 +10,10 @@ Rules
 3. HTTP/1.1 requests have exactly one Host, a plain host with an optional port. An absolute target overrides it.
 4. The first rule broken, from left to right, is the one reported, however the bytes were split.
 
+5. A connection mostly says the same fields again, whatever it asks for. Field lines that are byte for byte those of the head
+   before are not read again: they mean what they meant, and the message gets the same `Block`. Kept for that are at most
+   `REMEMBERED` bytes, of heads that came in one read and have nothing of Transfer-Encoding, Upgrade or Expect.
+
 Fields are noted as positions in a `Block` (see `h1block`) while a head comes in one read; a head that comes in pieces, a
 long one and trailers become a list of pairs as they come.
 
@@ -53,6 +57,7 @@ _SPELLED = SPELLED
 _one = 1
 _ODD = ODD
 _LARGEST = LARGEST
+REMEMBERED = _REMEMBERED = 1024
 
 
 class Head:
@@ -68,6 +73,12 @@ class Head:
         self.max_name = limits.name or 1 << 60
         self.max_trailer = limits.trailer or 1 << 60
         self.known_host = b""
+        self.last: Block = None  # type: ignore[assignment]  # the fields of the last head, and what they meant
+        self.last_at = self.last_size = 0
+        self.last_length = -1
+        self.last_hosts = 0
+        self.last_host = b""
+        self.last_close = self.last_keep = False
         self.start()
 
     def start(self):
@@ -118,16 +129,27 @@ class Head:
                 self.too_long(end - at)
                 self.size += at - first
                 return at
+        starts = -1
         if self.headers is None:
-            if self.block is None and not self.lenient_fold and len(data) <= _LARGEST:
+            if self.block is not None:
+                if self.block.data is not data:
+                    self.unblock()
+            elif self.last is not None and _fast.alike(data, at, end, self.last.data, self.last_at, self.last_size):
+                self.recall()
+                at += self.last_size
+            elif self.lenient_fold or len(data) > _LARGEST:
+                self.unblock()
+            else:
                 block = Block.__new__(Block)
                 block.data = data
                 if not COMPILED:  # else it was made all zero
                     block.begin()
                 self.block = block
-            elif self.block is None or self.block.data is not data:
-                self.unblock()
-        at = self.fields(data, data, at, end)
+                starts = at
+        if not self.whole:
+            at = self.fields(data, data, at, end)
+            if self.whole and starts >= 0:
+                self.remember(data, starts, at)
         self.size += at - first
         if not self.whole:
             self.too_long(end - at)
@@ -135,6 +157,31 @@ class Head:
         elif self.size > self.max_head or self.trailing:
             self.too_big(0)
         return at
+
+    def recall(self):
+        """These are the fields of the head before (rule 5)."""
+        self.block = self.last
+        self.block.again = True
+        self.length = self.last_length
+        self.hosts = self.last_hosts
+        self.host = self.last_host
+        self.close = self.last_close
+        self.keep = self.last_keep
+        self.whole = True
+
+    def remember(self, data, at, end):
+        """The next head may have the same fields: `data[at:end]`, the empty line with them."""
+        if len(data) > _REMEMBERED or self.chunked or self.expect or self.upgrading or self.upgrade:
+            self.last = None  # type: ignore[assignment]
+            return
+        self.last = self.block
+        self.last_at = at
+        self.last_size = end - at
+        self.last_length = self.length
+        self.last_hosts = self.hosts
+        self.last_host = self.host
+        self.last_close = self.close
+        self.last_keep = self.keep
 
     def unblock(self):
         """Go on with a list of pairs."""
