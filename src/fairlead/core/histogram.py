@@ -10,6 +10,7 @@ Rules
 from __future__ import annotations
 
 BUCKETS = 216
+COMPILED = not __file__.endswith(".py")
 
 
 def bucket(ns):
@@ -17,14 +18,8 @@ def bucket(ns):
     rest = ns >> 7
     if rest < 8:
         return rest if rest > 0 else 0
-    octave = 1
-    while rest >= 256:
-        rest >>= 4
-        octave += 4
-    while rest >= 16:
-        rest >>= 1
-        octave += 1
-    found = octave * 8 + rest - 8
+    octave = (width(rest) if COMPILED else rest.bit_length()) - 3  # type: ignore[name-defined]  # noqa: F821 (in the .pxd)
+    found = octave * 8 + (rest >> (octave - 1)) - 8
     return found if found < 216 else 215
 
 

@@ -6,7 +6,8 @@ before (`last_woken`), and the end of the turn, where journeys are folded and ba
 
 Rules
 1. Readiness is a hint: a watcher tries, and takes "would block" for an answer. So a stale event does no harm.
-2. Level-triggered: who does not want to be woken must say so (`change`).
+2. Level-triggered, unless a watcher says EDGE: who does not want to be woken must say so (`change`). After `change` whoever has
+   said EDGE is told again of what is there.
 3. `soon(callable)` runs once, at the end of this turn, or in the loop's next one when called from outside.
 4. What is said in a turn with several ready sockets may be held (`hold`) and sent together: each send wakes the peer, and going
    back and forth between the application and the kernel costs both their caches; together it is a third of a small request.

@@ -9,7 +9,7 @@ from fairlead.net.poll cimport Poller, Watcher
 from fairlead.net.tls cimport Engine
 from fairlead.wire cimport _fast
 
-cdef unsigned int IN, OUT, ERR, HUP, RDHUP
+cdef unsigned int IN, OUT, ERR, HUP, RDHUP, EDGE
 cdef int EXACT, AT_LEAST, AT_MOST, UNKNOWN
 cdef long long SHORT_TURN
 cdef Py_ssize_t SMALL_READ, LARGE_READ, HELD
@@ -31,8 +31,8 @@ cdef class Tcp(Watcher):
     cpdef start(self, Codec codec, engine=*, make_codec=*)
     cpdef use(self, Codec codec)
     cdef bint hold(self) except -1
-    @cython.locals(poller=Poller, woken=cython.longlong, arrived=cython.longlong, stamp=cython.longlong, now=cython.longlong, quality=int, data=bytes, count=Py_ssize_t)
-    cdef readable(self, long long start)
+    @cython.locals(poller=Poller, woken=cython.longlong, arrived=cython.longlong, stamp=cython.longlong, now=cython.longlong, quality=int, data=bytes, count=Py_ssize_t, size=Py_ssize_t)
+    cdef readable(self, long long start, unsigned int events)
     @cython.locals(codec=Codec)
     cdef bint quiet(self) except -1
     cdef noticed(self, unsigned int events)

@@ -9,7 +9,9 @@ Rules
 4. A plain `recv` when the loop came round less than a millisecond ago: what we read cannot have waited longer than that
    (at-most). Otherwise, and on a first read, `recvmsg` with the kernel's stamp of the newest segment. From an upstream,
    and on a link between our own processes (`unasked`), always a plain `recv`: nobody asks when its bytes arrived.
-5. Closing: what was said is sent, then close_notify, then close; but when the peer may still be sending (an error
+5. Edge-triggered, or the kernel would look at each socket once more after we have emptied it. What a read may have left behind
+   (it was full, or the peer has closed its side as well) is asked for again (`again`); changing what we wait for asks, too.
+6. Closing: what was said is sent, then close_notify, then close; but when the peer may still be sending (an error
    answer, an unread body) we close our side only, and read on for `limits.linger`, or a reset could overtake the answer.
 6. What TLS answers by itself (to KeyUpdate, RFC 8446 4.6.3, or a wish to renegotiate) waits here when the peer does not read, at
    most `limits.control` bytes of it: then the connection goes. The handshake's deadline stands, whatever the kernel takes.
@@ -30,7 +32,7 @@ try:
 except ImportError:  # no compiler at install
     from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
-IN, OUT, ERR, HUP, RDHUP = 0x001, 0x004, 0x008, 0x010, 0x2000
+IN, OUT, ERR, HUP, RDHUP, EDGE = 0x001, 0x004, 0x008, 0x010, 0x2000, 0x80000000
 EXACT, AT_LEAST, AT_MOST, UNKNOWN = 0, 1, 2, 5
 HELD = 65_536  # bytes: more than this is sent at once
 SHORT_TURN = 1_000_000  # ns: a loop turn this short bounds the buffer wait well enough
@@ -72,7 +74,7 @@ class Tcp(Watcher):
         """Begin: plain with `codec`, or TLS with `engine` and `make_codec`. Reads at once: data is often there already."""
         now = self.poller.now()
         self.conn.opened = self.conn.last_seen = now
-        self.mask = IN | RDHUP
+        self.mask = IN | RDHUP | EDGE
         if engine is not None:
             self.engine = engine
             self.conn.tls = engine
@@ -86,7 +88,7 @@ class Tcp(Watcher):
         if engine is not None and self.conn.client:
             self.handshake(b"", now)
         elif not self.conn.client:
-            self.readable(now)
+            self.readable(now, IN)
         if not self.closed:
             self.settle()
 
@@ -101,7 +103,7 @@ class Tcp(Watcher):
     def ready(self, events):
         if events & ~OUT:
             if self.mask & IN:
-                self.readable(self.poller.stepped if self.poller.several else self.poller.now())
+                self.readable(self.poller.stepped if self.poller.several else self.poller.now(), events)
             else:
                 self.noticed(events)
         if events & OUT and not self.closed:
@@ -133,21 +135,23 @@ class Tcp(Watcher):
         self.arm()
         return True
 
-    def readable(self, start):
+    def readable(self, start, events):
         """One read, decrypted and fed. `start`: the time now."""
         poller = self.poller
+        size = self.read_size
         woken = poller.woken if poller.in_turn else start
         arrived = stamp = 0
         quality = UNKNOWN
         try:
             if self.unasked:
-                data = _fast.recv(self.fd, self.read_size)
+                data = _fast.recv(self.fd, size)
             elif self.reads and woken - poller.last_woken < SHORT_TURN:
-                data = _fast.recv(self.fd, self.read_size)
+                data = _fast.recv(self.fd, size)
                 arrived = poller.last_woken
                 quality = AT_MOST
             else:
-                data, stamp = _fast.recv_stamped(self.fd, SMALL_READ)
+                size = SMALL_READ
+                data, stamp = _fast.recv_stamped(self.fd, size)
         except OSError as error:
             self.lost(NetError(f"the connection was reset ({error.strerror})", step="receive", status=499))
             return
@@ -164,8 +168,10 @@ class Tcp(Watcher):
         if count == 0:
             self.ended(now)
             return
-        if count == self.read_size:
-            self.read_size = LARGE_READ
+        if count == size or events & (RDHUP | HUP | ERR):
+            poller.change(self.fd, self.mask)  # there may be more, or the end (rule 5)
+            if count == size:
+                self.read_size = LARGE_READ
         if self.lingering:
             self.discard(count)
             return
@@ -496,7 +502,7 @@ class Tcp(Watcher):
                     due = conn.current.deadline
             if due and (at == 0 or due < at):
                 at = due
-        if at and (self.slot == 0 or self.slot > at // 100_000_000 + 1):
+        if at and (self.slot == 0 or (self.slot - 1) * 100_000_000 > at):  # `slot > at // GRAIN + 1`, not divided
             self.poller.wheel.add(at, self)
 
     def due(self, now):

@@ -569,7 +569,7 @@ cdef class Epoll:
         return self.fd
 
     cpdef add(self, int fd, unsigned int events):
-        """Watch fd for events (level-triggered)."""
+        """Watch fd for events (level-triggered unless 0x80000000, EPOLLET, is among them)."""
         self.control(EPOLL_CTL_ADD, fd, events)
 
     cpdef modify(self, int fd, unsigned int events):
