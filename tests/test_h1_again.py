@@ -17,11 +17,12 @@ LINES = [b"GET / HTTP/1.1", b"GET /other?a=1 HTTP/1.1", b"HEAD / HTTP/1.1", b"OP
 ASKED = [b"Host: a", b"host:a\r\nX-One:   1  ", b"Host: a\r\nConnection: keep-alive", b"Host: a\r\nConnection: close",
          b"Host: a\r\nConnection: keep-alive, x-one\r\nX-One: 1", b"Host: a\r\nContent-Length: 0", b"Accept: */*", b"Host: a/b",
          b"Host: a\r\nHost: a", b"Host: a\r\nUpgrade: w\r\nConnection: upgrade", b"Host: a\r\nExpect: 100-continue",
-         b"Host: a\r\nContent-Length: x", b"Host: a\r\nTransfer-Encoding: chunked", b"Host: a\r\n" + b"X: %d\r\n" % 1 * 50 + b"Y: 2",
+         b"Host: a\r\nContent-Length: x", b"Host: a\r\nTransfer-Encoding: chunked", b"Host: a\r\n" + b"X: 1\r\n" * 50 + b"Y: 2",
          b"Host: a\r\nX-Long: " + b"x" * REMEMBERED]  # fmt: skip
 STATUS = [b"HTTP/1.1 200 OK", b"HTTP/1.1 404 Gone", b"HTTP/1.1 204 No", b"HTTP/1.0 200 OK", b"HTTP/1.1 304 Same"]
-ANSWERED = [b"Content-Length: 0", b"Content-Length: 3\r\nServer: s", b"content-length:0\r\nConnection: keep-alive", b"Content-Length: 0\r\nConnection: close",
-            b"Transfer-Encoding: chunked", b"Content-Length: 0\r\nContent-Length: 0", b"X-One: 1", b"Connection: x-one\r\nContent-Length: 0"]  # fmt: skip
+ANSWERED = [b"Content-Length: 0", b"Content-Length: 3\r\nServer: s", b"content-length:0\r\nConnection: keep-alive",
+            b"Content-Length: 0\r\nConnection: close", b"Transfer-Encoding: chunked", b"Content-Length: 0\r\nContent-Length: 0",
+            b"X-One: 1", b"Connection: x-one\r\nContent-Length: 0"]  # fmt: skip
 
 
 def read(head, line, fields):
@@ -39,7 +40,10 @@ def read(head, line, fields):
     return said, known, own, message.version, message.length, message.upgrade, message.get(b"x-one"), list(message.headers)
 
 
-@pytest.mark.parametrize(("client", "lines", "fields"), [(False, LINES, ASKED), (True, STATUS, ANSWERED)], ids=["asked", "answered"])
+TALKS = [(False, LINES, ASKED), (True, STATUS, ANSWERED)]
+
+
+@pytest.mark.parametrize(("client", "lines", "fields"), TALKS, ids=["asked", "answered"])
 @given(data=st.data())
 def test_heads_mean_the_same_after_others_as_alone(client, lines, fields, data):
     limits = Limits(head=2500, line=2000)
@@ -111,4 +115,5 @@ def test_heads_are_passed_on_as_the_same_bytes(drop):
             leg.head(leg.open_stream(), request, True)
             alone.append(b"".join(leg.take()))
         assert again.block.again and alone[0] == alone[1] == alone[2]
-        assert alone[0].startswith(b"GET / HTTP/1.1\r\n" + before) and b"\r\naccept: x\r\n" in alone[0] and alone[0].endswith(b"id\r\n\r\n")
+        assert alone[0].startswith(b"GET / HTTP/1.1\r\n" + before) and alone[0].endswith(b"id\r\n\r\n")
+        assert b"\r\naccept: x\r\n" in alone[0]

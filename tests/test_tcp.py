@@ -182,6 +182,25 @@ class Held(Handler):
         self.answers.append(exchange.answer)
 
 
+class Count(Answer):
+    """Says how many bytes came."""
+
+    def __init__(self, exchange):
+        self.exchange = exchange
+        self.heard = 0
+
+    def data(self, chunk, end):
+        self.heard += len(chunk)
+        if end:
+            self.exchange.whole(Response(200, [], -1), b"%d" % self.heard)
+        return True
+
+
+class Counted(Handler):
+    def open(self, exchange):
+        exchange.answer = Count(exchange)
+
+
 async def until(condition, seconds=5.0):
     """Wait for a condition that another task or the kernel brings about."""
     end = asyncio.get_running_loop().time() + seconds
@@ -354,6 +373,39 @@ async def test_a_reader_that_takes_nothing_at_all_is_given_up():
         assert isinstance(bench.observer.closes[0], NetError)
         assert "took no bytes" in str(flood.writers[0].why)
         writer.close()
+
+
+@run
+async def test_what_a_full_read_left_behind_is_read_and_so_is_the_end_behind_it():
+    async with serving(Counted()) as bench:
+        loop = asyncio.get_running_loop()
+        for size in (65536, 65537, 3 * 65536, 700_000):  # as large as our reads, and larger
+            with socket.create_connection(("127.0.0.1", bench.port)) as sock:
+                sock.setblocking(False)
+                await loop.sock_sendall(sock, b"put %010d\n" % (size - 15) + b"x" * (size - 15))
+                sock.shutdown(socket.SHUT_WR)
+                answer = b""
+                while data := await asyncio.wait_for(loop.sock_recv(sock, 100), 5):
+                    answer += data
+                assert answer == b"200\n%d" % (size - 15)
+
+
+@run
+async def test_a_last_request_and_the_goodbye_behind_it_are_both_heard():
+    async with serving(Whole()) as bench:
+        loop = asyncio.get_running_loop()
+        with socket.create_connection(("127.0.0.1", bench.port)) as sock:
+            sock.setblocking(False)
+            for _ in range(3):
+                sock.send(b"a\n")
+                assert await asyncio.wait_for(loop.sock_recv(sock, 100), 5) == b"200\nbody of a"
+            sock.send(b"b\n")
+            sock.shutdown(socket.SHUT_WR)  # both are there at our next look
+            answer = b""
+            while data := await asyncio.wait_for(loop.sock_recv(sock, 100), 5):
+                answer += data
+            assert answer == b"200\nbody of b"
+            await until(lambda: bench.observer.closes)
 
 
 @run

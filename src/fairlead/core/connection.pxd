@@ -95,6 +95,7 @@ cdef class Connection(Channel):
     @cython.locals(ex=Exchange)
     cpdef farewell(self)
     cpdef bint idle(self)
+    @cython.locals(ex=Exchange)
     cpdef Exchange find(self, long long stream)
     cpdef list open_exchanges(self)
 

@@ -18,7 +18,10 @@ def bucket(ns):
     rest = ns >> 7
     if rest < 8:
         return rest if rest > 0 else 0
-    octave = (width(rest) if COMPILED else rest.bit_length()) - 3  # type: ignore[name-defined]  # noqa: F821 (in the .pxd)
+    if COMPILED:
+        octave = width(rest) - 3  # type: ignore[name-defined]  # noqa: F821 (in the .pxd)
+    else:
+        octave = rest.bit_length() - 3
     found = octave * 8 + (rest >> (octave - 1)) - 8
     return found if found < 216 else 215
 

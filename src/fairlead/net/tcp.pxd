@@ -70,7 +70,6 @@ cdef class Tcp(Watcher):
     cdef bye(self)
     cdef half_close(self)
     cdef linger(self)
-    cdef discard(self, Py_ssize_t count)
     cpdef lost(self, why)
     @cython.locals(found=tuple)
     cpdef ask_kernel(self, Journey journey)

@@ -10,10 +10,10 @@ Rules
    (at-most). Otherwise, and on a first read, `recvmsg` with the kernel's stamp of the newest segment. From an upstream,
    and on a link between our own processes (`unasked`), always a plain `recv`: nobody asks when its bytes arrived.
 5. Edge-triggered, or the kernel would look at each socket once more after we have emptied it. What a read may have left behind
-   (it was full, or the peer has closed its side as well) is asked for again (`again`); changing what we wait for asks, too.
+   (it was full, or the peer has closed its side as well) is asked for again by saying anew what we wait for.
 6. Closing: what was said is sent, then close_notify, then close; but when the peer may still be sending (an error
    answer, an unread body) we close our side only, and read on for `limits.linger`, or a reset could overtake the answer.
-6. What TLS answers by itself (to KeyUpdate, RFC 8446 4.6.3, or a wish to renegotiate) waits here when the peer does not read, at
+7. What TLS answers by itself (to KeyUpdate, RFC 8446 4.6.3, or a wish to renegotiate) waits here when the peer does not read, at
    most `limits.control` bytes of it: then the connection goes. The handshake's deadline stands, whatever the kernel takes.
 Codec, Connection and engine are used from this loop's thread only.
 """
@@ -36,8 +36,7 @@ IN, OUT, ERR, HUP, RDHUP, EDGE = 0x001, 0x004, 0x008, 0x010, 0x2000, 0x80000000
 EXACT, AT_LEAST, AT_MOST, UNKNOWN = 0, 1, 2, 5
 HELD = 65_536  # bytes: more than this is sent at once
 SHORT_TURN = 1_000_000  # ns: a loop turn this short bounds the buffer wait well enough
-SMALL_READ = 65536
-LARGE_READ = 262144
+SMALL_READ, LARGE_READ = 65536, 262144
 NEVER = (0, 0, 0)
 log = logging.getLogger("fairlead.error")
 
@@ -113,9 +112,9 @@ class Tcp(Watcher):
 
     def hold(self):
         """Leave a small answer of HTTP/1.1 to `release`, which the poller calls soon; False when it must not wait."""
-        if not self.poller.holding or not self.conn.said_now or self.conn.unsent > HELD or self.blocked or self.lingering:
+        if not self.poller.holding or not self.conn.said_now or self.conn.unsent > HELD:
             return False
-        if self.codec is None or self.codec.multiplexed:
+        if self.codec is None or self.codec.multiplexed or self.blocked or self.lingering:
             return False
         self.held_at = self.poller.hold(self)
         return True
@@ -173,7 +172,9 @@ class Tcp(Watcher):
             if count == size:
                 self.read_size = LARGE_READ
         if self.lingering:
-            self.discard(count)
+            self.drop_after -= count
+            if self.drop_after <= 0:
+                self.lost(self.why)
             return
         self.conn.reading(woken, arrived, quality, start, now, count)  # journey
         if self.engine is not None:
@@ -370,9 +371,8 @@ class Tcp(Watcher):
         """Take from the codec, encrypt, send, until the kernel has no room or all is gone."""
         if self.blocked:
             return
-        begin = 0
-        if self.held_at:
-            begin = self.poller.now()
+        begin = self.poller.now() if self.held_at else 0
+        if begin:
             self.conn.waited(begin - self.held_at)
             self.held_at = 0
         chunks = self.codec.take()
@@ -592,11 +592,6 @@ class Tcp(Watcher):
         self.until = self.poller.now() + self.limits.linger
         self.watch_for(IN)
         self.arm()
-
-    def discard(self, count):
-        self.drop_after -= count
-        if self.drop_after <= 0:
-            self.lost(self.why)
 
     def lost(self, why):
         """The socket goes now."""

@@ -11,7 +11,7 @@ from fairlead.wire.hopwords cimport Letter, Memory
 
 cdef long long PATIENCE, SECOND
 cdef Py_ssize_t KEEP
-cdef int CROWD, TRIES
+cdef int CROWD, TRIES, CLIENTS
 
 cdef class Link(Owner):
     cdef public Dispatcher dispatcher
@@ -84,7 +84,7 @@ cdef class Crossing(Answer):
     cpdef begin(self, Hop hop, Exchange left)
     @cython.locals(left=Exchange, leg=Exchange, codec=Codec, whole=cython.bint, conn=Connection)
     cpdef go(self, Link link, long long now)
-    @cython.locals(left=Exchange, conn=Connection, memory=Memory)
+    @cython.locals(left=Exchange, conn=Connection, ends=bytes)
     cdef Letter address(self, Codec codec)
     @cython.locals(room=cython.bint, chunk=bytes)
     cdef pour(self, Exchange leg)
@@ -94,6 +94,8 @@ cdef class Crossing(Answer):
     cpdef inform(self, int status, list headers)
     @cython.locals(left=Exchange, leg=Exchange, journey=Journey, response=Response)
     cpdef head(self, object message, bint end)
+    @cython.locals(left=Exchange, journey=Journey, response=Response)
+    cpdef bint at_once(self, object message, bytes body) except -1
     @cython.locals(left=Exchange)
     cdef hold(self, object message)
     @cython.locals(room=cython.bint)

@@ -37,6 +37,7 @@ SECOND = 1_000_000_000
 KEEP = 65536  # body bytes kept so that a request can be given to another worker: one stream window
 CROWD = 60  # requests not begun on one link, at the very most: below the claim words there are
 TRIES = 3
+CLIENTS = 64  # whose addresses are kept on one connection of a proxy before us
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "QUERY"))
 ENDED = NetError("the answer was complete before the request", step="send", status=499, side="us")
 TAKEN = NetError("taken back: another worker has it", step="queue", status=499, side="us")
@@ -369,8 +370,18 @@ class Crossing(Answer):
         if self.letter is None:
             left = self.left
             conn = left.conn
+            if (
+                conn.scene_of is not self.dispatcher  # nobody wrote its ends yet, for this client or another
+                or conn.scene["peer"] is not conn.peer  # a QUIC connection may move
+                or len(conn.scene) > CLIENTS
+            ):
+                conn.scene_of = self.dispatcher
+                conn.scene = {"peer": conn.peer}
+            ends = conn.scene.get(left.client)
+            if ends is None:
+                ends = conn.scene[left.client] = codec.memory.ends(conn.peer, conn.local, left.client)
             self.letter = Letter.__new__(Letter)
-            self.letter.begin(self.app, left.tag, codec.memory.ends(conn.peer, conn.local, left.client))
+            self.letter.begin(self.app, left.tag, ends)
         return self.letter
 
     def pour(self, leg):
@@ -441,6 +452,22 @@ class Crossing(Answer):
         elif leg.tunnel:
             left.deadline = 0
             left.conn.flush()
+
+    def at_once(self, message, body):
+        response = message
+        if response.upgrade or (self.hop.cookie and self.want != self.link.place):
+            return False
+        left = self.left
+        self.answered = True
+        self.kept = None
+        self.settled()
+        journey = left.journey
+        journey.leg_sent = journey.leg_head = 0
+        if self.link.stuck:
+            self.link.heard()
+        left.whole(response, body)
+        self.finished()
+        return True
 
     def hold(self, message):
         """The worker's application handed the connection over: from here on it is this front's, and no worker's."""

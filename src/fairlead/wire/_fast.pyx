@@ -1024,8 +1024,8 @@ cpdef bytes hop_frame(int kind, int flags, int aux, unsigned int extra, long lon
     target[5] = flags & 255
     target[6] = aux & 255
     target[7] = (aux >> 8) & 255
-    put32(target + 8, stream & 0xffffffff)
-    put32(target + 12, (stream >> 32) & 0xffffffff)
+    put32(target + 8, <unsigned int>stream)  # not `& 0xffffffff`, which is a Python integer's work
+    put32(target + 12, <unsigned int>(stream >> 32))
     put32(target + 16, block)
     put32(target + 20, extra)
     target += 24

@@ -61,7 +61,6 @@ cdef class Head:
     cdef note_connection(self, bytes data, Py_ssize_t first, Py_ssize_t last)
     @cython.locals(target=bytes, host=bytes, message=Request)
     cpdef Request request(self, str scheme)
-    @cython.locals(target=bytes)
     cdef other_form(self, Request message)
     cpdef override(self, Request message, bytes authority)
     @cython.locals(status=cython.int, message=Response)

@@ -40,6 +40,7 @@ from fairlead.wire.h1bytes import (
     same,
 )  # fmt: skip
 from fairlead.wire.h1rules import broken
+from fairlead.wire.h1target import other_form
 
 try:
     from fairlead.wire import _fast
@@ -565,36 +566,13 @@ class Head:
         return message
 
     def other_form(self, message):
-        """A target that does not begin with "/": asterisk, authority or absolute form (RFC 9112 section 3.2)."""
-        target = self.target
-        if self.method == "CONNECT":
-            host, colon, port = target.rpartition(b":")
-            if not colon or not host or not port or not good_host(target):
-                self.fail("target-form")
-            self.override(message, target)
-            return
-        if target == b"*":
-            if self.method != "OPTIONS":
-                self.fail("target-form")
-            return
-        scheme, colon, rest = target.partition(b"://")
-        scheme = scheme.lower()
-        if not colon or scheme not in (b"http", b"https"):
-            self.fail("target-form")
-        size = len(rest)
-        for mark in (b"/", b"?"):
-            found = rest.find(mark)
-            if 0 <= found < size:
-                size = found
-        host = rest[:size]
-        path = rest[size:]
-        if not good_host(host):
-            self.fail("bad-host")
-        if path[:1] != b"/":
-            path = b"*" if self.method == "OPTIONS" and not path else b"/" + path
-        message.scheme = scheme.decode()
-        message.target = path
-        self.override(message, host)
+        """A target that does not begin with "/"."""
+        scheme, target, authority = other_form(self.method, self.target)
+        if scheme is not None:
+            message.scheme = scheme
+            message.target = target
+        if authority is not None:
+            self.override(message, authority)
 
     def override(self, message, authority):
         """The target's authority replaces Host (RFC 9112 section 3.2.2)."""

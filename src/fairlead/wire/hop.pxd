@@ -14,8 +14,9 @@ cdef tuple SIDES
 cdef class Hop(Hearing):
     @cython.locals(frames=list)
     cpdef list take(self)
-    cpdef long long open_stream(self)
     @cython.locals(s=Stream)
+    cpdef long long open_stream(self)
+    @cython.locals(s=Stream, request=Request, response=Response)
     cpdef head(self, long long stream, object message, bint end)
     @cython.locals(s=Stream, ex=Exchange, request=Request, response=Response, letter=Letter, parts=list, flags=cython.int, journey=Journey, cause=bytes)
     cdef release(self, bytes body, bint end)

@@ -82,7 +82,9 @@ class Hop(Hearing):
         if not self.reusable or self.finished or len(self.streams) >= STREAMS:
             return 0
         self.last += 1
-        self.streams[self.last] = self.recent = Stream(self.last, DOWN)
+        s = Stream.__new__(Stream)
+        s.begin(self.last, DOWN)
+        self.streams[self.last] = self.recent = s
         return self.last
 
     def head(self, stream, message, end):
@@ -94,10 +96,12 @@ class Hop(Hearing):
         s.message = message
         self.heading = s
         if self.client:
-            s.asks = 2 if message.method == "CONNECT" else 1 if message.upgrade else 0
+            request = message
+            s.asks = 2 if request.method == "CONNECT" else 1 if request.upgrade else 0
             s.letter = self.letter
         else:
-            self.tunnel = self.opens_tunnel(s, message.status)
+            response = message
+            self.tunnel = self.opens_tunnel(s, response.status)
         if end:
             self.release(b"", True)
             self.said(s)
@@ -113,22 +117,24 @@ class Hop(Hearing):
         if self.client:
             letter = s.letter
             s.letter = None
-            if message.expect:
+            request = message
+            if request.expect:
                 flags |= F_EXPECT
-            marks = request_marks(letter.app, message, ex.journey if ex is not None else None)
-            parts = letter.parts(message, marks, self.memory)
-            self.put(_fast.hop_frame(REQUEST, flags, 0, 0, s.number, parts, message.headers, body))
+            marks = request_marks(letter.app, request, ex.journey if ex is not None else None)
+            parts = letter.parts(request, marks, self.memory)
+            self.put(_fast.hop_frame(REQUEST, flags, 0, 0, s.number, parts, request.listed(), body))
             return
         self.answers += 1
         cause = b""
         if ex is not None and ex.error is not None:
             cause = name_cause(ex.error).encode()
         journey = ex.journey if ex is not None else None
-        marks = answer_marks(journey, message.length, True, self.now if end else 0)
-        parts = [marks, message.reason, cause, message.upgrade]
+        response = message
+        marks = answer_marks(journey, response.length, True, self.now if end else 0)
+        parts = [marks, response.reason, cause, response.upgrade]
         if journey is not None and journey.custom is not None:
             own_steps(parts, journey.custom)
-        self.put(_fast.hop_frame(ANSWER, flags, message.status, 0, s.number, parts, message.headers, body))
+        self.put(_fast.hop_frame(ANSWER, flags, response.status, 0, s.number, parts, response.listed(), body))
 
     def data(self, stream, chunk, end):
         s = self.found(stream)

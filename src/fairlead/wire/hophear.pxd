@@ -9,7 +9,7 @@ from fairlead.wire.hopwords cimport Letter, Memory, get32, get64, marked
 
 cdef int HEADER, REQUEST, ANSWER, INFORM, DATA, END, RESET, CREDIT, GRANT, GOAWAY, FD
 cdef int F_END, F_EXPECT, STREAMS, WINDOW
-cdef long long DOWN, UP, LINK, BLOCK
+cdef long long DOWN, UP, LINK, BLOCK, SHORT
 cdef tuple SIDES
 
 @cython.freelist(64)
@@ -20,13 +20,14 @@ cdef class Stream:
     cdef Letter letter
     cdef int asks
     cdef bint out_end, said_end, heard_end, heard_head, expect, waiting, begun
+    cdef begin(self, long long number, long long window)
 
 cdef class Hearing(Codec):
     cdef Connection conn
     cdef public dict streams
     cdef list frames
     cdef long long size
-    cdef bytes buffer
+    cdef bytes buffer, entire
     cdef long long rest, rest_stream, room_left, charged, owed
     cdef bint rest_end
     cdef Stream heading, recent
@@ -50,6 +51,7 @@ cdef class Hearing(Codec):
     cdef hear_request(self, long long number, int flags, list parts, list fields)
     @cython.locals(message=Response, s=Stream)
     cdef hear_answer(self, long long number, int flags, int status, list parts, list fields)
+    cdef tell_entire(self, Stream s, Response message, bytes body)
     @cython.locals(ex=Exchange)
     cdef hear_marks(self, long long number, list parts, Py_ssize_t at)
     @cython.locals(s=Stream)

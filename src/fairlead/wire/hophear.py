@@ -27,6 +27,7 @@ SIDES = ("both", "read", "write")
 DOWN = 65536  # body bytes of one request on their way to a worker
 UP = 262144  # body bytes of one answer on their way to the front: two of the usual 100 KB pages
 LINK = 67108864  # both, of all streams of a link together
+SHORT = 16384  # an answer's body up to this much is told with its head
 BLOCK = 1048576  # a head with its names and values; listeners' own limits are far below
 STREAMS = 65536  # open at once on one link
 WINDOW = 48  # requests sent and not begun, at most; below the claim words of a link, so that none is used twice at once
@@ -35,7 +36,8 @@ WINDOW = 48  # requests sent and not begun, at most; below the claim words of a 
 class Stream:
     """One exchange on a link: what was said and heard of it, what may still be sent, and what waits."""
 
-    def __init__(self, number, window):
+    def begin(self, number, window):
+        """In place of a constructor: `Stream.__new__(Stream)`, then this."""
         self.number = number
         self.message = None
         self.room = window
@@ -67,6 +69,7 @@ class Hearing(Codec):
         self.rest = 0
         self.rest_stream = 0
         self.rest_end = False
+        self.entire = None  # all of the body of the answer whose head is being heard
         self.heading = None
         self.room_left = LINK
         self.charged = self.owed = 0
@@ -119,10 +122,13 @@ class Hearing(Codec):
                 break
             self.how_far = at + HEADER
             self.rest = length - block
+            self.entire = None
+            if kind == ANSWER and v[at + 5] & F_END and 0 < self.rest <= SHORT and self.rest <= size - at - HEADER - block:
+                self.entire = _fast.piece(data, at + HEADER + block, at + HEADER + length)
             self.rest_stream = get64(data, data, at + 8)
             self.rest_end = False
             self.frame(kind, v[at + 5], v[at + 6] | v[at + 7] << 8, get32(data, data, at + 20), data, block)
-            at += HEADER + block
+            at += HEADER + (length if self.rest == 0 else block)  # an answer that was told at once has no rest
         if at < size and not self.finished:
             self.buffer = _fast.piece(data, at, size)
 
@@ -159,7 +165,8 @@ class Hearing(Codec):
         request = Request.__new__(Request)
         letter = Letter.__new__(Letter)
         letter.read(request, parts, fields, self.memory)
-        s = Stream(number, UP)
+        s = Stream.__new__(Stream)
+        s.begin(number, UP)
         s.heard_head = True
         s.heard_end = flags & F_END != 0 and self.rest == 0
         s.expect = request.expect = flags & F_EXPECT != 0
@@ -186,9 +193,23 @@ class Hearing(Codec):
         message.upgrade = parts[3]
         self.hear_marks(number, parts, 8)
         self.tunnel = self.opens_tunnel(s, status)
+        if self.entire is not None and not self.tunnel and s.said_end:
+            self.tell_entire(s, message, self.entire)
+            return
         if s.heard_end:
             self.over(s)
         self.sink.head(number, message, s.heard_end)
+
+    def tell_entire(self, s, message, body):
+        """An answer with all of its body, to a request that was said: one word, and nothing stays charged."""
+        self.entire = None
+        self.rest = 0
+        s.heard_end = True
+        count = len(body)
+        self.charged += count
+        self.credit_link(count)
+        self.over(s)
+        self.sink.at_once(s.number, message, body)
 
     def hear_marks(self, number, parts, at):
         """The worker's marks, from byte `at` of the first part on: into the journey of the exchange."""

@@ -10,8 +10,12 @@ cdef class Ends:
 
 cdef class Memory:
     cdef dict lines_out, lines_in, ends_out, ends_in
-    @cython.locals(key=tuple)
+    cdef str method, scheme, version
+    cdef bytes last_line, last_raw
+    cdef tuple last_words
+    @cython.locals(key=tuple, found=bytes)
     cpdef bytes line(self, Request request)
+    @cython.locals(found=tuple)
     cpdef tuple read_line(self, bytes raw)
     @cython.locals(key=tuple)
     cpdef bytes ends(self, peer, local, client)

@@ -42,6 +42,9 @@ class Memory:
     """Words that were written or read before: {thing: bytes} and {bytes: thing}. Emptied when it is full."""
 
     def __init__(self):
+        self.method = self.scheme = self.version = None  # of the line that was written last
+        self.last_line = self.last_raw = b""
+        self.last_words = None  # of the line that was read last
         self.lines_out = {}
         self.lines_in = {}
         self.ends_out = {}
@@ -49,16 +52,22 @@ class Memory:
 
     def line(self, request):
         """ "GET http 1.1" of a request."""
+        if request.method is self.method and request.scheme is self.scheme and request.version is self.version:
+            return self.last_line
         key = (request.method, request.scheme, request.version)
         found = self.lines_out.get(key)
         if found is None:
             if len(self.lines_out) >= REMEMBERED:
                 self.lines_out.clear()
             found = self.lines_out[key] = " ".join(key).encode("utf-8", "replace")
+        self.method, self.scheme, self.version = key
+        self.last_line = found
         return found
 
     def read_line(self, raw):
         """(method, scheme, version)."""
+        if raw == self.last_raw and self.last_words is not None:
+            return self.last_words
         found = self.lines_in.get(raw)
         if found is None:
             if len(self.lines_in) >= REMEMBERED:
@@ -67,6 +76,8 @@ class Memory:
             if len(found) != 3 or not found[0]:
                 raise WireError("hop: a request without its line", status=0, rule="hop-head", side="us")
             self.lines_in[raw] = found
+        self.last_raw = raw
+        self.last_words = found
         return found
 
     def ends(self, peer, local, client):
