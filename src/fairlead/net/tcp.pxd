@@ -31,7 +31,7 @@ cdef class Tcp(Watcher):
     cpdef start(self, Codec codec, engine=*, make_codec=*)
     cpdef use(self, Codec codec)
     cdef bint hold(self) except -1
-    @cython.locals(poller=Poller, woken=cython.longlong, arrived=cython.longlong, stamp=cython.longlong, now=cython.longlong, quality=int, data=bytes, count=Py_ssize_t, size=Py_ssize_t)
+    @cython.locals(poller=Poller, woken=cython.longlong, arrived=cython.longlong, stamp=cython.longlong, now=cython.longlong, quality=int, data=bytes, count=Py_ssize_t)
     cdef readable(self, long long start, unsigned int events)
     @cython.locals(codec=Codec)
     cdef bint quiet(self) except -1

@@ -137,20 +137,18 @@ class Tcp(Watcher):
     def readable(self, start, events):
         """One read, decrypted and fed. `start`: the time now."""
         poller = self.poller
-        size = self.read_size
         woken = poller.woken if poller.in_turn else start
         arrived = stamp = 0
         quality = UNKNOWN
         try:
             if self.unasked:
-                data = _fast.recv(self.fd, size)
+                data = _fast.recv(self.fd, self.read_size)
             elif self.reads and woken - poller.last_woken < SHORT_TURN:
-                data = _fast.recv(self.fd, size)
+                data = _fast.recv(self.fd, self.read_size)
                 arrived = poller.last_woken
                 quality = AT_MOST
             else:
-                size = SMALL_READ
-                data, stamp = _fast.recv_stamped(self.fd, size)
+                data, stamp = _fast.recv_stamped(self.fd, SMALL_READ)
         except OSError as error:
             self.lost(NetError(f"the connection was reset ({error.strerror})", step="receive", status=499))
             return
@@ -167,10 +165,9 @@ class Tcp(Watcher):
         if count == 0:
             self.ended(now)
             return
-        if count == size or events & (RDHUP | HUP | ERR):
+        if count >= SMALL_READ or events & (RDHUP | HUP | ERR):
             poller.change(self.fd, self.mask)  # there may be more, or the end (rule 5)
-            if count == size:
-                self.read_size = LARGE_READ
+            self.read_size = LARGE_READ if count >= SMALL_READ else self.read_size
         if self.lingering:
             self.drop_after -= count
             if self.drop_after <= 0:
