@@ -1,6 +1,7 @@
 """One event to many subscribers: CPU per delivery, latency, memory per idle subscriber; beside nchan and Pushpin.
 
     python bench/topics.py [--subscribers 1000] [--events 50] [--idle 10000] [--rounds 3] [--peers fairlead,nchan,pushpin]
+    python bench/topics.py --kinds websocket --deflate --size 1000   sockets that offer permessage-deflate
     python bench/topics.py --latency        publish to receive, one at a time, on one machine
     python bench/topics.py --nodes          from a publish at one server to a subscriber of another, over Redis and PostgreSQL
 
@@ -27,6 +28,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+OFFER = b"sec-websocket-extensions: permessage-deflate; client_max_window_bits\r\n"
 TICK = os.sysconf("SC_CLK_TCK")
 TOML = """
 [server]
@@ -48,7 +50,8 @@ worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log;
 events {{ worker_connections 30000; }}
 http {{ access_log off; client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
   uwsgi_temp_path {folder}; scgi_temp_path {folder};
-  server {{ listen 127.0.0.1:{port}; location /t/ {{ nchan_pubsub; nchan_channel_id $uri; }} }} }}
+  server {{ listen 127.0.0.1:{port}; location /t/ {{
+    nchan_pubsub; nchan_channel_id $uri; nchan_deflate_message_for_websocket on; }} }} }}
 """
 PUSHPIN = """
 [global]
@@ -116,6 +119,7 @@ class Peer:
         b"upgrade: websocket\r\nconnection: upgrade\r\n"
         b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     )
+    offer = b""  # of an extension
 
     def __init__(self, folder: Path, store: str = "memory:") -> None:
         self.folder, self.store, self.port = folder, store, free_port()
@@ -163,7 +167,7 @@ class Peer:
     def join(self, kind: str) -> socket.socket:
         """A subscriber."""
         sock = socket.create_connection(("127.0.0.1", self.port), timeout=30)
-        wants = self.upgrade if kind == "websocket" else b"accept: text/event-stream\r\n"
+        wants = self.upgrade + self.offer if kind == "websocket" else b"accept: text/event-stream\r\n"
         sock.sendall(b"GET %b HTTP/1.1\r\nhost: a\r\n%b\r\n" % (self.path.encode(), wants))
         sock.recv(4096)
         return sock
@@ -209,8 +213,10 @@ class Pushpin(Peer):
 PEERS = {peer.name: peer for peer in (Peer, Nchan, Pushpin)}
 
 
-def fan_out(peer: Peer, kind: str, subscribers: int, events: int) -> tuple[float, float, float]:
-    """(CPU us per delivery, median and 99th percentile in ms from before the publish)."""
+def fan_out(peer: Peer, kind: str, subscribers: int, events: int, size: int = 0) -> tuple[float, float, float, float]:
+    """(CPU us per delivery, median and 99th percentile in ms from before the publish, bytes of a delivery)."""
+    text = b" ".join(b"word%d" % (n * n % 97) for n in range(size // 6))  # as prose is: with repetitions
+    clear, got = kind != "websocket" or not peer.offer, 0
     selector = selectors.DefaultSelector()
     peer.publish(b"first")
     socks = [peer.join(kind) for _ in range(subscribers)]
@@ -225,18 +231,20 @@ def fan_out(peer: Peer, kind: str, subscribers: int, events: int) -> tuple[float
     for n in range(events):
         mark = b"mark-%06d" % n
         began = time.perf_counter()
-        peer.publish(mark)
+        peer.publish(mark + text)
         missing = subscribers
         while missing:
             for key, _ in selector.select(10):
-                if mark in key.fileobj.recv(65536):  # type: ignore[union-attr]
+                said = key.fileobj.recv(65536)  # type: ignore[union-attr]
+                got += len(said)
+                if mark in said or not clear:
                     missing -= 1
                     times.append(time.perf_counter() - began)
     used = cpu(peer.pid) - before
     times.sort()
     for sock in socks:
         sock.close()
-    return used / len(times) * 1e6, times[len(times) // 2] * 1e3, times[len(times) * 99 // 100] * 1e3
+    return used / len(times) * 1e6, times[len(times) // 2] * 1e3, times[len(times) * 99 // 100] * 1e3, got / len(times)
 
 
 def idle(peer: Peer, kind: str, count: int) -> float:
@@ -275,6 +283,7 @@ def beside(options: argparse.Namespace, folder: Path) -> None:
         peers = []
         for name in options.peers.split(","):
             peer = PEERS[name](folder / name)
+            peer.offer = OFFER if options.deflate else b""
             stack.callback(peer.stop)
             if peer.start():
                 peers.append(peer)
@@ -288,8 +297,8 @@ def beside(options: argparse.Namespace, folder: Path) -> None:
                     print(f"{peer.name:<10} {kind:<10} {held:5.1f} KiB each of {options.idle} idle", flush=True)
             for _ in range(options.rounds):
                 for peer in there:
-                    each, half, most = fan_out(peer, kind, options.subscribers, options.events)
-                    told = f"{each:6.1f} us/delivery   p50 {half:6.1f} ms   p99 {most:6.1f} ms"
+                    each, half, most, size = fan_out(peer, kind, options.subscribers, options.events, options.size)
+                    told = f"{each:6.1f} us/delivery   p50 {half:6.1f} ms   p99 {most:6.1f} ms   {size:6.0f} bytes"
                     print(f"{peer.name:<10} {kind:<10} {told}", flush=True)
 
 
@@ -335,6 +344,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--kinds", default="sse,websocket")
+    parser.add_argument("--deflate", action="store_true", help="sockets offer permessage-deflate")
+    parser.add_argument("--size", type=int, default=0, help="bytes of an event, beside its mark")
     parser.add_argument("--latency", action="store_true")
     parser.add_argument("--nodes", action="store_true")
     options = parser.parse_args()

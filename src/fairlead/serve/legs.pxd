@@ -10,6 +10,7 @@ cdef class Form:
 
 cdef class Piece:
     cdef public object events, next
+    cdef public long long now
     cdef public bint up_to_date, closed
     cdef dict encoded
     cdef Form last_form
@@ -33,8 +34,8 @@ cdef class Out(Ear):
     cpdef finish(self, Leg leg, str why)
     cpdef str title(self)
     cpdef say(self, bytes data)
-    @cython.locals(body=Exchange, framed=Cast)
-    cdef shout(self, Cast cast)
+    @cython.locals(body=Exchange, framed=Cast, cast=Cast)
+    cdef shout(self, Piece piece, Form form)
     @cython.locals(leg=Leg)
     cpdef ready(self)
     cdef is_slow(self, Leg leg, long long count)

@@ -20,12 +20,15 @@ from fairlead.wire.ws import Ear
 
 
 class Piece:
-    """Some events in a row, and their encodings. `next` is where one is after them."""
+    """Some events in a row, and their encodings. `next` is where one is after them; `now` the time when a socket first said them:
+    one look at the clock is enough for all.
+    """
 
     def __init__(self, events, next_, up_to_date, closed):
         self.events, self.next, self.up_to_date, self.closed = events, next_, up_to_date, closed
         self.encoded = {}
         self.last_form = self.last_cast = None
+        self.now = 0
 
     def form(self, form):
         """As a form has it: a Cast; its data may be empty."""
@@ -93,8 +96,9 @@ class Out(Ear):
         if data and not self.write(data):
             self.blocked = True
 
-    def shout(self, cast):
-        """The same with what many are told alike."""
+    def shout(self, piece, form):
+        """The same with what many are told alike: a piece, as a form has it."""
+        cast = piece.form(form)
         self.said = True
         body = self.body
         if body is None:
@@ -104,7 +108,9 @@ class Out(Ear):
         if self.socket is not None:
             if not cast.data:
                 return
-            framed = self.socket.cast(cast, body.conn.clock.now())
+            if not piece.now:
+                piece.now = body.conn.clock.now()
+            framed = self.socket.cast(cast, piece.now)
             if framed is None:
                 if not self.write(cast.data):
                     self.blocked = True
@@ -173,7 +179,7 @@ class Leg:
     def pass_on(self, piece):
         """Write it."""
         self.after = piece.next
-        self.out.shout(piece.form(self.form))
+        self.out.shout(piece, self.form)
         if piece.closed and piece.up_to_date and self.there:
             self.told = True
             self.close("closed")
@@ -217,7 +223,7 @@ class Leg:
         out = self.out
         if self.kept:
             kept, self.kept = list(self.kept.values()), None
-            out.shout(Piece(kept, self.after or self.ring.last, True, False).form(self.form))
+            out.shout(Piece(kept, self.after or self.ring.last, True, False), self.form)
         if self.dropped:
             count, self.dropped = self.dropped, 0
             out.say(self.form.dropped(count, self.after or self.ring.last))
