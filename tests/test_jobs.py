@@ -285,7 +285,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing():
         jobs.add(JobKind(held, "held", JobOptions(**QUICK)))
         row = await jobs.submit("held")
         (lease,) = await jobs.store.leases.claim(queue_of("held"), 1, 10.0)
-        work.slots["held"], work.busy["held"] = 1, 1
+        work.slots["held"], work.busy["held"], work.open["held"] = 1, 1, 1
         work.wakes["held"] = asyncio.Event()
         work.loop = asyncio.get_running_loop()
         entry = await jobs.store.state.get(key_of("held", row.id))
@@ -297,7 +297,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing():
         taken = await jobs.get("held", row.id)
         await jobs.write(replace(taken, fence=other.fence, attempt=2))
         release.set()
-        while work.busy["held"]:
+        while work.open["held"]:
             await asyncio.sleep(0)
         now = await jobs.get("held", row.id)
         assert (now.state, now.fence, now.result) == ("running", other.fence, None)

@@ -43,6 +43,7 @@ from functools import partial
 from typing import Any
 
 from fairlead.core.errors import AppError
+from fairlead.serve.joblimits import Limits
 from fairlead.serve.jobrun import (  # Give, Retry and current_job are looked for here by applications
     Cancelled,
     Give,
@@ -82,13 +83,14 @@ HELD = 0.85  # the part of a lease after which code whose lease could not be ren
 log = logging.getLogger("fairlead.jobs")
 
 
-class Work:
+class Work(Limits):
     """Works on kinds of jobs in this process: `slots` attempts of each at once. `start()` on a running loop."""
 
     def __init__(self, jobs: Jobs, kinds: dict[str, int], threads: int = 0) -> None:
         self.jobs, self.store = jobs, jobs.store
         self.slots = dict(kinds)
-        self.busy = dict.fromkeys(kinds, 0)
+        self.busy = dict.fromkeys(kinds, 0)  # places that code has, or is about to
+        self.open = dict.fromkeys(kinds, 0)  # those, and outcomes that are on their way to the store
         self.runs: dict[tuple[str, str], Run] = {}
         self.wakes: dict[str, asyncio.Event] = {}
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -132,7 +134,7 @@ class Work:
         known = kind in self.slots
         self.slots[kind] = slots
         if not known:
-            self.busy[kind] = 0
+            self.busy[kind] = self.open[kind] = 0
             self.begin(kind)
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
@@ -196,7 +198,7 @@ class Work:
     async def fill(self, kind: str) -> float:
         """Claim as much as there are slots; seconds until it is worth to look again."""
         options = self.jobs.kinds[kind].options
-        while (free := self.slots[kind] - self.busy[kind]) > 0 and not self.stopping:
+        while (free := self.room(kind)) > 0 and not self.stopping:
             slots: list[str] = []
             if options.concurrency:
                 slots = await self.take_slots(kind, options.concurrency, free)
@@ -212,11 +214,17 @@ class Work:
             await self.jobs.now()
             for lease, entry in taken:
                 self.busy[kind] += 1
+                self.open[kind] += 1
                 self.take(kind, lease, slots.pop() if slots else "", began, entry)
             await self.free_slots(slots)
             if len(taken) < n:
                 return LOOK if taken else await self.next_due(kind)
         return LOOK
+
+    def room(self, kind: str) -> int:
+        """Places that are free. While outcomes are on their way to the store the next jobs are fetched: as many again at most."""
+        slots = self.slots[kind]
+        return min(slots - self.busy[kind], 2 * slots - self.open[kind])
 
     async def next_due(self, kind: str) -> float:
         """Seconds until an item that is there becomes due, as far as is known: a busy queue is not asked each time."""
@@ -225,41 +233,6 @@ class Work:
         self.asked[kind] = self.loop.time()
         due = await self.store.leases.next_due(queue_of(kind))
         return LOOK if due is None else min(max(due - await self.jobs.now(), 0.001), LOOK)
-
-    async def take_slots(self, kind: str, most: int, wanted: int) -> list[str]:
-        """At most `wanted` of a kind's slots, held for a lease."""
-        lease = self.jobs.kinds[kind].options.lease
-        taken: list[str] = []
-        for n in random.sample(range(most), most):
-            if len(taken) == wanted:
-                break
-            with suppress(Conflict):
-                await self.store.state.put_if(f"jobslot/{kind}/{n}", self.me.encode(), 0, ttl=lease)
-                taken.append(f"jobslot/{kind}/{n}")
-        return taken
-
-    async def free_slots(self, slots: list[str]) -> None:
-        """Give them back."""
-        for key in slots:
-            entry = await self.store.state.get(key)
-            if entry is not None and entry.value == self.me.encode():
-                with suppress(Conflict):
-                    await self.store.state.delete_if(key, entry.version)
-
-    async def pace(self, kind: str, rate: float) -> float:
-        """Take the next start; or the seconds until there is one."""
-        key, now = f"jobrate/{kind}", await self.jobs.now()
-        while True:
-            entry = await self.store.state.get(key)
-            at = float(entry.value) if entry else 0.0
-            if at > now:
-                return at - now
-            try:
-                after = max(at, now - 1.0) + 1.0 / rate
-                await self.store.state.put_if(key, repr(after).encode(), entry.version if entry else 0, ttl=60.0 + 1.0 / rate)
-            except Conflict:
-                continue
-            return 0.0
 
     # ---- one attempt
 
@@ -312,19 +285,16 @@ class Work:
         self.release(run)
 
     def release(self, run: Run) -> None:
-        """Its place is free."""
+        """It is over and done with."""
         kind = run.kind.name
         if self.runs.get((kind, run.lease.id)) is run:
             del self.runs[kind, run.lease.id]
-        self.busy[kind] -= 1
+        self.open[kind] -= 1
+        if not run.over:  # its code never began
+            self.busy[kind] -= 1
         self.wakes[kind].set()
         if run.slot:
             self.spawn(self.let_go(run.slot))
-
-    async def let_go(self, slot: str) -> None:
-        """A slot, if the store can be reached; else it ends as a lease does."""
-        with suppress(StoreError):
-            await self.free_slots([slot])
 
     async def prepare(self, run: Run, row: Row | None) -> bool:
         """Rule 1; whether the code was begun."""
@@ -414,13 +384,6 @@ class Work:
         """Most of its lease is over."""
         return self.loop.time() - run.since > HELD * run.kind.options.lease
 
-    async def hold_slot(self, slot: str, term: float) -> None:
-        """One of a kind's places, for longer."""
-        entry = await self.store.state.get(slot)
-        if entry is not None and entry.value == self.me.encode():
-            with suppress(Conflict):
-                await self.store.state.put_if(slot, entry.value, entry.version, ttl=term)
-
     def call(self, run: Run) -> None:
         """Run the code; `ended` hears when it has."""
         args, named = run.row.args or [[], {}]
@@ -439,6 +402,8 @@ class Work:
         """The code has ended: write down what came of it. The usual outcome takes no task of its own."""
         if run.timer is not None:
             run.timer.cancel()
+        self.busy[run.kind.name] -= 1
+        self.wakes[run.kind.name].set()
         how, value, trace = self.outcome(run)
         if how != "ok" or run.stopped or run.row.followed or run.lock.locked() or not self.jobs.pairs.whole:
             self.spawn(self.guarded(run, self.settle(run, how, value, trace)))
