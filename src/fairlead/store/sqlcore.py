@@ -19,7 +19,7 @@ from .journal import Answer, Call, Journal
 from .rules import changed
 from .sqlfile import trouble
 from .sqlleases import SqlLeases
-from .sqlpairs import SqlPairs
+from .sqlpairs import CHANGE, MAKE, SqlPairs
 from .sqlread import purpose_of
 
 LATE = 3600.0  # seconds for which the answers of a caller that is gone are kept
@@ -43,13 +43,20 @@ class SqlCore(SqlLeases, SqlPairs):
         return self.counter
 
     def put_if(self, key: str, value: bytes, version: int | None, ttl: float | None, due: float | None) -> Entry:
-        """See `State.put_if`."""
+        """See `State.put_if`. What fits is one statement; what does not is looked at."""
+        now = self.clock.now()
+        expires = now + ttl if ttl is not None else None
+        entry = Entry(bytes(value), self.number(), expires, due)
+        if version == 0:
+            if self.db.execute(MAKE, (key, purpose_of(key), entry.version, expires, due, entry.value)).rowcount == 1:
+                return entry
+        elif version is not None:
+            if self.db.execute(CHANGE, (entry.value, entry.version, expires, due, key, version, now)).rowcount == 1:
+                return entry
         if version is not None:
             old = self.get(key)
             if version != (old.version if old is not None else 0):
                 raise changed(key, old)
-        expires = self.clock.now() + ttl if ttl is not None else None
-        entry = Entry(bytes(value), self.number(), expires, due)
         sql = "INSERT OR REPLACE INTO entries (key, purpose, version, expires, due, value) VALUES (?, ?, ?, ?, ?, ?)"
         self.db.execute(sql, (key, purpose_of(key), entry.version, expires, due, entry.value))
         return entry

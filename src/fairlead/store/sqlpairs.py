@@ -8,9 +8,9 @@ from .contract import Item
 from .pairs import PairWords
 from .sqlread import purpose_of
 
-MAKE = """INSERT INTO entries (key, purpose, version, expires, due, value) VALUES (?, ?, ?, NULL, ?, ?)
+MAKE = """INSERT INTO entries (key, purpose, version, expires, due, value) VALUES (?, ?, ?, ?, ?, ?)
           ON CONFLICT (key) DO NOTHING"""
-CHANGE = """UPDATE entries SET value = ?, version = ?, expires = ?, due = NULL
+CHANGE = """UPDATE entries SET value = ?, version = ?, expires = ?, due = ?
             WHERE key = ? AND version = ? AND (expires IS NULL OR expires > ?)"""
 
 
@@ -22,7 +22,7 @@ class SqlPairs(PairWords):
     ) -> Any:
         """See `PairWords`."""
         version: int = self.number()
-        if self.db.execute(MAKE, (key, purpose_of(key), version, due, value)).rowcount != 1:
+        if self.db.execute(MAKE, (key, purpose_of(key), version, None, due, value)).rowcount != 1:
             return PairWords.enqueue_one(self, queue, item, body, at, priority, key, value, due)
         self.put(queue, (Item(item, body, at, priority),))
         return version
@@ -35,7 +35,7 @@ class SqlPairs(PairWords):
             return None
         made, now = self.number(), self.clock.now()
         expires = now + ttl if ttl is not None else None
-        if self.db.execute(CHANGE, (value, made, expires, key, version, now)).rowcount != 1:
+        if self.db.execute(CHANGE, (value, made, expires, None, key, version, now)).rowcount != 1:
             old = self.get(key)
             return [] if old is None else [old]
         if done:
