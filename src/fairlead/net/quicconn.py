@@ -305,6 +305,8 @@ class QuicConn(Watcher):
             self.settling = False
         if not self.closed and codec.finished and not self.closing:
             self.close_when_told()
+        if self.engine.events() and not self.gone:  # an id that it issued: the next packet may be called by it
+            self.poller.soon(self.go_on)
         self.arm()
 
     def say(self, codec: Any) -> None:
@@ -325,7 +327,7 @@ class QuicConn(Watcher):
                     self.poller.soon(self.go_on)
 
     def go_on(self) -> None:
-        """The engine had more for us while it was paused."""
+        """The engine had more for us while it was paused, or tells of what it has sent."""
         if not self.gone:
             self.hear(self.poller.now())
             self.settle()
