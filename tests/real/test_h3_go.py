@@ -1,7 +1,10 @@
-"""HTTP/3 with quic-go's client: pages, uploads, event streams, many requests at once, early data with a ticket, a client certificate.
+"""HTTP/3 with quic-go's client: pages, uploads, event streams, many requests at once, early data with a ticket, a client
+certificate.
 
-Go and quic-go come from Debian (`golang-go`, `golang-github-lucas-clemente-quic-go-dev`, version 0.29: version 1 of QUIC, RFC 9114) and the
-client is built here, which takes half a minute: only where Go is there already, and in `scripts/soak`, which installs it (FAIRLEAD_GO=1).
+Go and quic-go come from Debian (`golang-go`, `golang-github-lucas-clemente-quic-go-dev`, version 0.29: version 1 of QUIC, RFC
+9114) and the
+client is built here, which takes half a minute: only where Go is there already, and in `scripts/soak`, which installs it
+(FAIRLEAD_GO=1).
 It cannot move to another address or ask for new keys, and knows no extended CONNECT.
 """
 
@@ -54,8 +57,10 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip("Go and quic-go are not here; scripts/soak installs them")
     home = tmp_path_factory.mktemp("go")
     shutil.copy(HERE / "go" / "client.go", home)
-    env = {**os.environ, "GO111MODULE": "off", "GOPATH": f"{home}/path:/usr/share/gocode", "GOCACHE": f"{home}/cache", "GOFLAGS": ""}
-    done = subprocess.run(["go", "build", "-o", "client", "client.go"], cwd=home, env=env, capture_output=True, text=True, timeout=300)
+    env = {**os.environ, "GO111MODULE": "off", "GOPATH": f"{home}/path:/usr/share/gocode", "GOCACHE": f"{home}/cache", "GOFLAGS":
+    ""}
+    done = subprocess.run(["go", "build", "-o", "client", "client.go"], cwd=home, env=env, capture_output=True, text=True,
+    timeout=300)
     assert done.returncode == 0, done.stderr
     return str(home / "client")
 

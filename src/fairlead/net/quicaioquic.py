@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from fairlead.net.quicsettings import QuicSettings
-from fairlead.net.quicverbs import Engine, Peer, keeper, watch_hello
+from fairlead.net.quicverbs import PROTOCOL_VIOLATION, Engine, Peer, keeper, watch_hello
 
 try:
     import aioquic.quic.connection as aio_connection
@@ -47,6 +47,16 @@ if aio_connection is not None:
                 self._host_cid_seq += 1
             if self.ids is None:
                 super()._replenish_connection_ids()
+
+        def _handle_ack_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+            """As the original, but who acknowledges what was never sent is told so (RFC 9000 section 13.1)."""
+            at = buf.tell()
+            if buf.pull_uint_var() >= self._packet_number:
+                raise aio_connection.QuicConnectionError(
+                    PROTOCOL_VIOLATION, frame_type, "an acknowledgement of a packet that was not sent"
+                )
+            buf.seek(at)
+            super()._handle_ack_frame(context, frame_type, buf)
 
         def _write_connection_limits(self, builder: Any, space: Any) -> None:
             if not self.engine.paused:

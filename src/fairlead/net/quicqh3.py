@@ -130,10 +130,18 @@ if qh3_connection is not None:
 
         def ended(self, code: int, reason: Any) -> None:
             """The connection is closing, or closed: told once."""
+            self.end_log()
             if self._close_event is None:
                 text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason or "")
                 self._close_event = qh3_connection.events.ConnectionTerminated(code, None, text)
                 self.engine.queue.append(("closed", code, text))
+
+        def end_log(self) -> None:
+            """The qlog file is written when the connection is over; a disk that does not take it is no fault of the connection."""
+            try:
+                self._end_trace()
+            except OSError as error:
+                logging.getLogger("fairlead.error").warning("no qlog: %s", error)
 
 
 def initial_keys(cid: bytes, label: str) -> tuple[bytes, bytes, bytes, bytes]:
@@ -157,6 +165,8 @@ class Qh3Engine(Engine):
         super().__init__(settings)
         handler = given.pop("session_ticket_handler", None) or keeper(self, qh3_tls)
         fetcher = (lambda _: None) if handler is not None and not settings.client else None
+        self.heard_from: Peer | None = None
+        self.strange = False  # packets came from more than one address
         self.conn = Qh3Connection(
             self,
             reset_token,
@@ -168,7 +178,12 @@ class Qh3Engine(Engine):
 
     def take_in(self, datagrams: list[bytes], peer: Peer, now: float) -> None:
         conn = self.conn
+        if peer != self.heard_from:
+            self.strange, self.heard_from = self.heard_from is not None, peer
         if self.done:
+            if conn._quic_logger is not None:
+                for one in datagrams:
+                    conn._log_packets("packet_received", one)
             if len(datagrams) == 1:
                 conn._core.receive_datagram(datagrams[0], peer, now, len(datagrams[0]))
             else:
@@ -227,9 +242,32 @@ class Qh3Engine(Engine):
             raise
         except BaseException as error:
             self.fail(error)
+        if self.strange and not out and self.stalled(now, out):
+            self.fail(RuntimeError("it waits for an address that does not answer"))
+        if self.conn._quic_logger is not None:
+            for one, _ in out:
+                self.conn._log_packets("packet_sent", one)
         if core.state == "terminated":
             self.over = True
+            self.conn.end_log()
         return out
+
+    def stalled(self, now: float, out: list[tuple[bytes, Peer]]) -> bool:
+        """Rule 5's end: qh3 2.1 sends a PATH_CHALLENGE again for each that is lost, and when a path has no credit left for one
+        (RFC 9000
+        section 8.2.1) it sends nothing at all any more, to nobody. Seen by a PING that does not leave though nothing is in flight.
+        """
+        core = self.conn._core
+        if core.state != "connected" or core.bytes_in_flight or not self.done or not self.unsent():
+            return False
+        due = core.get_timer()
+        if due is not None and due[0] != "idle":
+            return False
+        core.send_ping(1)
+        one = core.poll_transmit(now)
+        if one is not None:
+            out.append((one[0], one[1]))
+        return one is None
 
     def say(self, stream: int, data: bytes, fin: bool) -> None:
         conn = self.conn
