@@ -63,13 +63,12 @@ class Gated(Memory):
         task.add_done_callback(self.hinting.discard)
 
 
-async def settled(gates):
-    """Until nothing goes on by itself."""
-    quiet = 0
-    while quiet < 6:
-        before = len(gates.waiting)
+async def settled():
+    """Until nothing goes on by itself: the clock stands, so what is to go on is among what is ready."""
+    ready = asyncio.get_running_loop()._ready
+    await asyncio.sleep(0)
+    while ready:
         await asyncio.sleep(0)
-        quiet = quiet + 1 if len(gates.waiting) == before else 0
 
 
 async def appending(server, count):
@@ -108,7 +107,7 @@ async def run_once(choices, begin, appends, ring_first, work=appending):
         task = asyncio.create_task(work(server, appends))
         possible, trace = [], []
         while True:
-            await settled(gates)
+            await settled()
             if not gates.waiting:
                 break
             here = choices[len(possible)] if len(possible) < len(choices) else 0
