@@ -167,23 +167,23 @@ def test_followers_are_the_servers_not_the_workers(server: Process) -> None:
     assert [one.status for one in members.values()] == [200] * MOST
     assert Follower(port, "/t/room").status == 429, "whichever worker it came to"
 
+    def living() -> set[str]:
+        return {name for name, one in members.items() if one.heard() and not one.over}
+
     def there() -> set[str]:
         return {one["member"] for one in ask(f"{base}/t/room/presence")["members"]}
 
     eventually(lambda: there() == set(members), what="all members")
     workers = ask(f"http://127.0.0.1:{server.page}/api/status")["workers"]
     os.kill(workers[0]["pid"], signal.SIGKILL)
-    eventually(lambda: any(one.heard() and one.over for one in members.values()), what="the end of some streams")
-    eventually(lambda: there() < set(members), what="the end of their members")
-    lost = {name for name, one in members.items() if one.heard() and one.over}
+    eventually(lambda: living() != set(members), what="the end of some streams")
+    eventually(lambda: there() == living(), what="only those whose worker lives")
+    lost = set(members) - living()
     assert 0 < len(lost) < MOST
-    eventually(lambda: there() == set(members) - lost, what="only those whose worker lives")
     left = [one for one in watchers if one.heard() is not None and not one.over]
-    eventually(lambda: all(leaves(one.heard()) == lost for one in left), what="that they left, told to all who are there")
-    again = Follower(port, "/t/room")
-    assert again.status == 200, "what the dead worker had counted went with it"
+    eventually(lambda: all(leaves(one.heard()) >= lost for one in left), what="that they left, told to all who are there")
+    eventually(lambda: Follower(port, "/t/room").status == 200, what="that what the dead worker had counted went with it")
 
     ask(f"{base}/t/room", "DELETE")
-    living = [one for name, one in members.items() if name not in lost] + [again]
-    eventually(lambda: all("event: end" in one.heard() for one in living), what="the end of the topic")
-    assert all("gone" in one.text for one in living)
+    eventually(lambda: all("event: end" in members[name].heard() for name in living()), what="the end of the topic")
+    assert living() == set(members) - lost and all("gone" in members[name].text for name in living())
