@@ -99,6 +99,7 @@ def server() -> Iterator[Process]:
     page = free_port()
     with Real() as peers:
         made = peers.fairlead(config=TOML.replace("@PAGE@", str(page)), files={"access.py": ACCESS}, env={"SECRET": SECRET})
+        made.says("Ctrl-C")  # all workers are there
         made.page = page  # type: ignore[attr-defined]
         yield made
 
