@@ -60,18 +60,20 @@ def test_heads_mean_the_same_after_others_as_alone(client, lines, fields, data):
 def test_the_same_fields_are_the_same_block():
     head = Head(Limits(), False)
     blocks = []
-    for line in (b"GET / HTTP/1.1", b"GET /2 HTTP/1.1", b"DELETE /3 HTTP/1.1"):
+    for line in (b"GET / HTTP/1.1", b"GET /1 HTTP/1.1", b"GET /2 HTTP/1.1", b"DELETE /3 HTTP/1.1"):
         assert read(head, line, b"Host: a\r\nAccept: b")
         blocks.append(head.block)
-    assert blocks[0] is blocks[1] is blocks[2]
+    assert blocks[0] is not blocks[1]  # a connection that has asked once may never ask again
+    assert blocks[1] is blocks[2] is blocks[3]
     read(head, b"GET / HTTP/1.1", b"Host: a\r\nAccept: c")
     assert head.block is not blocks[0]
 
 
 def test_what_is_remembered_is_bounded_and_has_no_body():
     head = Head(Limits(), False)
-    read(head, b"GET / HTTP/1.1", b"Host: a\r\nX: " + b"x" * REMEMBERED)
-    assert head.last is None
+    for _ in range(3):
+        read(head, b"GET / HTTP/1.1", b"Host: a\r\nX: " + b"x" * REMEMBERED)
+        assert head.last is None
     data = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n" + b"x" * 2000
     head.start()
     head.read(data, 0, len(data))
@@ -80,7 +82,9 @@ def test_what_is_remembered_is_bounded_and_has_no_body():
 
 def test_a_head_that_comes_in_pieces_is_read_again():
     head = Head(Limits(), False)
-    first = read(head, b"GET / HTTP/1.1", b"Host: a\r\nX-One: 1")
+    for _ in range(3):
+        first = read(head, b"GET / HTTP/1.1", b"Host: a\r\nX-One: 1")
+    assert head.last is head.block
     data = b"GET / HTTP/1.1\r\nHost: a\r\nX-One: 1\r\n\r\n"
     for cut in range(1, len(data)):
         head.start()
@@ -93,9 +97,9 @@ def test_a_head_that_comes_in_pieces_is_read_again():
 def test_a_limit_counts_the_whole_head_again():
     t = kit.Transcript(lambda sink: H1(sink, Limits(head=60)))
     t.sink.on_head = lambda codec, stream, message: codec.head(stream, Response(204, []), True)
-    t.peer(b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n")
-    t.peer(b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n")
-    assert t.error is None and len(t.sink.messages) == 2
+    for _ in range(3):
+        t.peer(b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n")
+    assert t.error is None and len(t.sink.messages) == 3
     t.peer(b"GET /%b HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n" % (b"x" * 40))
     assert t.rule == "head-too-long"
 
@@ -105,7 +109,7 @@ def test_heads_are_passed_on_as_the_same_bytes(drop):
     first = b"Host: a\r\nConnection: keep-alive\r\nACCEPT:x\r\nX-Forwarded-For: 1.2.3.4\r\nY:"
     for before in (b"host: up\r\n", b"host: other\r\n", b"host: up\r\n"):
         again, alone = Head(Limits(), False), []
-        for _ in range(3):
+        for _ in range(4):
             data = b"GET / HTTP/1.1\r\n" + first + b"\r\n\r\n"
             again.start()
             again.read(data, 0, len(data))
@@ -114,6 +118,6 @@ def test_heads_are_passed_on_as_the_same_bytes(drop):
             leg = H1(kit.Recorder(), Limits(), True)
             leg.head(leg.open_stream(), request, True)
             alone.append(b"".join(leg.take()))
-        assert again.block.again and alone[0] == alone[1] == alone[2]
+        assert again.block.again and len(set(alone)) == 1
         assert alone[0].startswith(b"GET / HTTP/1.1\r\n" + before) and alone[0].endswith(b"id\r\n\r\n")
         assert b"\r\naccept: x\r\n" in alone[0]

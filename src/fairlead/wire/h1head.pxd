@@ -18,7 +18,7 @@ cdef class Head:
     cdef public long long max_line, max_head, max_fields, max_name, max_trailer
     cdef public list headers
     cdef public Block block, last
-    cdef public bint begun, whole, trailing, chunked, close, keep, upgrading, expect, connecting, heading, last_close, last_keep
+    cdef public bint begun, whole, trailing, chunked, close, keep, upgrading, expect, connecting, heading, last_close, last_keep, repeating
     cdef public long long size, length, last_length
     cdef public Py_ssize_t last_at, last_size
     cdef public int blank, minor, hosts, status, last_hosts

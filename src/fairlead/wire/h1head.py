@@ -11,8 +11,8 @@ Rules
 4. The first rule broken, from left to right, is the one reported, however the bytes were split.
 
 5. A connection mostly says the same fields again, whatever it asks for. Field lines that are byte for byte those of the head
-   before are not read again: they mean what they meant, and the message gets the same `Block`. Kept for that are at most
-   `REMEMBERED` bytes, of heads that came in one read and have nothing of Transfer-Encoding, Upgrade or Expect.
+   before are not read again: they mean what they meant, and the message gets the same `Block`. Kept for that, from the second
+   head on, are at most `REMEMBERED` bytes, of heads that came in one read and have nothing of Transfer-Encoding, Upgrade or Expect.
 
 Fields are noted as positions in a `Block` (see `h1block`) while a head comes in one read; a head that comes in pieces, a
 long one and trailers become a list of pairs as they come.
@@ -79,7 +79,7 @@ class Head:
         self.last_length = -1
         self.last_hosts = 0
         self.last_host = b""
-        self.last_close = self.last_keep = False
+        self.last_close = self.last_keep = self.repeating = False
         self.start()
 
     def start(self):
@@ -172,6 +172,9 @@ class Head:
 
     def remember(self, data, at, end):
         """The next head may have the same fields: `data[at:end]`, the empty line with them."""
+        if not self.repeating:  # many connections have one head only, and then wait
+            self.repeating = True
+            return
         if len(data) > _REMEMBERED or self.chunked or self.expect or self.upgrading or self.upgrade:
             self.last = None  # type: ignore[assignment]
             return
