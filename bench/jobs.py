@@ -3,8 +3,9 @@
     python bench/jobs.py [--jobs 4000] [--store sqlite,redis,postgres] [--peers PYTHON] [--rounds 3]
 
 One process submits, with as much concurrency as its library offers, while two processes work; the clock runs from the first submit
-until the last outcome is in the store. Celery: prefork, two processes, JSON results kept in Redis, as installed, and with
-`task_acks_late` (a killed worker then loses nothing, which is Fairlead's promise on every store). procrastinate: two asyncio
+until the last outcome is in the store. Celery: prefork, two processes, JSON results kept in Redis, with prefetch as its guide
+says for short tasks, and with `task_acks_late` (a killed worker then loses nothing, which is Fairlead's promise on every store);
+and two workers of 32 threads each, which overlap their waits for the disk. Twenty threads submit. procrastinate: two asyncio
 workers, concurrency 20. The same Redis (append-only file, fsync always) and PostgreSQL (fsync) serve both sides. `--peers` is a
 Python that has celery[redis] and procrastinate. Everything shares the machine: read ratios, not absolutes.
 """
@@ -29,20 +30,21 @@ CELERY = """
 import os
 from celery import Celery
 app = Celery("tasks", broker=os.environ["STORE"], backend=os.environ["STORE"])
-app.conf.update(task_acks_late=os.environ.get("LATE") == "1", task_ignore_result=False)
+app.conf.update(task_acks_late=os.environ.get("LATE") == "1", task_ignore_result=False, worker_prefetch_multiplier=64)
 @app.task
 def noop(n):
     return n
 """
 CELERY_RUN = """
 import os, sys, time, redis
+from concurrent.futures import ThreadPoolExecutor
 from tasks import noop
 n, link = int(sys.argv[1]), redis.Redis.from_url(os.environ["STORE"])
 noop.delay(-1).get(timeout=60)
 before = sum(1 for _ in link.scan_iter("celery-task-meta-*", 10000))
 began = time.time()
-for i in range(n):
-    noop.delay(i)
+with ThreadPoolExecutor(20) as pool:
+    list(pool.map(noop.delay, range(n)))
 submitted = time.time() - began
 while sum(1 for _ in link.scan_iter("celery-task-meta-*", 10000)) < before + n:
     time.sleep(0.02)
@@ -167,20 +169,23 @@ def ours(url: str, keeper: str, n: int) -> tuple[float, float]:
     return float(first), float(second)
 
 
-def theirs(python: str, url: str, n: int, late: bool = False) -> tuple[float, float]:
+def theirs(python: str, url: str, n: int, late: bool = False, threads: bool = False) -> tuple[float, float]:
     """Celery for redis:, procrastinate for postgresql:."""
     with tempfile.TemporaryDirectory(prefix="fl-bench-") as folder:
         env = {**os.environ, "STORE": url, "LATE": str(int(late)), "PYTHONPATH": folder}
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": env, "cwd": folder}
         if url.startswith("redis"):
             Path(folder, "tasks.py").write_text(CELERY)
-            command, run, count = [python, "-m", "celery", "-A", "tasks", "worker", "-c", "2", "-l", "ERROR"], CELERY_RUN, 1
+            pool = ["-P", "threads", "-c", "32"] if threads else ["-c", "2"]
+            quietly = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "ERROR"]
+            command, run, count = [python, "-m", "celery", "-A", "tasks", "worker", *pool, *quietly], CELERY_RUN, 1 + threads
         else:
             Path(folder, "ptasks.py").write_text(PROCRASTINATE)
             schema = [python, "-m", "procrastinate", "--app=ptasks.app", "schema", "--apply"]
             subprocess.run(schema, check=False, **quiet)  # there already in a second round
             command, run, count = [python, "-m", "procrastinate", "--app=ptasks.app", "worker", "-c", "20"], PROCRASTINATE_RUN, 2
-        workers = [subprocess.Popen(command, start_new_session=True, **quiet) for _ in range(count)]
+        named = [["-n", f"w{n}"] if count == 2 and url.startswith("redis") else [] for n in range(count)]
+        workers = [subprocess.Popen([*command, *name], start_new_session=True, **quiet) for name in named]
         try:
             done = subprocess.run([python, "-c", run, str(n)], capture_output=True, text=True, env=env, cwd=folder)
             if done.returncode:
@@ -243,6 +248,8 @@ def measure(given: argparse.Namespace) -> None:
                 if given.peers and name == "redis":
                     rounds.setdefault("Celery on redis", []).append(theirs(given.peers, url, given.jobs // 4))
                     rounds.setdefault("Celery on redis, acks late", []).append(theirs(given.peers, url, given.jobs // 4, True))
+                    many = theirs(given.peers, url, given.jobs // 4, True, True)
+                    rounds.setdefault("Celery on redis, acks late, 2 x 32 threads", []).append(many)
                 elif given.peers and name == "postgres":
                     rounds.setdefault("procrastinate on postgres", []).append(theirs(given.peers, url, given.jobs // 4))
             middles = {one: shown(one, found) for one, found in rounds.items()}

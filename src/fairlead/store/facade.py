@@ -36,7 +36,7 @@ from .contract import (
 CALLS = frozenset(
     ["create", "append", "trim", "delete", "touch"]
     + ["feed", "seek", "put", "claim", "extend", "ack", "nack", "term", "redrive", "remove", "drop"]
-    + ["put_if", "delete_if"]
+    + ["put_if", "put_key", "delete_if"]
     + ["enqueue", "draw", "settle", "withdraw"]
 )
 LOOKS = frozenset(["read", "head", "topics", "dead", "depth", "queues", "next_due", "get", "scan", "scan_due"])

@@ -176,6 +176,11 @@ def pairs_of(store: Store) -> Pairs:
 class PairWords:
     """The words over a core's own (memory and SQLite): in one transaction, since they are one call."""
 
+    def put_key(self: Any, key: str, value: bytes, version: int | None, ttl: float | None, due: float | None) -> list[Any]:
+        """`put_if` for who need not be told what it sent: [version, expires]. What is answered is also kept (`journal`)."""
+        made: Entry = self.put_if(key, value, version, ttl, due)
+        return [made.version, made.expires]
+
     def enqueue(self: Any, calls: Sequence[Any]) -> list[Any]:
         """See `Pairs`."""
         return [self.enqueue_one(*call) for call in calls]

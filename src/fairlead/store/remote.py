@@ -22,7 +22,7 @@ from typing import Any
 from ..core.errors import WireError
 from . import chunk, words
 from .clock import Clock
-from .contract import Ack, Declaration, Offset, StoreError
+from .contract import Ack, Declaration, Entry, Offset, StoreError
 from .facade import Front
 from .line import Line
 from .sqlite import Readers
@@ -185,6 +185,15 @@ class Remote(Front):
 
     def call(self, word: str, *args: Any) -> Awaitable[Any]:
         """See `Caller`."""
+        return self.put_if(*args) if word == "put_if" else self.ask(word, *args)
+
+    async def put_if(self, key: str, value: bytes, version: int | None, ttl: float | None, due: float | None) -> Entry:
+        """See `State.put_if`: the value does not come back."""
+        made = await self.ask("put_key", key, value, version, ttl, due)
+        return Entry(bytes(value), made[0], made[1], due)
+
+    def ask(self, word: str, *args: Any) -> asyncio.Future[Any]:
+        """A call of the keeper."""
         future: asyncio.Future[Any] = self.loop.create_future()
         if self.closing or len(self.waiting) >= WAITING:
             text = "the store is closed" if self.closing else f"{WAITING} calls wait for the store: it cannot follow"
