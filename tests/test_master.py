@@ -15,6 +15,7 @@ from fairlead.run.channel import Channel
 from fairlead.run.fresh import Files
 from fairlead.run.holder import Holder
 from fairlead.run.load import loads
+from fairlead.run.role import Role
 from fairlead.run.tickets import Tickets
 from fairlead.run.units import Address
 
@@ -92,6 +93,55 @@ def test_speaking_to_nobody_raises_nothing():
     ours.say("anybody")
     with pytest.raises(EOFError):
         ours.read()
+
+
+# ---- questions to a role
+
+
+async def asked(*questions: str, timeout: float = 30.0):
+    """A role, its process's end of the channel, and its questions, which have been said."""
+    role = Role(0, 0, 1)
+    role.channel, theirs = ends()
+    role.channel.watch(asyncio.get_running_loop(), role.heard, role.cut)
+    tasks = [asyncio.create_task(role.ask(word, timeout=timeout, of=n)) for n, word in enumerate(questions)]
+    await asyncio.sleep(0)
+    return role, theirs, tasks
+
+
+def test_questions_of_one_word_are_answered_each_in_whatever_order():
+    async def main():
+        role, theirs, tasks = await asked("jobs", "topics", "jobs", "jobs")
+        heard = [theirs.read() for _ in tasks]
+        for word, values, _ in reversed(heard):
+            theirs.say(word, question=values["question"], of=values["of"])
+        assert [answer["of"] for answer in await asyncio.gather(*tasks)] == [0, 1, 2, 3] and not role.asked
+
+    asyncio.run(main())
+
+
+def test_an_answer_that_comes_too_late_is_taken_for_no_other():
+    async def main():
+        role, theirs, [late] = await asked("jobs", timeout=0)
+        with pytest.raises(TimeoutError):
+            await late
+        second = asyncio.create_task(role.ask("jobs", of=1))
+        await asyncio.sleep(0)
+        for word, values, _ in (theirs.read(), theirs.read()):
+            theirs.say(word, question=values["question"], of=values["of"])
+        assert (await second)["of"] == 1
+
+    asyncio.run(main())
+
+
+def test_all_who_wait_for_an_answer_hear_that_the_role_is_gone():
+    async def main():
+        role, theirs, tasks = await asked("jobs", "jobs")
+        theirs.close()
+        assert all(isinstance(end, EOFError) for end in await asyncio.gather(*tasks, return_exceptions=True))
+        with pytest.raises(EOFError):
+            await role.ask("jobs")
+
+    asyncio.run(main())
 
 
 # ---- the book of sockets

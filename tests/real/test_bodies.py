@@ -1,5 +1,6 @@
 """Bodies larger than every buffer pass whole, both ways, through an application and through a proxy."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,18 +23,13 @@ servers = ["127.0.0.1:{port}"]
 """
 
 
-@pytest.fixture
-def app(real: Real) -> Process:
-    """The plain application: `/big/N` streams N bytes, a POST is counted."""
-    return real.fairlead("plain:app", "--workers", "1", files={"plain.py": APP})
-
-
-@pytest.fixture(params=["app", "proxy"])
-def server(request: pytest.FixtureRequest, real: Real, app: Process) -> Process:
-    """The application itself, and a proxy before it."""
-    if request.param == "app":
-        return app
-    return real.fairlead("--workers", "1", config=PROXY.format(port=app.port))
+@pytest.fixture(scope="module", params=["app", "proxy"])
+def server(request: pytest.FixtureRequest) -> Iterator[Process]:
+    """The plain application (`/big/N` streams N bytes, a POST is counted), and a proxy before it."""
+    with Real() as peers:
+        app = peers.fairlead("plain:app", "--workers", "1", files={"plain.py": APP})
+        behind = request.param == "proxy"
+        yield peers.fairlead("--workers", "1", config=PROXY.format(port=app.port)) if behind else app
 
 
 @pytest.mark.parametrize("size", [1, 65_535, 65_536, 65_537, 131_072, 3_000_000, 48_000_000])

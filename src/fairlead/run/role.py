@@ -49,7 +49,8 @@ class Role:
         self.channel: Channel | None = None
         self.became = asyncio.get_running_loop().create_future()
         self.gone = asyncio.get_running_loop().create_future()
-        self.asked: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self.asked: dict[int, asyncio.Future[dict[str, Any]]] = {}  # by the question's number
+        self.questions = 0
         self.on_word: Callable[[Role, str, dict[str, Any]], None] | None = None
 
     @property
@@ -81,13 +82,18 @@ class Role:
             self.channel.say(word, fds, **values)
 
     async def ask(self, word: str, fds: Sequence[int] = (), timeout: float = 30.0, **values: Any) -> dict[str, Any]:
-        """Send a message and wait for the answer to it; raises TimeoutError, or EOFError when the role goes."""
-        future = self.asked[word] = asyncio.get_running_loop().create_future()
-        self.say(word, fds, **values)
+        """Send a question and wait for the answer to it; raises TimeoutError, or EOFError when the role goes. Its number is
+        said with it and comes back with the answer, so that many may be open at once, of one word too.
+        """
         if self.state == GONE or self.channel is None or self.channel.loop is None:
-            self.asked.pop(word, None)
             raise EOFError(f"{self.title} is gone")
-        return await asyncio.wait_for(future, timeout)
+        self.questions = number = self.questions + 1
+        future = self.asked[number] = asyncio.get_running_loop().create_future()
+        self.say(word, fds, question=number, **values)
+        try:
+            return await asyncio.wait_for(future, timeout)
+        finally:
+            self.asked.pop(number, None)
 
     def heard(self, word: str, values: dict[str, Any], fds: list[int]) -> None:
         """A message from the role."""
@@ -99,9 +105,9 @@ class Role:
         elif word == "failed":
             self.error, self.detail = values["error"], values.get("detail", "")
             self.settle(False)
-        elif word in self.asked:
-            future = self.asked.pop(word)
-            if not future.done():
+        elif "question" in values:
+            future = self.asked.get(values.pop("question"))
+            if future is not None and not future.done():  # nobody waits for an answer that comes late
                 future.set_result(values)
         elif self.on_word is not None:
             self.on_word(self, word, values)
@@ -116,7 +122,6 @@ class Role:
         for future in self.asked.values():
             if not future.done():
                 future.set_exception(EOFError(f"{self.title} is gone"))
-        self.asked.clear()
 
     def reap(self) -> bool:
         """True, once, when the process has ended."""

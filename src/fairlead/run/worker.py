@@ -112,19 +112,19 @@ class Worker:
         """What the page shows of topics, or what is done to them."""
         from fairlead.run.topicstats import answer
 
-        self.channel.say("topics", **await answer(self.builder.realtime, values))
+        self.channel.say("topics", question=values["question"], **await answer(self.builder.realtime, values))
 
     async def tell_jobs(self, values: dict[str, Any]) -> None:
         """What the page shows of jobs, or what is done to one."""
         from fairlead.run.jobstats import answer
 
-        self.channel.say("jobs", **await answer(self.builder.realtime, values))
+        self.channel.say("jobs", question=values["question"], **await answer(self.builder.realtime, values))
 
-    def tell_uploads(self) -> None:
+    def tell_uploads(self, values: dict[str, Any]) -> None:
         """What the page shows of uploads."""
         from fairlead.run.uploadstats import answer
 
-        self.channel.say("uploads", **answer(self.builder.realtime))
+        self.channel.say("uploads", question=values["question"], **answer(self.builder.realtime))
 
     def plan(self, config: c.Config) -> plans.Plan:
         """What of a configuration is served here."""
@@ -180,9 +180,9 @@ class Worker:
         elif word == "topics":
             self.loop.create_task(self.tell_topics(values))
         elif word == "uploads":
-            self.tell_uploads()
+            self.tell_uploads(values)
         elif word == "grpc":
-            self.channel.say("grpc", servers=grpcstats.of(self.built))
+            self.channel.say("grpc", question=values["question"], servers=grpcstats.of(self.built))
         elif word == "reopen":
             logs.reopen()
             dump_on_signal()
@@ -231,7 +231,7 @@ class Worker:
             error = one_line(problem)
         if self.pending is None:
             close_all(fds)
-        self.channel.say("prepare", error=error)
+        self.channel.say("prepare", question=values["question"], error=error)
 
     def commit(self) -> None:
         """Serve the prepared plan: connections that are open go on with it at their next request."""

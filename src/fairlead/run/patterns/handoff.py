@@ -151,7 +151,7 @@ class Handing:
             self.depart()
         elif word == "prepare":
             self.pending = values["listeners"], fds
-            self.channel.say("prepare", error="")
+            self.channel.say("prepare", question=values["question"], error="")
         elif word in ("commit", "abort") and self.pending is not None:
             names, fds = self.pending
             self.pending = None
@@ -161,8 +161,8 @@ class Handing:
                 close_all(fds)
         elif word == "reopen":
             logs.reopen()
-        elif word in ("topics", "jobs", "uploads", "grpc"):  # asked of all who serve; here is nothing of it
-            self.channel.say(word, none=True, servers={})
+        elif "question" in values:  # asked of all who serve; here is nothing of it
+            self.channel.say(word, question=values["question"], none=True, servers={})
 
     def depart(self) -> None:
         """Let `main` go on to the end."""

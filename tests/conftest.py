@@ -1,0 +1,54 @@
+"""The order of the files. Several processes take whole files from one queue (scripts/test), so what takes long stands first in it:
+else a run ends with one process at work and the others idle. Files whose tests mostly wait for servers and files whose tests
+only compute are spread evenly among each other, for the same reason. A run that passes is what a new entry is measured by
+(``--durations``); one that is missing costs a few seconds of idling and nothing else.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# What tests start keeps no bytecode: a file that is written anew within its second, as long as before, would be taken for the old
+# one. (Processes of pytest itself do keep it, so this is for those that start no others.)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+HERE = Path(__file__).resolve().parent
+LONGEST = (  # first
+    "real/test_patterns.py",
+    "real/test_process.py",
+    "real/test_supervision.py",
+    "real/test_frameworks.py",
+    "real/test_grid.py",
+    "real/test_h2_peers.py",
+    "real/test_websocket_peers.py",
+    "real/test_upload_clients.py",
+    "real/test_h3_transport.py",
+    "real/test_drain.py",
+    "real/test_job_faults.py",
+    "real/test_topic_clients.py",
+    "real/test_jobs_served.py",
+    "real/test_store.py",
+    "real/test_faults.py",
+    "store/test_engine_faults.py",
+    "store/test_contract.py",
+    "real/test_grpc_peers.py",
+    "real/test_topic_faults.py",
+    "real/test_slow_clients.py",
+    "real/test_realtime.py",
+    "real/test_h1_conformance.py",
+    "real/test_topic_browser.py",
+    "real/test_tickets.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longest files first, those that wait among those that compute."""
+    names = {item.path: item.path.relative_to(HERE).as_posix() for item in items if item.path.is_relative_to(HERE)}
+    by_length = {name: place for place, name in enumerate(LONGEST)}
+    ranked = sorted(names, key=lambda path: by_length.get(names[path], len(LONGEST)))
+    place: dict[Path, float] = {}
+    for waits in (True, False):
+        kind = [path for path in ranked if (path.parent != HERE) is waits]
+        place |= {path: index / len(kind) for index, path in enumerate(kind)}
+    items.sort(key=lambda item: place.get(item.path, 1.0))  # stable: the tests of a file stay together and in order
