@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,3 +93,45 @@ def test_a_job_by_grpc_and_what_it_publishes_on_a_stream_of_grpc_aio(served: tup
             stream.cancel()
 
     asyncio.run(talk())
+
+
+def test_curl_calls_both_services_in_json(served: tuple[Process, Any, Any, Any, Any]) -> None:
+    server = served[0]
+
+    def call(method: str, given: str, *args: str) -> Any:
+        return peers.curl(f"{server.url}/fairlead.v1.{method}", "--json", given, *args)
+
+    with Real() as peers:
+        data = base64.b64encode(b'{"n":1}').decode()
+        made = call("Topics/Append", f'{{"topic":"json","create":"application/json","events":[{{"data":"{data}","type":"made"}}]}}')
+        assert made.status == 200 and made.header("content-type") == "application/json", made.text
+        assert json.loads(made.text)["count"] == "1"
+        found = json.loads(call("Topics/Read", '{"topic":"json"}').text)
+        assert found["events"][0]["data"] == data and found["events"][0]["type"] == "made" and found["upToDate"] is True
+        claimed = json.loads(call("Topics/Claim", '{"topic":"json","group":"g","after":"-1"}').text)["items"]
+        held = json.dumps({"topic": "json", "group": "g", "action": "ACK", "items": [{k: claimed[0][k] for k in ("id", "fence")}]})
+        assert json.loads(call("Topics/Ack", held).text) == {"done": "1"}
+        job = json.loads(call("Jobs/Submit", '{"kind":"double","arguments":"[4]"}').text)
+        over = json.loads(call("Jobs/Get", json.dumps({"kind": "double", "id": job["id"], "wait": 30})).text)
+        assert (over["state"], over["result"]) == ("succeeded", "8")
+        assert "nothing" in (wrong := call("Topics/Read", '{"topic":"json","nothing":1}')).text and wrong.status == 400
+        assert json.loads(call("Topics/Read", '{"topic":"none"}').text)["status"] == "NOT_FOUND"
+
+
+def test_curl_reads_streams_of_both_services_as_lines_and_as_events(served: tuple[Process, Any, Any, Any, Any]) -> None:
+    server = served[0]
+    with Real() as peers:
+        base = f"{server.url}/fairlead.v1"
+        data = base64.b64encode(b"x").decode()
+        given = json.dumps({"topic": "ends", "create": "text/plain", "close": True, "events": [{"data": data}]})
+        assert peers.curl(f"{base}.Topics/Append", "--json", given).status == 200
+        lines = ("-H", "content-type: application/x-ndjson", "--data-binary", '{"topic":"ends","after":"-1"}\n')
+        answer = peers.curl(f"{base}.Topics/Subscribe", *lines)
+        assert answer.header("content-type") == "application/x-ndjson"
+        batches = [json.loads(line) for line in answer.text.splitlines()]
+        assert [one["data"] for batch in batches for one in batch.get("events", ())] == [data] and batches[-1]["closed"] is True
+        events = peers.curl(f"{base}.Topics/Subscribe", *lines, "-H", "accept: text/event-stream").text
+        assert [part for part in events.split("\n\n") if part.startswith("data: ")] and "event: end\n" in events
+        job = json.loads(peers.curl(f"{base}.Jobs/Submit", "--json", '{"kind":"double","arguments":"[5]"}').text)
+        watched = peers.curl(f"{base}.Jobs/Watch", "--json", json.dumps({"kind": "double", "id": job["id"]})).text
+        assert json.loads(watched.splitlines()[-1])["result"] == "10"

@@ -9,7 +9,8 @@ Rules
 1. Any HTTP version will do. A request's kind decides the answer's; `grpc-timeout` is heeded in all.
 2. An answer in JSON has the HTTP status that belongs to the gRPC status, and {"code", "message", "details"} as its body. In a
    stream whose head is out the last line is {"error": {...}}, for events one called `error`.
-3. JSON is protobuf's own (json_format): names in lowerCamelCase, unknown fields refused. What does not fit is INVALID_ARGUMENT.
+3. JSON is protobuf's own (`serve.grpcmessages`): names in lowerCamelCase, unknown fields refused. What does not
+   fit is INVALID_ARGUMENT.
 4. Pages of other origins may call only if `origins` lists theirs. A preflight request is answered here (Fetch, "CORS protocol").
    JSON is taken by its content-type only, so that no page can send it without asking first.
 5. GET calls only what has no side effects: by a rule of google.api.http, or a method whose idempotency_level says so.
@@ -25,7 +26,8 @@ from typing import Any
 from fairlead.core.errors import WireError
 from fairlead.core.message import Response
 from fairlead.serve.grpchome import Form
-from fairlead.serve.grpcrules import Rules, filled, from_query
+from fairlead.serve.grpcmessages import messages_of
+from fairlead.serve.grpcrules import Rules, from_query
 from fairlead.wire.grpc import message, too_long
 from fairlead.wire.grpcwords import NAMES, TO_HTTP, Text, hear_message, to_text, web_trailers
 
@@ -38,7 +40,7 @@ class Forms:
 
     def __init__(self, home, web=True, json=True, origins=()):
         self.web = web
-        self.json = json and Rules.possible()
+        self.json = json
         self.origins = tuple(origins)
         self.rules = Rules(home.methods) if self.json else None
 
@@ -148,7 +150,7 @@ class Json(Form):
         self.events = method.server_stream and b"text/event-stream" in accept
         self.lines = method.client_stream
         self.streams = method.server_stream
-        self.kind = type_of(method)
+        self.messages = messages_of(method)
         self.rest = b""
 
     # ---- the request
@@ -170,8 +172,6 @@ class Json(Form):
         return message(rest, False)
 
     def decode(self, method, payload):
-        from google.protobuf import json_format
-
         try:
             made = json.loads(payload) if payload.strip() else {}
             body = self.rule.body if self.rule is not None else "*"
@@ -179,23 +179,14 @@ class Json(Form):
                 raise WireError("this method takes no body", rule="grpc-json")
             if body not in ("", "*"):
                 made = {body: made}
-            if not isinstance(made, dict) and not self.kind.DESCRIPTOR.full_name.startswith("google.protobuf."):
-                raise ValueError("it is no object")
-            for name, text in self.values:
-                filled(self.kind.DESCRIPTOR, made, name, text)
-            return json_format.ParseDict(made, self.kind())
-        except (ValueError, TypeError, RecursionError, json_format.ParseError) as error:
-            raise WireError(f"the JSON does not fit {self.kind.DESCRIPTOR.full_name}: {error}", rule="grpc-json") from None
+            return self.messages.taken(made, self.values)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise WireError(f"the JSON does not fit {self.messages.name}: {error}", rule="grpc-json") from None
 
     # ---- the answer
 
     def encode(self, method, value):
-        from google.protobuf import json_format
-
-        if self.rule is not None and self.rule.response:
-            made = json_format.MessageToDict(value).get(json_name(value, self.rule.response))
-            return json.dumps(made, separators=(",", ":")).encode()
-        return json_format.MessageToJson(value, indent=None, ensure_ascii=False).encode()
+        return self.messages.written(value, self.rule.response if self.rule is not None else "")
 
     def head(self, call, fields):
         kind = b"application/json"
@@ -229,20 +220,6 @@ class Json(Form):
                 exchange.reset(WireError("the call failed after its answer", status=500), "both")
         else:
             exchange.end(None)
-
-
-def type_of(method: Any) -> Any:
-    """The class of a method's request messages; WireError when it is no protobuf."""
-    kind = getattr(method.decode, "__self__", None)
-    if kind is None or not hasattr(kind, "DESCRIPTOR"):
-        raise WireError("this method has no JSON: its messages are not protobuf", status=415)
-    return kind
-
-
-def json_name(value: Any, name: str) -> str:
-    """The name of a field in JSON."""
-    field = value.DESCRIPTOR.fields_by_name.get(name)
-    return str(field.json_name) if field is not None else name
 
 
 def problem(code: int, trailers: list[tuple[bytes, bytes]]) -> dict[str, Any]:

@@ -31,22 +31,24 @@ ASYNC, SYNC = 0, 1
 
 
 class Handled:
-    """A method handler of our own making, for services that need no generated code."""
+    """A method handler of our own making, for services that need no generated code. `answer`: the shape of its answers, or None."""
 
-    def __init__(self, behaviour: Any, client_stream: bool, server_stream: bool, decode: Any, encode: Any) -> None:
+    def __init__(self, behaviour: Any, client_stream: bool, server_stream: bool, decode: Any, encode: Any, answer: Any) -> None:
         self.request_streaming = client_stream
         self.response_streaming = server_stream
         self.request_deserializer = decode
         self.response_serializer = encode
+        self.answer = answer if answer is not None else getattr(encode, "__self__", None)
         self.unary_unary = self.unary_stream = self.stream_unary = self.stream_stream = behaviour
 
 
-def handled(behaviour, client_stream=False, server_stream=False, decode=None, encode=None):
+def handled(behaviour, client_stream=False, server_stream=False, decode=None, encode=None, answer=None):
     """A handler of an async function or generator; messages are bytes, unless `decode` and `encode` make them something else.
+    Those that are of a `Shape` (`decode=ASKED.decode, encode=SAID.encode`) have JSON too; `answer=SAID` where nothing encodes.
 
     `server.add_registered_method_handlers("fairlead.v1.Topics", {"Read": handled(read, server_stream=True)})`
     """
-    return Handled(behaviour, client_stream, server_stream, decode, encode)
+    return Handled(behaviour, client_stream, server_stream, decode, encode, answer)
 
 
 class Aborted(_Abort):

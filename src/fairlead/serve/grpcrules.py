@@ -46,15 +46,6 @@ class Rules:
                 self.read(path, descriptor)
         self.rules.sort(key=lambda rule: -len(rule.literal))
 
-    @staticmethod
-    def possible() -> bool:
-        """Is protobuf there?"""
-        try:
-            import google.protobuf.json_format  # noqa: F401
-        except ImportError:
-            return False
-        return True
-
     def read(self, path: bytes, descriptor: Any) -> None:
         """The rules of one method."""
         options = descriptor.GetOptions()

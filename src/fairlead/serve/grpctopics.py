@@ -64,13 +64,14 @@ HELD = Shape(id=(1, TEXT), fence=(2, UINT))
 ACK = Shape(
     topic=(1, TEXT), group=(2, TEXT), items=(3, Many(HELD)), action=(4, UINT), ttl=(5, DOUBLE), delay=(6, DOUBLE), reason=(7, TEXT)
 )  # fmt: skip
+ACK.names["action"] = tuple(name.upper() for name in ACTIONS)
 ACK_REPLY = Shape(done=(1, UINT))
 
 
 def methods() -> dict[str, Handled]:
     """The handlers of the service by name."""
     return {
-        "Subscribe": handled(subscribe, client_stream=True, server_stream=True, decode=SUBSCRIBE.decode),
+        "Subscribe": handled(subscribe, client_stream=True, server_stream=True, decode=SUBSCRIBE.decode, answer=BATCH),
         "Read": handled(unary(read), decode=READ_REQUEST.decode, encode=BATCH.encode),
         "Append": handled(unary(append), decode=APPEND.decode, encode=APPENDED.encode),
         "Claim": handled(unary(claim), decode=CLAIM.decode, encode=CLAIM_REPLY.encode),

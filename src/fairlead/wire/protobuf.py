@@ -38,6 +38,7 @@ class Shape:
 
     def __init__(self, **fields: tuple[int, Any]) -> None:
         self.fields = fields
+        self.names: dict[str, tuple[str, ...]] = {}  # of the values of enums, by field: JSON says them
         self.numbers = {number: (name, kind) for name, (number, kind) in fields.items()}
 
     def encode(self, value: dict[str, Any]) -> bytes:
