@@ -2,9 +2,12 @@
 else a run ends with one process at work and the others idle. Files whose tests mostly wait for servers and files whose tests
 only compute are spread evenly among each other, for the same reason. A run that passes is what a new entry is measured by
 (``--durations``); one that is missing costs a few seconds of idling and nothing else.
+
+And no test may send a signal to who is not its own.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,23 @@ LONGEST = (  # first
     "real/test_topic_browser.py",
     "real/test_tickets.py",
 )
+
+
+def careful(send: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """`os.kill` or `os.killpg`, but not for 0 (whoever is in our group), -1 (all there are) and 1: a test whose process is gone, or
+    not there yet, would take the whole run along with it.
+    """
+
+    def checked(process: int, number: int, /) -> None:
+        if process <= 1 or (send is group and process == os.getpgrp()):
+            raise AssertionError(f"signal {number} to {process}: that is no process of this test")
+        send(process, number)
+
+    return checked
+
+
+group = os.killpg
+os.kill, os.killpg = careful(os.kill), careful(os.killpg)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

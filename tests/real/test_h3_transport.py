@@ -22,7 +22,7 @@ CONFIG = """
 [server]
 workers = 2
 pattern = "{pattern}"
-grace = "5s"
+grace = "15s"
 [admin]
 page = "off"
 [log]
