@@ -7,15 +7,12 @@ And no test may send a signal to who is not its own.
 """
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-# What tests start keeps no bytecode: a file that is written anew within its second, as long as before, would be taken for the old
-# one. (Processes of pytest itself do keep it, so this is for those that start no others.)
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 HERE = Path(__file__).resolve().parent
 LONGEST = (  # first
     "real/test_patterns.py",
@@ -72,3 +69,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         kind = [path for path in ranked if (path.parent != HERE) is waits]
         place |= {path: index / len(kind) for index, path in enumerate(kind)}
     items.sort(key=lambda item: place.get(item.path, 1.0))  # stable: the tests of a file stay together and in order
+
+
+def pytest_collection_finish() -> None:
+    """From here on nobody keeps bytecode, nor do processes that tests start: a file that is written anew within its second, as
+    long as before, would be taken for the old one. What pytest has rewritten of the tests themselves is kept, if it may be.
+    """
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
