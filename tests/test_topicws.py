@@ -576,3 +576,18 @@ def test_a_route_may_be_without_compression():
         assert header(socket, "sec-websocket-extensions") is None
 
     play(story)
+
+
+def test_a_server_that_ends_takes_no_further_frames_of_a_socket(tmp_path, caplog):
+    async def story(server):
+        await make(server, "a")
+        socket = server.socket("/t/a?sub=0")
+        for number in range(2 * WAITING):  # half of them are held back
+            socket.say({"id": number, "pub": {"topic": "a", "data": number}})
+        for _ in range(3):
+            await asyncio.sleep(0)  # the others are on their way to the store
+        await server.feed.close()
+        assert not server.feed.tasks, "and begins nothing that would meet a closed store"
+
+    play(story, url=f"sqlite:///{tmp_path}/store.db", ack="memory")
+    assert not caplog.records

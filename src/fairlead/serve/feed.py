@@ -235,6 +235,7 @@ class Feed:
         self.cold_reads = 0
         self.tasks: set[asyncio.Task[Any]] = set()
         self.looked = 0
+        self.closed = False
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
         """A task that is held until it ends."""
@@ -430,6 +431,7 @@ class Feed:
 
     async def close(self) -> None:
         """The end of the process."""
+        self.closed = True
         if self.ticking is not None:
             self.ticking.cancel()
         for ring in tuple(self.rings.values()):

@@ -272,7 +272,7 @@ class TopicSocket(Out):
 
     def go_on(self) -> None:
         """Read on, if that was held back."""
-        if self.over or self.blocked or self.waiting >= WAITING:
+        if self.over or self.blocked or self.waiting >= WAITING or self.feed.closed:
             return
         if self.ws.more:
             self.ws.feed(b"", self.clock.now())
