@@ -690,3 +690,16 @@ def test_no_more_start_in_a_second_than_all_workers_together_may():
             assert 4 <= len(started) <= 6 and all(0.0 < wait <= 0.5 for wait in waits if wait)
 
     play(story, add, working=False)
+
+
+def test_a_row_of_a_version_that_counted_no_claims_loses_no_attempts():
+    async def story(jobs, work):
+        row = await jobs.submit("add", [1])
+        (lease,) = await jobs.store.leases.claim(queue_of("add"), 1, 30.0)
+        await jobs.write((await jobs.get("add", row.id)).but(attempt=1, error="it failed"))
+        await jobs.store.leases.nack(lease)
+        work.start()
+        assert (await over(jobs, row)).attempt == 2
+        await work.stop(0.0)
+
+    play(story, add, working=False)

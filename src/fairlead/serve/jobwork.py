@@ -248,7 +248,8 @@ class Work(Limits):
 
     def tries(self, row: Row, lease: Lease) -> int:
         """Which attempt this is: those that the row tells of, those that ended with their workers, and this one."""
-        return row.attempt + max(0, lease.attempt - 1 - row.claims) + 1
+        told = row.claims or not row.attempt  # else an older version wrote it, which knew of all attempts and of no claims
+        return row.attempt + (max(0, lease.attempt - 1 - row.claims) if told else 0) + 1
 
     def begin_code(self, run: Run, row: Row) -> None:
         """Run the code."""
