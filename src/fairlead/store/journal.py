@@ -18,10 +18,11 @@ from .words import pack_answer, unpack_answer
 
 
 class Answer(NamedTuple):
-    """What a call gave: a value, or an error to raise."""
+    """What a call gave: a value, or an error to raise; and how it travels, if that is made already."""
 
     value: Any = None
     error: BaseException | None = None
+    packed: Any = None
 
 
 class Origin(NamedTuple):
@@ -66,16 +67,18 @@ class Journal:
         kept = self.answers[origin.caller].get(origin.number)
         return Answer(*unpack_answer(kept)) if kept is not None else Answer(None, LookupError("answered before"))
 
-    def write(self, calls: Sequence[Call], answers: Sequence[Answer], now: float) -> None:
-        """Write down the answers of this transaction, and forget those that have arrived."""
+    def write(self, calls: Sequence[Call], answers: list[Answer], now: float) -> None:
+        """Write down the answers of this transaction, packed in their places, and forget those that have arrived."""
         touched = {}
-        for call, answer in zip(calls, answers):
-            origin = call.origin
+        for place, (_, _, origin) in enumerate(calls):
             if origin is not None:
-                touched[origin.caller] = origin.seen
-                if origin.number > self.load(origin.caller):
-                    self.done[origin.caller] = origin.number
-                    self.answers[origin.caller][origin.number] = pack_answer(answer.value, answer.error)
+                caller, number, touched[caller] = origin
+                if number > self.load(caller):
+                    value, error, _ = answers[place]
+                    packed = pack_answer(value, error)
+                    answers[place] = Answer(value, error, packed)
+                    self.done[caller] = number
+                    self.answers[caller][number] = packed
         for caller, seen in touched.items():
             kept = self.answers[caller] = {n: one for n, one in self.answers[caller].items() if n > seen}
             row = (caller, self.done[caller], marshal.dumps(kept), now)

@@ -161,7 +161,8 @@ class Keeper:
         if not self.answered:
             asyncio.get_running_loop().call_soon(self.flush)
         self.answered.add(client)
-        client.answers.append([number, *pack_answer(*answer)])
+        value, error, packed = answer
+        client.answers.append((0, number, *(packed if packed is not None else pack_answer(value, error))))
 
     def flush(self) -> None:
         """Say what was answered."""
@@ -182,7 +183,7 @@ class Keeper:
             answer = Answer(await self.engine.look(word, *args)) if word in LOOKS else Answer(None, StoreError(word))
         except Exception as error:
             answer = Answer(None, error)
-        client.line.send(words.marshalled((0, "seen", number, list(pack_answer(*answer)))))
+        client.line.send(words.marshalled((0, "seen", number, list(pack_answer(answer.value, answer.error)))))
 
     def mind(self, client: Client, kind: str, name: str, wanted: bool) -> None:
         """What news matter there."""

@@ -458,13 +458,18 @@ BEGIN
       END IF;
     END IF;
   END IF;
+  IF q.topic IS NOT NULL THEN
+    SELECT t.id INTO which FROM topics t WHERE t.name = q.topic AND (t.gone IS NULL OR t.gone > now_);
+  END IF;
   IF ja ? 'gap' THEN
     gap := true; epoch := (ja->'gap'->>0)::bigint; fence := (ja->'gap'->>1)::bigint; seq := (ja->'gap'->>2)::bigint;
     RETURN NEXT;
     RETURN;
   ELSIF ja IS NULL THEN
     WITH chosen AS MATERIALIZED (
-      SELECT i.id FROM items i WHERE i.queue = q.id AND i.state = 0 ORDER BY i.priority DESC, i.ord LIMIT n FOR UPDATE SKIP LOCKED),
+      SELECT i.id FROM items i WHERE i.queue = q.id AND i.state = 0
+        AND (q.topic IS NULL OR which IS NOT NULL OR i.seq IS NULL OR i.copied)  -- while its topic is gone: what needs it not
+      ORDER BY i.priority DESC, i.ord LIMIT n FOR UPDATE SKIP LOCKED),
     held AS (
       UPDATE items i SET state = 2, at = now_ + ttl, fence = nextval('numbers'), attempt = i.attempt + 1
       FROM chosen WHERE i.queue = q.id AND i.id = chosen.id RETURNING i.id, i.fence)
@@ -475,7 +480,6 @@ BEGIN
     ids := ARRAY(SELECT jsonb_array_elements_text(ja->'ids'));
     fences := ARRAY(SELECT x::bigint FROM jsonb_array_elements_text(ja->'fences') x);
   END IF;
-  IF q.topic IS NOT NULL THEN SELECT t.id INTO which FROM topics t WHERE t.name = q.topic; END IF;
   RETURN QUERY
   SELECT false, h.id, h.fence, h.attempt, h.body, h.at, h.priority, h.ord, h.epoch, h.seq,
     CASE WHEN h.copied THEN h.event_at ELSE e.at END, CASE WHEN h.copied THEN h.event_data ELSE e.data END,

@@ -150,18 +150,21 @@ if t then
   end
 end
 local leases = {}
-for _, member in ipairs(redis.call('ZRANGE', P .. 'qr:' .. queue, 0, n - 1)) do
+-- While its topic is gone only items that have their event with them can be claimed.
+for _, member in ipairs(redis.call('ZRANGE', P .. 'qr:' .. queue, 0, (t or not name) and n - 1 or -1)) do
   local id = string.sub(member, 17)
   local m = meta(queue, id)
-  m.fence, m.attempt = int(number()), m.attempt + 1
   local ev = m.event
-  if m.seq and not ev and t then
-    local found = redis.call('XRANGE', P .. 'e:' .. name, m.seq, m.seq)
-    if found[1] then ev = event(found[1]) end
+  if #leases < n and (t or ev or not m.seq) then
+    m.fence, m.attempt = int(number()), m.attempt + 1
+    if m.seq and not ev then
+      local found = redis.call('XRANGE', P .. 'e:' .. name, m.seq, m.seq)
+      if found[1] then ev = event(found[1]) end
+    end
+    later(queue, id, m, 2, now + ttl)
+    local body = redis.call('HGET', P .. 'qb:' .. queue, id)
+    leases[#leases + 1] = {id, m.fence, int(m.attempt), body or (ev and ev[2]) or '', m.at, m.epoch or '', m.seq or '', ev or {}}
   end
-  later(queue, id, m, 2, now + ttl)
-  local body = redis.call('HGET', P .. 'qb:' .. queue, id)
-  leases[#leases + 1] = {id, m.fence, int(m.attempt), body or (ev and ev[2]) or '', m.at, m.epoch or '', m.seq or '', ev or {}}
 end
 return done({'ok', leases})
 """,

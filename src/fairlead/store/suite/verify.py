@@ -52,8 +52,11 @@ class Subject:
             url = self.url
             if url.startswith("sqlite:"):
                 home = Path(path_of(url)).absolute().parent
-                home.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self.folder = tempfile.mkdtemp(prefix="verify-", dir=home)
+                try:
+                    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    self.folder = tempfile.mkdtemp(prefix="verify-", dir=home)
+                except OSError as error:
+                    raise StoreError(f"{home} cannot be written: {error}", hint="another folder: --store") from error
                 url = f"sqlite:///{self.folder}/verify.db"
             self.kept = KeeperProcess(url, ack=self.ack)
             self.kept.start()
