@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """QUIC on one UDP socket (RFC 9000): which connection a datagram is for, new connections, and when each is to be woken.
 
 Rules

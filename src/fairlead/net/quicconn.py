@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """One QUIC connection of ours: its engine on one side, Connection and codec on the other. The carrier of a Connection.
 
 Rules
@@ -360,9 +361,11 @@ class QuicConn(Watcher):
         self.stuck = False
         while self.outbox:
             peer = self.outbox[0][1]
-            run = [data for data, to in self.outbox if to == peer]
-            if len(run) != len(self.outbox):
-                run = run[: next(i for i, (_, to) in enumerate(self.outbox) if to != peer)]
+            run = []
+            for one in self.outbox:
+                if one[1] != peer:
+                    break
+                run.append(one[0])
             sent = udp.send(run, peer, self.packed)
             del self.outbox[:sent]
             if sent < len(run):

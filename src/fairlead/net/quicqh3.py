@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """QUIC by qh3 (Rust): its packets and streams, our way of hearing them. See `net.quicverbs` for the verbs and the rules.
 
 Private names of qh3 2.1 are used (`_core`, `_drain_core`, ...), because its facade makes an object for every event and hides the
@@ -12,9 +13,11 @@ from typing import Any
 
 from fairlead.net.quicsettings import VERSION, QuicSettings
 from fairlead.net.quicverbs import PROTOCOL_VIOLATION, Engine, Peer, keeper, watch_hello
+from fairlead.wire.h3frames import varint
 
 try:
     import qh3.quic.connection as qh3_connection
+    import qh3.quic.crypto as qh3_crypto
     import qh3.tls as qh3_tls
     from qh3.quic.packet import encode_quic_retry as qh3_retry  # noqa: F401
     from qh3.quic.tls_bridge import QuicTlsBridge, QuicTlsBridgeError
@@ -27,6 +30,56 @@ SALT = bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")  # of version 1
 if qh3_connection is not None:
     logging.getLogger("quic").setLevel(logging.CRITICAL)  # what peers do wrong is told in our own log
 
+    def expand_label(algorithm: int, secret: bytes, label: bytes, hash_value: bytes, length: int) -> bytes:
+        """HKDF-Expand-Label (RFC 8446 section 7.1), in one call of OpenSSL for what one block holds: all but odd lengths."""
+        if length > algorithm >> 3:
+            return bytes(qh3_expand(algorithm, secret, label, hash_value, length))
+        name = b"tls13 " + label
+        info = b"".join((length.to_bytes(2, "big"), bytes((len(name),)), name, bytes((len(hash_value),)), hash_value, b"\1"))
+        return hmac.digest(secret, info, f"sha{algorithm}")[:length]
+
+    qh3_expand = qh3_tls.hkdf_expand_label
+    probes = [(bits, b"s" * 32, b"quic key", b"h" * 32, 16) for bits in (256, 384)]
+    if all([expand_label(*one) == qh3_expand(*one) for one in probes]):
+        for module in (qh3_tls, qh3_crypto):  # a handshake derives 23 keys, and qh3's own way takes a tenth of its time
+            setattr(module, "hkdf_expand_label", expand_label)  # noqa: B010
+
+    class Bridge(QuicTlsBridge):
+        """qh3's TLS, with a server's transport parameters written at once: its own way takes 64 KiB of memory for each."""
+
+        def serialize_transport_parameters(self) -> bytes:
+            configuration = self.configuration
+            if configuration.is_client or self._quic_logger is not None:
+                return bytes(super().serialize_transport_parameters())
+            return parameters(self, configuration)
+
+    def parameters(bridge: Any, configuration: Any) -> bytes:
+        """What a server says (RFC 9000 section 18.2), as qh3 would: streams are as many as its core allows."""
+        versions = (bridge.version, *configuration.supported_versions)
+        window = configuration.max_stream_data
+        numbers = (
+            (0x04, configuration.max_data), (0x01, int(configuration.idle_timeout * 1000)), (0x07, window), (0x06, window),
+            (0x05, window), (0x08, 100), (0x09, 103), (0x0A, 3), (0x0B, 25),
+            (0x0E, 8 if configuration.active_connection_id_limit is None else configuration.active_connection_id_limit),
+            (0x20, configuration.max_datagram_frame_size),
+        )  # fmt: skip
+        strings = (
+            (0x0F, bridge.local_initial_source_connection_id),
+            (0x00, bridge.original_destination_connection_id),
+            (0x02, bridge.stateless_reset_token),
+            (0x10, bridge.retry_source_connection_id),
+            (0x11, b"".join([int(one).to_bytes(4, "big") for one in versions])),
+        )
+        out: list[bytes] = []
+        for kind, number in numbers:
+            if number is not None:
+                body = varint(number)
+                out += (varint(kind), varint(len(body)), body)
+        for kind, text in strings:
+            if text is not None:
+                out += (varint(kind), varint(len(text)), text)
+        return b"".join(out)
+
     class Qh3Connection(qh3_connection.QuicConnection):
         """qh3's facade with our own way of hearing its core."""
 
@@ -37,7 +90,7 @@ if qh3_connection is not None:
             self.nameless = False
 
         def _create_tls(self, remote_source_cid: bytes | None) -> Any:
-            made = self._tls = QuicTlsBridge(
+            made = self._tls = Bridge(
                 self._configuration,
                 version=self._version or 1,
                 local_initial_source_connection_id=self.host_cid,

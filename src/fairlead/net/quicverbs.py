@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """What a QUIC engine is to us: one set of verbs over qh3 (Rust, the default) and aioquic (Python; the second opinion).
 
     receive(datagrams, peer, now)     take(now) -> [(datagram, peer)]     timer() -> when `tick(now)` is due, or None
@@ -27,6 +28,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fairlead.net.quicsettings import QuicSettings
+from fairlead.wire.offer import Offered, offered
 
 INTERNAL_ERROR = 0x1
 PROTOCOL_VIOLATION = 0xA
@@ -172,16 +174,11 @@ def watch_hello(engine: Engine, context: Any, module: Any) -> None:
     settings = engine.settings
 
     def hello(buffer: Any, *rest: Any) -> Any:
-        at = buffer.tell()
-        told = module.pull_client_hello(buffer)
-        buffer.seek(at)
-        engine.asked_name = told.server_name or ""
+        engine.asked_name, age, early = first_look(buffer, module)
         pair = settings.choose(engine.asked_name)
         context.certificate, context.certificate_chain, context.certificate_private_key = pair
         if settings.tickets is not None:
-            offered = told.pre_shared_key.identities if told.pre_shared_key is not None else []
-            age = offered[0][1] if len(offered) == 1 else 0
-            judge = settings.tickets.judge(module, engine.asked_name, age, bool(told.early_data), settings.early_data)
+            judge = settings.tickets.judge(module, engine.asked_name, age, early, settings.early_data)
             context.get_session_ticket_cb = judge
         auth = settings.asking(engine, context, module, rest[1]) if settings.trust is not None else None
         found = original(buffer, *rest)
@@ -191,6 +188,18 @@ def watch_hello(engine: Engine, context: Any, module: Any) -> None:
 
     context._server_handle_hello = hello
     context._max_early_data = 0xFFFFFFFF if settings.early_data else None
+
+
+def first_look(buffer: Any, module: Any) -> Offered:
+    """Name, age of the ticket and early data of the ClientHello in an engine's buffer, which stays where it is."""
+    at = buffer.tell()
+    plain = offered(bytes(buffer.data_slice(at, buffer.capacity)))
+    if plain is not None:
+        return plain
+    told = module.pull_client_hello(buffer)
+    buffer.seek(at)
+    found = told.pre_shared_key.identities if told.pre_shared_key is not None else []
+    return told.server_name or "", found[0][1] if len(found) == 1 else 0, bool(told.early_data)
 
 
 def keeper(engine: Engine, module: Any) -> Any:

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """A UDP socket of an event loop: batches in, batches out.
 
 Rules

@@ -1,0 +1,1 @@
+# Compiled as it is written: quic.py has no types of C.

@@ -1,0 +1,1 @@
+# Compiled as it is written: quicqh3.py has no types of C.

@@ -1,0 +1,1 @@
+# Compiled as it is written: udp.py has no types of C.
