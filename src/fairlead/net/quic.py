@@ -40,7 +40,7 @@ except ImportError:  # no compiler at install
 
 BATCHES = 4  # reads of one wake-up
 RESETS = 100  # a second
-GRAIN = 0.0005  # seconds: deadlines so near are one
+GRAIN = 0.001  # seconds: deadlines so near are one; a loop counts in milliseconds
 TURN = 0.02  # seconds until the next look whether the socket is ours to read
 HEIR = 0.1  # seconds that a successor has to take the socket of one who drains
 LINGER = 3.0  # seconds that a closed connection answers late packets, at most
@@ -435,6 +435,8 @@ class QuicListener(Watcher):
                 at = conn.engine.timer()
                 if at is not None and at <= seconds:
                     conn.ticked(round(max(at, seconds - GRAIN) * 1e9) + 1000)
+                elif conn.held:
+                    conn.settle()
                 elif at is not None:
                     conn.arm()
             except Exception:

@@ -15,7 +15,10 @@ Rules
    stream may be silent longer than either side's idle time.
 7. A client may move as often as its engine can follow (`most_moves`); with the last move comes a GOAWAY, so that it makes a new
    connection in its own time.
-8. Closing: "when all is acknowledged" is what a codec means by H3_NO_ERROR, for at most `limits.linger`; any other code
+8. While bytes wait for the congestion window or the pacer, what acknowledgements alone make room for is sent in portions: at most
+   one each `PORTION`, as TCP sends its segments (RFC 9002 section 7.7 lets a burst be so short). A portion is one system call;
+   without it each acknowledgement would be answered with the two packets that it makes room for.
+9. Closing: "when all is acknowledged" is what a codec means by H3_NO_ERROR, for at most `limits.linger`; any other code
    goes at once.
 """
 
@@ -34,6 +37,7 @@ INTERNAL = 0x102  # H3_INTERNAL_ERROR
 EXACT, UNKNOWN = 0, 5
 NEAR = 0.5  # seconds: the engine's deadlines beyond are rough, and sit in the wheel
 ROUNDS = 32
+PORTION = 1_000_000  # ns
 
 
 class QuicTls:
@@ -89,6 +93,8 @@ class QuicConn(Watcher):
         self.timer_at = 0.0  # seconds: what `home` was asked to wake us at
         self.outbox: list[tuple[bytes, Any]] = []
         self.stuck = False
+        self.sent_at = 0  # when we last sent, ns
+        self.held = False  # rule 8: `home` wakes us for the next portion
         self.first = self.read_at = 0
         self.stamped = (0, UNKNOWN)
         self.facts_seen: dict[str, Any] = {}
@@ -144,9 +150,19 @@ class QuicConn(Watcher):
                 self.moved()
             self.conn.reading(woken, self.stamped[0], self.stamped[1], start, now, count)
             self.conn.decrypting(now, done)
+        if not self.engine.events() and self.hold(done):
+            return
         self.hear(done)
         if not self.gone:
             self.settle()
+
+    def hold(self, now: int) -> bool:
+        """Rule 8: nothing but acknowledgements came, and the next portion is not due."""
+        if self.codec is None or self.closed or self.closing or now - self.sent_at >= PORTION or not self.engine.unsent():
+            return False
+        self.held = True
+        self.home.wake(self, (self.sent_at + PORTION) / 1e9)
+        return True
 
     def moved(self) -> None:
         """The client may have another address; it counts once the engine has validated the path (RFC 9000 section 9)."""
@@ -273,6 +289,7 @@ class QuicConn(Watcher):
 
     def settle(self) -> None:
         """Give the engine what was said, send what it made of it, and let writers go on."""
+        self.held = False
         codec = self.codec
         if codec is None or self.closed:
             self.transmit()
@@ -359,6 +376,8 @@ class QuicConn(Watcher):
             self.outbox = engine.take(now / 1e9)
         made = self.poller.now()
         self.stuck = False
+        if self.outbox:
+            self.sent_at = made
         while self.outbox:
             peer = self.outbox[0][1]
             run = []
@@ -504,7 +523,7 @@ class QuicConn(Watcher):
         self.touch()
 
     def close_when_told(self) -> None:
-        """Rule 8."""
+        """Rule 9."""
         if self.closing or self.closed:
             return
         self.closing = True

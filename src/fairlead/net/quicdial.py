@@ -34,7 +34,7 @@ except ImportError:  # no compiler at install
     from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
 BATCHES = 4  # reads of one wake-up
-GRAIN = 0.0005  # seconds: deadlines so near are one
+GRAIN = 0.001  # seconds: deadlines so near are one; a loop counts in milliseconds
 TICKETS = 64
 log = logging.getLogger("fairlead.error")
 
@@ -152,6 +152,8 @@ class Home(Watcher):
         try:
             if at is not None and at <= now / 1e9 + GRAIN:
                 conn.ticked(max(now, round(at * 1e9) + 1000))
+            elif conn.held:
+                conn.settle()
             else:
                 conn.arm()
         except Exception:

@@ -341,7 +341,10 @@ class Qh3Engine(Engine):
         """Bytes that were not sent for the first time yet, of a stream or of all."""
         if self.failed is not None or self.over:
             return 0
-        return int(self.conn.get_send_buffer_size(stream))
+        conn = self.conn
+        if conn._pre_handshake_state_replayed and conn._close_event is None:
+            return int(conn._core.get_send_buffer_size(stream))
+        return int(conn.get_send_buffer_size(stream))
 
     def opener(self, unidirectional: bool) -> int:
         """A new stream of ours, or -1 while the peer allows none."""
