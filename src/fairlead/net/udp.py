@@ -10,7 +10,9 @@ Rules
    3168) and, on a socket bound to every address, which one it came to, so that answers leave from there (RFC 1122 section 4.1.3.5).
 4. Nothing is fragmented (RFC 9000 section 14): what is larger than the path takes is lost, and the engine's path MTU
    discovery sees it.
-5. A send that cannot be done is lost, as any datagram may be: only "no room now" is told, so that the caller can wait.
+5. What waits to be read may be `BUFFER` bytes: with the usual 208 KiB, a sender whose window is larger loses packets at every
+   pause of ours. Beyond net.core.rmem_max it takes CAP_NET_ADMIN.
+6. A send that cannot be done is lost, as any datagram may be: only "no room now" is told, so that the caller can wait.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ SO_TIMESTAMPNS = 35
 SOL_UDP, UDP_GRO = 17, 104
 IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVTOS = 8, 10, 13
 IPV6_RECVPKTINFO, IPV6_MTU_DISCOVER, IPV6_RECVTCLASS = 49, 23, 66
+SO_RCVBUFFORCE = 33
+BUFFER = 2 << 20  # bytes that may wait for us to read; the kernel gives less where net.core.rmem_max is lower
 PROBE = 3  # IP_PMTUDISC_PROBE: set DF, ignore what the kernel believes of the path
 MOST = 64  # datagrams of one call
 BYTES = 65000  # and bytes
@@ -92,6 +96,7 @@ def set_up(sock: socket.socket) -> None:
     """The options of rules 2 to 4, each where the system has it."""
     wild = sock.getsockname()[0] in WILD
     options = [(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1), (SOL_UDP, UDP_GRO, 1)]
+    options += [(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER), (socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)]
     if sock.family == socket.AF_INET6:
         options += [(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PROBE), (socket.IPPROTO_IPV6, IPV6_RECVTCLASS, 1)]
         options += [(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)] if wild else []
