@@ -1,4 +1,4 @@
-"""What a server wants to know of a ClientHello before its TLS reads it (RFC 8446 section 4.1.2): the name, and what is to be resumed.
+"""What a server asks of a ClientHello before its TLS reads it (RFC 8446 section 4.1.2): the name, and what is to be resumed.
 
     offered(message) -> (name, age, early) or None
 
