@@ -31,7 +31,7 @@ from fairlead.serve.extensions import as_bytes, send_path, send_zero_copy, tls_e
 from fairlead.serve.opened import send_region
 from fairlead.serve.runner import Runners, Work
 
-METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"))  # the others are looked at
 START, BODY, HOLD = "http.response.start", "http.response.body", "fairlead.hold"
 SPEC = {"version": "3.0", "spec_version": "2.5"}
 
@@ -143,6 +143,12 @@ class App(Handler):
             scope["root_path"] = self.root_path + self.strip
         if exchange.principal is not None:
             scope["extensions"]["fairlead.principal"] = exchange.principal
+        if request.protocol:
+            from fairlead.serve.datagrams import extension
+
+            datagrams = extension(exchange)
+            if datagrams is not None:
+                scope["extensions"]["fairlead.datagram"] = datagrams
         scope["method"] = request.method.upper()
         client = exchange.client if exchange.client is not None else conn.peer
         scope["client"] = client if type(client) is tuple else None
