@@ -145,7 +145,9 @@ def test_what_nobody_receives_is_bounded():
     codec = SimpleNamespace(on_datagram=None, datagrams=True, say_datagram=lambda stream, data: False)
     request = SimpleNamespace(protocol=b"connect-udp")
     exchange = SimpleNamespace(conn=SimpleNamespace(codec=codec), stream=5, request=request)
-    made = datagrams.extension(exchange)
+    found = {}
+    datagrams.attach(exchange, found)
+    made = found.pop("fairlead.datagram")
     for number in range(1000):
         codec.on_datagram(5, b"%d" % number)
     assert len(made.waiting) == datagrams.MOST and made.dropped == 1000 - datagrams.MOST

@@ -25,6 +25,7 @@ from fairlead.core.errors import AppError, NetError
 from fairlead.core.handler import Handler
 from fairlead.core.message import Response, is_event_stream
 from fairlead.core.region import WAIT
+from fairlead.serve.datagrams import attach
 from fairlead.serve.done import DONE, Disconnected, is_disconnect
 from fairlead.serve.errorpage import debug_page
 from fairlead.serve.extensions import as_bytes, send_path, send_zero_copy, tls_extension, whole_number
@@ -144,11 +145,7 @@ class App(Handler):
         if exchange.principal is not None:
             scope["extensions"]["fairlead.principal"] = exchange.principal
         if request.protocol:
-            from fairlead.serve.datagrams import extension
-
-            datagrams = extension(exchange)
-            if datagrams is not None:
-                scope["extensions"]["fairlead.datagram"] = datagrams
+            attach(exchange, scope["extensions"])
         scope["method"] = request.method.upper()
         client = exchange.client if exchange.client is not None else conn.peer
         scope["client"] = client if type(client) is tuple else None

@@ -90,6 +90,7 @@ class Table:
             found.heard(data)
 
 
-def extension(exchange: Any) -> Datagrams | None:
-    """The datagrams of an exchange, None when it has none (rules 1 and 2)."""
-    return Datagrams(exchange) if exchange.request.protocol and getattr(exchange.conn.codec, "datagrams", False) else None
+def attach(exchange: Any, extensions: dict[str, Any]) -> None:
+    """Put the datagrams of an exchange with a `:protocol` among its extensions, if it has any (rules 1 and 2)."""
+    if getattr(exchange.conn.codec, "datagrams", False):
+        extensions["fairlead.datagram"] = Datagrams(exchange)
