@@ -25,10 +25,9 @@ from fairlead.core.errors import AppError, NetError
 from fairlead.core.handler import Handler
 from fairlead.core.message import Response, is_event_stream
 from fairlead.core.region import WAIT
-from fairlead.serve.datagrams import attach
 from fairlead.serve.done import DONE, Disconnected, is_disconnect
 from fairlead.serve.errorpage import debug_page
-from fairlead.serve.extensions import as_bytes, send_path, send_zero_copy, tls_extension, whole_number
+from fairlead.serve.extensions import as_bytes, attach, send_path, send_zero_copy, tls_extension, whole_number
 from fairlead.serve.opened import send_region
 from fairlead.serve.runner import Runners, Work
 
@@ -138,14 +137,12 @@ class App(Handler):
 
     def unusual(self, exchange, scope):
         """The scope of what is not a plain request on a TCP connection."""
-        conn = exchange.conn
-        request = exchange.request
+        conn, request = exchange.conn, exchange.request
         if self.strip and (request.path == self.strip or request.path.startswith(self.strip + "/")):
             scope["root_path"] = self.root_path + self.strip
         if exchange.principal is not None:
             scope["extensions"]["fairlead.principal"] = exchange.principal
-        if request.protocol:
-            attach(exchange, scope["extensions"])
+        attach(exchange, scope["extensions"])
         scope["method"] = request.method.upper()
         client = exchange.client if exchange.client is not None else conn.peer
         scope["client"] = client if type(client) is tuple else None

@@ -91,6 +91,6 @@ class Table:
 
 
 def attach(exchange: Any, extensions: dict[str, Any]) -> None:
-    """Put the datagrams of an exchange with a `:protocol` among its extensions, if it has any (rules 1 and 2)."""
-    if getattr(exchange.conn.codec, "datagrams", False):
+    """Put the datagrams of an exchange among its extensions, if it has any (rules 1 and 2)."""
+    if exchange.request.protocol and getattr(exchange.conn.codec, "datagrams", False):
         extensions["fairlead.datagram"] = Datagrams(exchange)

@@ -17,6 +17,7 @@ import ssl
 from typing import Any
 
 from fairlead.core.errors import AppError
+from fairlead.serve.datagrams import attach as attach
 from fairlead.serve.opened import Opened
 
 PIECE = 256 * 1024
