@@ -7,11 +7,14 @@ from __future__ import annotations
 import datetime
 import random
 import socket
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
 from fairlead.core.slab import QUIC, Slab
 from fairlead.net import quicaioquic, quicengine, quicshare, udp
+from fairlead.net.quicconn import QuicConn
 from fairlead.net.quicforward import Forwarder, Turn
 from fairlead.net.quicsettings import QuicSettings
 from fairlead.net.quicshare import Share
@@ -299,6 +302,46 @@ def test_engines_of_both_kinds_understand_each_other(client, server, certificate
     pair.server.close(0x100, "bye")
     pair.run(60)
     assert ("closed", 0x100, "bye") in pair.heard[pair.client]
+
+
+class Saying:
+    """As much of a QuicConn as `say` needs."""
+
+    limits = SimpleNamespace(connection_window=1 << 20)
+
+    def __init__(self, engine):
+        self.engine, self.waiting_streams, self.uncredited = engine, set(), 0
+
+    def carry_out(self, orders):
+        pass
+
+
+def lossy(hear, chance, datagrams, *more):
+    """A third of what is heard is lost."""
+    hear([one for one in datagrams if chance.random() > 0.3], *more)
+
+
+@pytest.mark.parametrize("server", ["qh3", "aioquic"])
+def test_an_end_alone_comes_though_its_packet_is_lost(server, certificate):
+    for seed in range(12):
+        pair, chance = Pair("aioquic", server, certificate), random.Random(seed)
+        pair.run(6)
+        stream = pair.client.opener(False)
+        pair.client.send(stream, b"x", True)
+        pair.run(3)
+        flight = []
+        for chunk in ((stream, bytes(12_000), False), (stream, b"", True)):
+            codec = SimpleNamespace(take=lambda chunk=chunk: [chunk], orders=list, credit=list)
+            QuicConn.say(Saying(pair.server), codec)
+            flight += [data for data, _ in pair.server.take(pair.now)]
+        hear = pair.client.receive
+        pair.client.receive = partial(lossy, hear, chance)
+        pair.client.receive(flight, ("127.0.0.1", 443), pair.now)
+        pair.run(30)
+        pair.client.receive = hear
+        pair.run(150)
+        assert pair.heard[pair.client][-1][:1] != ("closed",)
+        assert any(event[0] == "data" and event[1] == stream and event[3] for event in pair.heard[pair.client]), seed
 
 
 @pytest.mark.parametrize("server", ["qh3", "aioquic"])

@@ -37,6 +37,7 @@ INTERNAL = 0x102  # H3_INTERNAL_ERROR
 EXACT, UNKNOWN = 0, 5
 NEAR = 0.5  # seconds: the engine's deadlines beyond are rough, and sit in the wheel
 ROUNDS = 32
+NOTHING = b"\0\0"  # a DATA frame without bytes (RFC 9114 section 7.2.1), for an end alone: see `Engine.bare_fin`
 PORTION = 1_000_000  # ns
 
 
@@ -331,6 +332,8 @@ class QuicConn(Watcher):
         """What the codec has for the engine."""
         engine = self.engine
         for stream, data, fin in codec.take() or ():
+            if fin and not data and not engine.bare_fin:
+                data = NOTHING
             engine.send(stream, data, fin)
             if len(data) > LOW or stream in self.waiting_streams:
                 self.waiting_streams.add(stream)

@@ -212,6 +212,7 @@ def initial_keys(cid: bytes, label: str) -> tuple[bytes, bytes, bytes, bytes]:
 class Qh3Engine(Engine):
     """On qh3."""
 
+    bare_fin = False  # 2.1: a STREAM frame with nothing but FIN is not sent again when it is lost
     most_moves = 3
 
     def __init__(self, settings: QuicSettings, reset_token: bytes | None, **given: Any) -> None:

@@ -39,6 +39,7 @@ Peer = tuple[str, int]
 class Engine:
     """One connection. See the module."""
 
+    bare_fin = True  # the end of a stream may be said without bytes
     most_moves = 0  # addresses that a client may go to, 0 for any number
 
     def __init__(self, settings: QuicSettings) -> None:
