@@ -40,7 +40,7 @@ def test_a_report_is_watched_in_four_ways_cancelled_run_again_and_on_the_page(re
 
     with Browser() as browser:
         browser.goto(base + "/")
-        browser.wait("document.querySelector('#ask')")
+        browser.wait("document.querySelector('#socket')")  # made by the script, in one go with what the buttons do
         browser.run("document.querySelector('#ask').click()")
         browser.wait(all_say("running"))
         browser.run("document.querySelector('#cancel').click()")
