@@ -136,6 +136,7 @@ async def latency(url: str, keeper: str) -> list[float]:
     """Milliseconds from a submit to the first line of the code, worker and submitter at rest in one process, 300 times."""
     from fairlead.serve.jobwork import Work
 
+    STARTED.clear()  # another store's
     store, jobs = await opened(url, keeper)
     worker = Work(jobs, {"noop": 4})
     worker.start()
