@@ -12,8 +12,7 @@ Rules
    `dispatch`.
 3. What nobody has received waits, at most `MOST` of them and `BYTES` in all; beyond that the oldest is dropped, as a network would.
 4. They begin with the request and end with its stream: `http.disconnect` is told by the scope's own `receive`, so an application
-   waits
-   for both. Its answer, a 2xx without an end, is what keeps the stream open.
+   waits for both. Its answer, a 2xx without an end, is what keeps the stream open.
 """
 
 from __future__ import annotations
@@ -52,8 +51,11 @@ class Datagrams:
         while len(self.waiting) > MOST or self.size > BYTES:
             self.size -= len(self.waiting.popleft())
             self.dropped += 1
-        while self.receivers:
-            receiver = self.receivers.popleft()
+        self.wake()
+
+    def wake(self) -> None:
+        """One of those who wait looks again."""
+        for receiver in self.receivers:
             if not receiver.done():
                 receiver.set_result(None)
                 break
@@ -63,7 +65,14 @@ class Datagrams:
         while not self.waiting:
             receiver = asyncio.get_running_loop().create_future()
             self.receivers.append(receiver)
-            await receiver
+            try:
+                await receiver
+            except asyncio.CancelledError:
+                self.receivers.remove(receiver)
+                if self.waiting:
+                    self.wake()  # what it was woken for is for the next
+                raise
+            self.receivers.remove(receiver)
         data = self.waiting.popleft()
         self.size -= len(data)
         return data
