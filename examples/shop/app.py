@@ -81,12 +81,12 @@ async def report(request: Request) -> dict[str, Any]:
 
 @app.get("/events")
 async def events() -> StreamingResponse:
-    """A stream: ten lines over a second."""
+    """A stream: ten lines, one each twentieth of a second."""
 
     async def lines() -> AsyncIterator[bytes]:
         for number in range(10):
             yield f"event {number}\n".encode()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
 
     return StreamingResponse(lines(), media_type="text/plain")
 
