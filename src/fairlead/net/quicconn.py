@@ -13,8 +13,7 @@ Rules
    keep-alive) sit in the wheel.
 6. A connection with requests open is kept alive by a PING in each `KEEP_ALIVE` of silence (RFC 9000 section 10.1.2): an event
    stream may be silent longer than either side's idle time.
-7. A client may move as often as its engine can follow (`most_moves`); with the last move comes a GOAWAY, so that it makes a new
-   connection in its own time.
+7. A client may move as often as it likes; where it is, the engine finds out (RFC 9000 section 9).
 8. While bytes wait for the congestion window or the pacer, what acknowledgements alone make room for is sent in portions: at most
    one each `PORTION`, as TCP sends its segments (RFC 9002 section 7.7 lets a burst be so short). A portion is one system call;
    without it each acknowledgement would be answered with the two packets that it makes room for.
@@ -80,7 +79,6 @@ class QuicConn(Watcher):
         self.cids: set[bytes] = set()
         self.shared: set[bytes] = set()  # of them, those that siblings look up
         self.first_ids: tuple[bytes, ...] = ()
-        self.moves = 0
         self.closed = self.closing = self.settling = self.gone = False
         self.early = True
         self.why: Any = None
@@ -170,9 +168,6 @@ class QuicConn(Watcher):
         peer = self.engine.peer()
         if peer is not None and peer != self.peer:
             self.peer = self.conn.peer = peer
-            self.moves += 1
-            if self.moves == self.engine.most_moves and not self.conn.draining:
-                self.conn.drain()
 
     def hear(self, now: int) -> None:
         """The engine's events, to the codec."""

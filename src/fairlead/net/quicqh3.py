@@ -11,6 +11,8 @@ import hmac
 import logging
 from typing import Any
 
+from fairlead.net.quicpaths import Paths
+from fairlead.net.quicseal import Keys
 from fairlead.net.quicsettings import VERSION, QuicSettings
 from fairlead.net.quicverbs import PROTOCOL_VIOLATION, Engine, Peer, keeper, watch_hello
 from fairlead.wire.h3frames import varint
@@ -24,6 +26,8 @@ try:
 except ImportError:
     qh3_connection = None  # type: ignore[assignment]
 
+HEAD = 40  # bytes of a short packet that tell its number
+NARROW = 12_000  # bytes in flight on a path that nobody knows (RFC 9002 section 7.2)
 SALT = bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")  # of version 1
 
 
@@ -46,6 +50,16 @@ if qh3_connection is not None:
 
     class Bridge(QuicTlsBridge):
         """qh3's TLS, with a server's transport parameters written at once: its own way takes 64 KiB of memory for each."""
+
+        engine: Any = None
+
+        def next_traffic_secret(self) -> Any:
+            """As the original; a server's last ones are kept, for packets of our own."""
+            found = super().next_traffic_secret()
+            if found is not None and self.engine is not None and found.epoch == qh3_tls.Epoch.ONE_RTT:
+                place = 1 if found.direction == qh3_tls.Direction.ENCRYPT else 0
+                self.engine.secrets[place] = (int(found.cipher_suite), found.secret)
+            return found
 
         def serialize_transport_parameters(self) -> bytes:
             configuration = self.configuration
@@ -104,6 +118,7 @@ if qh3_connection is not None:
                 version_change_handler=self._set_version,
             )
             if not self._is_client:
+                made.engine = self.engine
                 watch_hello(self.engine, made.tls, qh3_tls)
             return made
 
@@ -213,14 +228,22 @@ class Qh3Engine(Engine):
     """On qh3."""
 
     bare_fin = False  # 2.1: a STREAM frame with nothing but FIN is not sent again when it is lost
-    most_moves = 3
 
     def __init__(self, settings: QuicSettings, reset_token: bytes | None, **given: Any) -> None:
         super().__init__(settings)
         handler = given.pop("session_ticket_handler", None) or keeper(self, qh3_tls)
         fetcher = (lambda _: None) if handler is not None and not settings.client else None
-        self.heard_from: Peer | None = None
-        self.strange = False  # packets came from more than one address
+        self.shown: Peer | None = None  # the only address that a server's core knows of, see `net.quicpaths`
+        self.at: Peer | None = None  # where its client is
+        self.paths: Paths | None = None
+        self.secrets: list[Any] = [None, None]  # what we hear with, what we say with: (suite, secret), then `Keys`
+        self.phase: int | None = 0
+        self.updates = 0  # of the keys
+        self.said = self.got = 0  # datagrams
+        self.head = b""  # the first bytes of the last one said
+        self.cid = b""  # by which the client called us last
+        self.cid_size = 0  # bytes of the client's own ids
+        self.room = self.spare = self.losses = 0  # see `has_room`; `room` 0 when the core's window is the only one
         self.conn = Qh3Connection(
             self,
             reset_token,
@@ -232,16 +255,23 @@ class Qh3Engine(Engine):
 
     def take_in(self, datagrams: list[bytes], peer: Peer, now: float) -> None:
         conn = self.conn
-        if peer != self.heard_from:
-            self.strange, self.heard_from = self.heard_from is not None, peer
+        if not self.settings.client:
+            if self.at is None:
+                self.shown = self.at = peer
+            elif self.done:
+                datagrams = self.placed(datagrams, peer, now)
+            peer = self.shown  # type: ignore[assignment]
         if self.done:
             if conn._quic_logger is not None:
                 for one in datagrams:
                     conn._log_packets("packet_received", one)
+            before = conn._core.bytes_in_flight if self.room else 0
             if len(datagrams) == 1:
                 conn._core.receive_datagram(datagrams[0], peer, now, len(datagrams[0]))
             else:
                 conn._core.receive_many_datagrams(datagrams, peer, now)
+            if self.room:
+                self.widen(before)
             conn._drain_core()
             return
         for one in datagrams:
@@ -255,6 +285,7 @@ class Qh3Engine(Engine):
         conn, tls = self.conn, self.conn._tls.tls
         self.done = True
         self.alpn = tls.alpn_negotiated or ""
+        self.cid_size = len(conn._tls.remote_initial_source_connection_id or b"")
         self.resumed, self.early = tls.session_resumed, tls.early_data_accepted
         self.cipher = f"TLS_{tls.key_schedule.cipher_suite.name}" if tls.key_schedule is not None else ""
         if self.cipher.startswith("TLS_TLS_"):
@@ -267,8 +298,11 @@ class Qh3Engine(Engine):
     def run_timer(self, now: float) -> None:
         core = self.conn._core
         if core is not None:
+            self.spare = 2
             core.handle_timer(now)
             self.conn._drain_core()
+            if self.paths is not None:
+                self.paths.tick(now)
 
     def resume(self) -> None:
         """Not paused any more: pull what waits."""
@@ -278,17 +312,17 @@ class Qh3Engine(Engine):
 
     def take(self, now: float) -> list[tuple[bytes, Peer]]:
         """Datagrams to send."""
-        core = self.conn._core
+        core, at = self.conn._core, self.at
         out: list[tuple[bytes, Peer]] = []
         if core is None or self.failed is not None:
             return out
         poll = core.poll_transmit
         try:
-            while True:
+            while not self.room or self.has_room(core):
                 one = poll(now)
                 if one is None:
                     break
-                out.append((one[0], one[1]))
+                out.append((one[0], at or one[1]))
         except RuntimeError as error:
             if "capacity" not in str(error):  # rule 4
                 self.fail(error)
@@ -296,8 +330,11 @@ class Qh3Engine(Engine):
             raise
         except BaseException as error:
             self.fail(error)
-        if self.strange and not out and self.stalled(now, out):
-            self.fail(RuntimeError("it waits for an address that does not answer"))
+        if out:
+            self.head = out[-1][0][:HEAD]
+            self.said += len(out)
+        if self.paths is not None and self.paths.replies and self.failed is None:
+            out += self.guarded(self.paths.flush, now) or ()
         if self.conn._quic_logger is not None:
             for one, _ in out:
                 self.conn._log_packets("packet_sent", one)
@@ -306,22 +343,99 @@ class Qh3Engine(Engine):
             self.conn.end_log()
         return out
 
-    def stalled(self, now: float, out: list[tuple[bytes, Peer]]) -> bool:
-        """Rule 5's end: qh3 2.1 sends a PATH_CHALLENGE again for each that is lost, and when a path has no credit left for one
-        (RFC 9000
-        section 8.2.1) it sends nothing at all any more, to nobody. Seen by a PING that does not leave though nothing is in flight.
+    # ---- paths: what `net.quicpaths` asks of us
+
+    def placed(self, datagrams: list[bytes], peer: Peer, now: float) -> list[bytes]:
+        """What came from an address of the client, as the core is to see it."""
+        self.got += len(datagrams)
+        phase = self.conn._core.receive_key_phase
+        if phase != self.phase:
+            self.phase = phase
+            self.updates += 1
+        if self.paths is None:
+            if peer == self.at:
+                self.cid = datagrams[-1][1:9]
+                return datagrams
+            self.paths = Paths(self, self.at, self.got, self.cid, now)  # type: ignore[arg-type]
+        if peer != self.at or self.paths.busy:
+            return self.paths.look(datagrams, peer, now)
+        return datagrams
+
+    def keys(self, place: int, generation: int) -> Keys:
+        """Of a direction."""
+        found = self.secrets[place]
+        if not isinstance(found, Keys):
+            found = self.secrets[place] = Keys(*found)
+        found.advance(generation)
+        return found
+
+    def opened(self, data: bytes) -> tuple[int, int, bytes] | None:
+        """(first byte, packet number, payload) of what a client sent, or None."""
+        found = self.keys(0, self.updates).open(data, 1 + len(self.conn.host_cid), self.got, self.updates)
+        if found is not None:
+            self.got = max(self.got, found[1])
+        return found
+
+    def closed_again(self, data: bytes, first: int, number: int, payload: bytes) -> bytes:
+        """A client's packet with another payload, for the core."""
+        keys = self.keys(0, self.updates)
+        size = 1 + len(self.conn.host_cid)
+        return keys.of(self.updates + ((first >> 2 ^ self.updates) & 1)).seal(first, data[1:size], number, payload, (first & 3) + 1)
+
+    def sealed(self, said: bytes, least: int) -> bytes | None:
+        """A packet of ours with these frames, filled up to `least` bytes; None when none can be said now. Nothing waits in the core
+        to be sent: its next packet number is the one after the last it used, and it is made to skip it.
         """
         core = self.conn._core
-        if core.state != "connected" or core.bytes_in_flight or not self.done or not self.unsent():
-            return False
-        due = core.get_timer()
-        if due is not None and due[0] != "idle":
-            return False
-        core.send_ping(1)
-        one = core.poll_transmit(now)
-        if one is not None:
-            out.append((one[0], one[1]))
-        return one is None
+        if core.state != "connected" or not self.done or not self.head or self.head[0] & 0x80:
+            return None
+        phase = core.send_key_phase
+        keys = self.keys(1, self.updates + ((self.updates ^ phase) & 1))
+        size = 1 + self.cid_size
+        number = keys.number(self.head, size, self.said)
+        for sent in core.outstanding_application_packets:
+            number = max(number, sent[0])
+        number += 1
+        said += bytes(max(0, least - size - 4 - len(said) - 16))
+        packet = keys.seal(0x40 | phase << 2, self.head[1:size], number, said)
+        core.restore_send_packet_number(2, number + 1)
+        self.head, self.said = packet[:HEAD], number + 1
+        return packet
+
+    def rtt(self) -> float:
+        """Seconds."""
+        return float(self.conn._core.smoothed_rtt or 0.333)
+
+    def follow(self, peer: Peer, far: bool, renamed: bool) -> None:
+        """The client is at `peer` from now on; `far`: on another host; `renamed`: it calls us by another id."""
+        self.at = peer
+        if far:
+            self.room = NARROW
+            self.losses = self.conn._core.loss_total
+        if renamed:
+            self.attempt(self.conn._core.change_connection_id)
+
+    def has_room(self, core: Any) -> bool:
+        """May another packet be asked for? The core keeps the window of the path before, so on a new one ours is smaller: it begins
+        as every path does and grows with each byte that is acknowledged (RFC 9002 section 7.3.1), until it is the core's. Whatever
+        it is, a timer is worth two packets and a turn that brought something one, or nothing would ever be heard to be lost.
+        """
+        if core.bytes_in_flight < self.room:
+            return True
+        self.spare -= 1
+        return self.spare >= 0
+
+    def widen(self, before: int) -> None:
+        """After something came; `before`: bytes in flight until then."""
+        core = self.conn._core
+        self.spare = max(self.spare, 1)
+        if core.loss_total != self.losses:
+            self.losses = core.loss_total
+            self.room = max(self.room // 2, NARROW // 5)
+        else:
+            self.room += max(0, before - core.bytes_in_flight)
+        if self.room >= core.congestion_window:
+            self.room = 0
 
     def say(self, stream: int, data: bytes, fin: bool) -> None:
         conn = self.conn
@@ -336,7 +450,10 @@ class Qh3Engine(Engine):
         if core is None or self.failed is not None:
             return None
         found = core.get_timer()
-        return None if found is None else float(found[1])
+        at = None if found is None else float(found[1])
+        if self.paths is not None and (due := self.paths.due()) is not None:
+            at = due if at is None else min(at, due)
+        return at
 
     def unsent(self, stream: int | None = None) -> int:
         """Bytes that were not sent for the first time yet, of a stream or of all."""
@@ -359,8 +476,7 @@ class Qh3Engine(Engine):
         return int(number)
 
     def peer(self) -> Peer | None:
-        core = self.conn._core
-        return None if core is None else core.active_path[2]
+        return self.at
 
     def idle(self) -> bool:
         core = self.conn._core

@@ -15,7 +15,7 @@ Rules
    back-pressure there is. Acknowledgements go on.
 4. qh3 2.1.0 raises "packet builder capacity exhausted" when it is out of anti-amplification credit (RFC 9000 section 8.1) and
    drops what it had built. Asked packet by packet, that answer means: nothing to send now.
-5. qh3 follows a client to three new addresses in a connection's life, and is silent at the next.
+5. qh3's core is shown one address of a client for ever; where the client really is, is ours to find out (`net.quicpaths`).
 6. Ids that qh3 makes up itself are random, and told by "issued"; those of aioquic are ours (`Ids`).
 7. Once the handshake is over its state is dropped: it is the larger part of a connection's memory.
 """
@@ -40,7 +40,6 @@ class Engine:
     """One connection. See the module."""
 
     bare_fin = True  # the end of a stream may be said without bytes
-    most_moves = 0  # addresses that a client may go to, 0 for any number
 
     def __init__(self, settings: QuicSettings) -> None:
         self.settings = settings
