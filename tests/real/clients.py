@@ -28,13 +28,15 @@ def alive(pid: int) -> bool:
 
 
 class Load(threading.Thread):
-    """Clients that ask without a pause until told to stop: some keep their connection, some take a new one each time.
+    """Clients that ask again and again until told to stop: some keep their connection, some take a new one each time. Between two
+    requests of a client is a pause of `pause` seconds, so that a thousand a second are asked and the server has time for what is
+    tested: without it the clients would take all that there is of the machine.
 
     A kept connection that was closed while nothing was asked on it is opened again, as every client does; an answer
     that does not come, or not whole, is a failure.
     """
 
-    def __init__(self, port: int, path: str = "/", kept: int = 4, fresh: int = 2, pause: float = 0.0) -> None:
+    def __init__(self, port: int, path: str = "/", kept: int = 4, fresh: int = 2, pause: float = 0.005) -> None:
         super().__init__(daemon=True)
         self.port, self.path, self.pause = port, path, pause
         self.kept, self.fresh = kept, fresh

@@ -160,10 +160,14 @@ class Real:
 
     def command(self, *args: str, home: Path | None = None, seconds: float = 60,
                 env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:  # fmt: skip
-        """``fairlead ARGS`` to its end, for the commands that print and stop."""
+        """``fairlead ARGS`` to its end, for the commands that print and stop. It is told of the server whose home this is, or it
+        would find those that this machine runs as well; with a variable of FAIRLEAD_ADMIN="" it looks for itself.
+        """
         home = home or self.home()
         argv = [sys.executable, "-m", "fairlead", *args]
-        return self.finish(argv, seconds, home=home, env={**surroundings(home), **(env or {})})
+        ours = list(home.glob("fairlead-*.sock"))
+        admin = {"FAIRLEAD_ADMIN": f"unix:{ours[0]}"} if len(ours) == 1 else {}
+        return self.finish(argv, seconds, home=home, env={**surroundings(home), **admin, **(env or {})})
 
     # -- clients
 

@@ -131,7 +131,7 @@ def status(real: Real, server: Process) -> dict:
 
 
 def socket_of(server: Process) -> str:
-    return str(next(server.home.rglob("fairlead-8000.sock"), "/run/fairlead-8000.sock"))
+    return str(server.home / "fairlead-8000.sock")
 
 
 def test_a_worker_that_accepts_too_slowly_is_seen_and_told(real: Real, space: Space) -> None:

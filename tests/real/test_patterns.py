@@ -31,7 +31,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 """
 ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-WORKERS = 4
+WORKERS = 3
 FRONT = {"handoff": "fl listener 0", "dispatch": "fl front 0"}  # who stands before the workers, by thread name
 UNITS = ("process", "thread")
 EVERY = [(pattern, unit) for pattern in ("single", "handoff", "dispatch", "shared", "reuseport") for unit in UNITS]

@@ -96,7 +96,7 @@ def test_a_second_ctrl_c_stops_at_once(real):
         server.says("once more to stop at once")
         assert server.running
         server.signal(signal.SIGINT)
-        server.wait(5)
+        server.wait()
     assert not accepts(server.port)
 
 
@@ -121,7 +121,7 @@ def test_a_worker_stuck_in_the_application_is_killed_after_the_grace(real):
         eventually(lambda: queue_is_empty(server.port), what="the request was taken")
         pids = worker_pids(server.pid)
         server.signal(signal.SIGTERM)
-        server.wait(20)
+        server.wait()
     assert not any(alive(pid) for pid in pids)
 
 
@@ -138,17 +138,6 @@ def test_a_hangup_makes_new_workers_and_loses_no_request(real):
         load.answered(50)
     assert not load.failures, load.failures
     assert len(worker_pids(server.pid)) == 2
-
-
-def test_five_reloads_under_load_lose_no_request(real):
-    server = started(real, config=CONFIG)
-    with under_load(server.port) as load:
-        for count in range(1, 6):
-            server.signal(signal.SIGHUP)
-            eventually(
-                lambda count=count: server.text().count("reload: new workers serve") >= count, what=f"reload {count}"
-            )
-    assert not load.failures, load.failures
 
 
 def test_a_reload_with_an_error_leaves_everything_as_it_was(real):
@@ -306,18 +295,18 @@ def test_a_swap_under_load_loses_no_request(real):
     server = started(real, config=CONFIG)
     file = server.home / "fairlead.toml"
     with under_load(server.port, path="/fixed") as load:
-        for number in range(5):
+        for number in range(3):
             file.write_text(re.sub(r'respond = ".*"', f'respond = "{number}"', file.read_text()))
             assert real.command("reload", home=server.home).returncode == 0
-        load.answered(20)
+            load.answered(20)  # more than were on their way
     assert not load.failures, load.failures
-    assert load.bodies == {b"before", b"0", b"1", b"2", b"3", b"4"}
+    assert load.bodies == {b"before", b"0", b"1", b"2"}
 
 
 def test_status_finds_the_server_and_why_finds_the_request(real):
     server = started(real, config=CONFIG.replace('access = "off"', 'access = "access.log"'))
     assert real.curl(server.url + "/slow").status == 200
-    shown = real.command("status", home=server.home)
+    shown = real.command("status", home=server.home, env={"FAIRLEAD_ADMIN": ""})  # it, and whatever else runs on this machine
     assert shown.returncode == 0 and f"pid {server.pid}, ready" in shown.stdout, shown
     assert json.loads(real.command("status", "--json", home=server.home).stdout)["workers"]
     log = server.home / "access.log"
