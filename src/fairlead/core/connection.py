@@ -103,8 +103,8 @@ class Connection(Channel):
             j = self.current.journey  # journey
             j.spent_read += done - start  # journey
             return
-        if self.exchanges is not None:
-            self.forget_reads()  # what an earlier read brought was no head
+        if self.exchanges is not None or (self.woken != 0 and self.codec is not None and self.codec.multiplexed):
+            self.forget_reads()  # what an earlier read brought was no head, but settings of the connection
         if self.woken == 0:
             self.woken = woken  # journey
             self.arrived = arrived  # journey

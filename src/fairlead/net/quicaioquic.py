@@ -25,6 +25,14 @@ if aio_connection is not None:
             super().__init__(**given)
             self.engine = engine
             self.ids = ids
+            self.lost = 0
+            self.tell_lost = self._loss._on_packets_lost
+            self._loss._on_packets_lost = self.count_lost
+
+        def count_lost(self, *, packets: Any, congestion_event: bool = True, **given: Any) -> None:
+            """aioquic tells its log only; a probe's packets (no `congestion_event`) may have arrived."""
+            self.lost += len(packets) if congestion_event else 0
+            self.tell_lost(packets=packets, congestion_event=congestion_event, **given)
 
         def begin_with(self, cid: bytes, token: bytes) -> None:
             """The first id."""
@@ -167,6 +175,7 @@ class AioquicEngine(Engine):
         loss = self.conn._loss
         return {
             "rtt_us": round(loss._rtt_smoothed * 1e6),
+            "lost": self.conn.lost,
             "in_flight": loss.bytes_in_flight,
             "window": loss.congestion_window,
         }

@@ -7,6 +7,7 @@ Rules
    (a body read bit by bit) are drawn as one piece that ends at the last one's point. What no step explains is
    "unknown", never stretched.
 3. Waiting (for a queue, a loop, a peer) is told apart from working: the first is made shorter elsewhere.
+4. The steps have the same names for every version of HTTP. What some of them are over QUIC is said beside them (`QUIC`).
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ MEANING = {
     "send": "handing the answer to the kernel",
     "client": "the client, which read its answer slowly",
     "unknown": "something that no step explains",
+}
+QUIC = {  # (in two words, in a sentence): what these steps are over HTTP/3
+    "accept": ("first datagram", "its connection's first datagram, waiting to be read"),
+    "tls": ("handshake", "the QUIC handshake, with TLS inside"),
+    "buffer": ("datagram", "its datagram in the kernel's receive buffer, before we came to read it"),
+    "client": ("stream waits", "its stream waiting for the client's credit or for the path, which takes so much at a time"),
 }
 ADVICE = {
     "accept": "more workers, or less work per turn of the loop",
@@ -160,7 +167,7 @@ def own_time(record: dict[str, Any], pieces: list[tuple[str, int, int]]) -> dict
 def quality(record: dict[str, Any], step: str) -> str:
     """How well a step's time is known, in words (see core.journey)."""
     if step == "accept":
-        return "jiffy"
+        return "exact" if record["version"] == "3" else "jiffy"  # a datagram has a stamp, a connection in a queue has an age
     if step == "buffer":
         return QUALITY[min(record["arrived_quality"], len(QUALITY) - 1)]
     if step == "unknown":
@@ -196,6 +203,7 @@ def row(record: dict[str, Any], routes: dict[tuple[int, int], str], now: int = 0
         "total_us": micros(total),
         "end": record["end"],
         "tls": record["tls"],
+        "version": record["version"],
         "pieces": [
             [name, micros(start), micros(length)] for name, start, length in pieces + unexplained(total, pieces)
         ],
@@ -207,12 +215,15 @@ def why(record: dict[str, Any], routes: dict[tuple[int, int], str], pid: int = 0
     zero, total, pieces = timeline(record, now)
     base = known(record, "arrived", "woken", "read", "parsed", "connected")
     times = own_time(record, pieces + unexplained(total, pieces))
+    over = QUIC if record["version"] == "3" else {}
     steps = [
         {
             "name": n,
             "us": micros(times[n]),
             "share": round(times[n] / total, 4) if total else 0,
             "quality": quality(record, n),
+            "is": MEANING[n] if n not in over else over[n][1],
+            "also": "" if n not in over else over[n][0],
         }
         for n in (*STEPS, "unknown")
         if times.get(n)
@@ -222,7 +233,7 @@ def why(record: dict[str, Any], routes: dict[tuple[int, int], str], pid: int = 0
     found.update(
         host=record["host"],
         client=record["peer"],
-        protocol="HTTP/" + record["version"] + (" over TLS" if record["tls"] else ""),
+        protocol="HTTP/" + record["version"] + (" over QUIC" if over else " over TLS" if record["tls"] else ""),
         bytes_in=record["bytes_in"],
         bytes_out=record["bytes_out"],
         attempts=record["attempts"],
@@ -245,13 +256,15 @@ def explain(record: dict[str, Any], times: dict[str, int], total: int, pid: int 
     step = max(times, key=lambda name: times[name])
     share = min(1.0, times[step] / total)
     part = "nearly all of it" if share > 0.99 else f"{human(times[step])} of it ({share:.0%})"
-    sentence = f"{human(total)}, {part} in {step}: {MEANING[step]}."
+    quic = record["version"] == "3"
+    meaning = QUIC[step][1] if quic and step in QUIC else MEANING[step]
+    sentence = f"{human(total)}, {part} in {step}: {meaning}."
     own = max(record["custom"], key=lambda c: c[2], default=None) if step == "process" else None
     own = own if own and own[2] * 2 > times[step] else None
     if own:
         sentence += f" Most of that was its own step “{own[0]}” ({human(own[2])})."
     if record.get("net") and step in ("client", "send"):
-        sentence += socket_words(record["net"])
+        sentence += socket_words(record["net"], "packets were lost" if quic else "segments were sent again")
     if record["attempts"] > 1:
         sentence += f" It took {record['attempts']} attempts at upstreams."
     if record["end"]:
@@ -265,15 +278,15 @@ def explain(record: dict[str, Any], times: dict[str, int], total: int, pid: int 
     return sentence, ADVICE.get(step, "").format(pid=pid or "PID")
 
 
-def socket_words(net: dict[str, int]) -> str:
-    """What the kernel told of a socket, as sentences."""
+def socket_words(net: dict[str, int], again: str = "segments were sent again") -> str:
+    """What the kernel told of a socket, or the engine of a QUIC connection, as sentences."""
     said = ""
     if net["window_us"]:
         said += f" The client's receive window was full for {human(net['window_us'] * 1000)} of that."
     if net["sndbuf_us"]:
         said += f" Our send buffer was full for {human(net['sndbuf_us'] * 1000)}."
     if net["retransmits"]:
-        said += f" {net['retransmits']} segments were sent again."
+        said += f" {net['retransmits']} {again}."
     return said + f" The round trip is {human(net['rtt_us'] * 1000)}."
 
 

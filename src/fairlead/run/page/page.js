@@ -168,7 +168,7 @@ function drawRows() {
   const frame = view.frame, all = frame[view.tab] || [], text = $("filter").value.trim().toLowerCase();
   $("running-count").textContent = frame.running.length || "";
   if ($("pause").checked || view.open) return;
-  const shown = text ? all.filter((r) => `${r.method} ${r.target} ${r.status} ${r.route} ${r.id} ${r.end}`.toLowerCase().includes(text)) : all;
+  const shown = text ? all.filter((r) => `${r.method} ${r.target} ${r.status} ${r.route} ${r.id} ${r.end} http/${r.version}`.toLowerCase().includes(text)) : all;
   const longest = $("common").checked ? Math.max(...shown.map((r) => r.total_us), 1) : 0;
   const kept = new Map(), fresh = view.tab === "running";
   for (const request of shown) {
@@ -180,6 +180,11 @@ function drawRows() {
   $("empty").hidden = kept.size > 0;
   $("empty").textContent = text ? "No request matches." : view.tab === "running" ? "Nothing has been running for more than 0.1 s." : "No request yet.";
 }
+function versioned(request) {
+  const found = make("span", "version v" + request.version[0], request.version);
+  found.title = `HTTP/${request.version}` + (request.version === "3" ? " over QUIC" : request.tls ? " over TLS" : "");
+  return found;
+}
 function drawRow(request, longest) {
   const row = make("div", "row"), bar = make("div", "bar"), whole = longest || Math.max(request.total_us, .1);
   for (const [step, start, length] of request.pieces) {
@@ -189,7 +194,7 @@ function drawRow(request, longest) {
   }
   const target = make("span", "target", request.target);
   target.title = `${request.target}\nroute ${request.route}\nid ${request.id}${request.end ? "\nended early: " + request.end : ""}`;
-  row.append(make("span", "time", request.time.slice(11, 23)), make("span", "method", request.method), target,
+  row.append(make("span", "time", request.time.slice(11, 23)), versioned(request), make("span", "method", request.method), target,
     make("span", "s" + Math.floor(request.status / 100), request.status || "–"), bar, make("span", "total", short(request.total_us)));
   row.tabIndex = 0;
   row.setAttribute("role", "button");
@@ -219,7 +224,7 @@ function drawDetail(target, why) {
   const pairs = [["id", why.id], ["route", why.route], ["client", why.client], ["host", why.host], ["protocol", why.protocol], ["received", size(why.bytes_in)],
     ["sent", size(why.bytes_out)], ["worker", why.worker], ["attempts", why.attempts > 1 ? why.attempts : ""], ["ended", why.end],
     ...(why.socket ? [["round trip", short(why.socket.rtt_us)], ["client's window full", why.socket.window_us ? short(why.socket.window_us) : ""],
-      ["send buffer full", why.socket.sndbuf_us ? short(why.socket.sndbuf_us) : ""], ["sent again", why.socket.retransmits || ""]] : [])];
+      ["send buffer full", why.socket.sndbuf_us ? short(why.socket.sndbuf_us) : ""], why.version === "3" ? ["packets lost", String(why.socket.retransmits)] : ["sent again", why.socket.retransmits || ""]] : [])];
   for (const [name, value] of pairs.filter(([, value]) => value !== "" && value !== undefined)) {
     const one = make("span", "", name + " ");
     one.append(make("b", "", value));
@@ -241,7 +246,7 @@ function drawFall(why) {
     tick.style.left = i * 25 + "%";
     axis.append(tick);
   }
-  fall.append(make("span"), axis, make("span"), make("span"));
+  fall.append(make("span"), axis, make("span"), make("span", "q"));
   const times = Object.fromEntries(why.steps.map((s) => [s.name, s]));
   const pieces = [...why.pieces].sort((a, b) => a[1] - b[1] || STEPS.indexOf(a[0]) - STEPS.indexOf(b[0]));
   for (const [step, start, length] of pieces) {
@@ -249,6 +254,8 @@ function drawFall(why) {
     bar.append(piece(step, start / whole * 100, length / whole * 100));
     const name = make("span");
     name.append(dot(step), step);
+    if (known.also) name.append(make("span", "also", known.also));
+    name.title = known.is || "";
     fall.append(name, bar, make("span", "num", short(known.us)), make("span", "q", known.quality));
     if (step === "process") {
       for (const own of why.custom) {
