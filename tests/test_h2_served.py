@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from contextlib import asynccontextmanager
 
 import h2.config
@@ -537,5 +538,26 @@ def test_via_says_by_which_version_a_message_came():
             answer = await it.ask(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
             assert ("via", "1.0 fairlead") in it.origins[0].heads[0]
             assert b"\r\nvia: 2 fairlead\r\n" in answer
+
+    asyncio.run(go())
+
+
+def test_the_first_request_was_not_there_when_the_connection_s_settings_came():
+    """A browser connects ahead: what it waits with its first request is not time that the request took."""
+
+    async def go():
+        async def app(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        async with application(app) as (_, port, notes):
+            peer = await connect(port)
+            await until(lambda: [e for e in peer.events if isinstance(e, h2.events.SettingsAcknowledged)], "settings")
+            asked = time.monotonic_ns()
+            await peer.answer(peer.ask())
+            await until(lambda: notes.finished, "the end")
+            j = notes.finished[0].journey
+            assert j.woken >= asked and (j.arrived == 0 or j.arrived >= asked)
+            peer.close()
 
     asyncio.run(go())

@@ -104,6 +104,11 @@ def test_what_the_kernel_told_is_kept_counted_and_said():
     words = why.why(looked, {})["sentence"]
     assert "receive window was full for 250 ms" in words and "3 segments were sent again" in words and "40 ms" in words
     recorder.close()
+    words = why.why(looked | {"version": "3", "tls": True}, {})  # the same of a QUIC connection
+    assert words["protocol"] == "HTTP/3 over QUIC" and "3 packets were lost" in words["sentence"]
+    assert "its stream waiting for the client's credit or for the path" in words["sentence"]
+    assert {"name": "client", "also": "stream waits"}.items() <= next(s for s in words["steps"] if s["name"] == "client").items()
+    assert why.quality({"version": "3"}, "accept") == "exact" and why.quality({"version": "2"}, "accept") == "jiffy"
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="no TCP_INFO here")

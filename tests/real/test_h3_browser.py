@@ -1,19 +1,19 @@
-"""HTTP/3 by Chromium: pages, uploads, many requests at once, event streams, and a WebSocket beside it."""
+"""HTTP/3 by Chromium: pages, uploads, many requests at once, event streams, and a WebSocket beside it; told to, by itself, and as
+`fairlead demo` says. For QUIC, Chromium takes certificates of public CAs only, but for the names of origins that it is told of.
+"""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from browser import Browser
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from peers import Real
+from peers import Real, surroundings
 from processes import free_port
 
 from fairlead.net import certs
@@ -40,9 +40,7 @@ app = "h3page:app"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     authority = certs.dev_ca(tmp_path_factory.mktemp("ca"))
     cert, key = authority.leaf()
-    leaf = x509.load_pem_x509_certificate(Path(cert).read_bytes())
-    public = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    spki = base64.b64encode(hashlib.sha256(public).digest()).decode()
+    spki = certs.pin(cert)
     with Real() as real:
         files = {name: (APPS / name).read_text() for name in ("h3app.py", "h3back.py", "h3page.py")}
         started = real.fairlead(config=CONFIG.format(cert=cert, key=key), files=files, port=free_port(), tls=True)
@@ -65,3 +63,49 @@ def test_chromium_loads_uploads_and_streams(server):
     assert said["post"].startswith("300000 ")
     assert (said["large"], said["many"], said["sse"], said["ws"]) == (700_000, 30, "012", "hello")
     assert (said["page"], said["protocols"]) == ("h3", "h3")
+
+
+def test_chromium_comes_over_by_itself_where_the_first_answer_says_so(server):
+    """Told of another port of the same name, so that the certificate is good and nothing is forced."""
+    flags = ("--origin-to-force-quic-on=localhost:1", f"--ignore-certificate-errors-spki-list={server.spki}", "--enable-quic")
+    with Browser(flags=(*flags, "--host-resolver-rules=MAP localhost 127.0.0.1")) as browser:
+        browser.goto(server.url + "/who?0")
+        browser.wait("document.body.textContent.startsWith('http/2 GET')")
+        for number in range(1, 6):
+            browser.goto(f"{server.url}/who?{number}")
+            browser.wait(f"location.search === '?{number}' && document.body.textContent")
+            if browser.run("document.body.textContent").startswith("http/3 GET"):
+                return
+    raise AssertionError("it stays with HTTP/2")
+
+
+def test_the_demo_answers_over_http_3_as_it_says_and_its_page_shows_it(real):
+    home = real.home()
+    demo = real.run(sys.executable, "-m", "fairlead", "demo", "--quiet", home=home, env=surroundings(home))
+    said = demo.says(r"\n  chromium (.*) \\\n(.*)\n")
+    *flags, url = shlex.split(said[1] + said[2])
+    page = demo.says(r"(http://127\.0\.0\.1:\d+/) ")[1]
+    with Browser(width=420, flags=tuple(flag for flag in flags if "user-data-dir" not in flag)) as browser:
+        browser.goto(url)
+        browser.wait("document.body.textContent.includes('anchor')")
+        browser.goto(page)
+        browser.wait("document.querySelector('.version.v3')")
+        browser.run("[...document.querySelectorAll('.row')].find(r => r.textContent.includes('/items')).click()")
+        browser.wait("document.querySelector('.detail .fall')")
+        detail = browser.run("document.querySelector('.detail').textContent")
+        assert "HTTP/3 over QUIC" in detail and "round trip" in detail and "packets lost 0" in detail, detail
+        steps = browser.run("[...document.querySelectorAll('.fall > span:has(.dot)')].map(s => s.textContent)")
+        assert {"acceptfirst datagram", "tlshandshake", "parse", "process", "encode", "send"} <= set(steps), steps
+        assert browser.run("document.documentElement.scrollWidth") <= 420, "nothing stands outside of a phone's screen"
+        browser.goto(url)
+        browser.wait("document.body?.textContent.includes('anchor')")
+        for _ in range(2):  # one after the other: requests whose heads came together share a datagram's stamp, which the first has
+            assert browser.run("fetch('/large').then(r => r.arrayBuffer()).then(b => b.byteLength)") > 1_000_000
+        browser.goto(page)
+        browser.wait("document.querySelector('.row .target')?.textContent.includes('/large')")
+        browser.run("document.querySelector('.row').click()")
+        browser.wait("document.querySelector('.detail .fall')")
+        steps = browser.run("[...document.querySelectorAll('.fall > span:has(.dot)')].map(s => s.textContent)")
+        assert {"bufferdatagram", "loop", "read", "decrypt", "parse"} <= set(steps), steps
+        assert not [error for error in browser.errors if "favicon" not in error]
+    demo.kill()

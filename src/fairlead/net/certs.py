@@ -18,6 +18,7 @@ Rules of the development CA
 from __future__ import annotations
 
 import _ssl
+import base64
 import contextlib
 import datetime
 import hashlib
@@ -498,6 +499,14 @@ def locked(directory: Path) -> Iterator[None]:
 # ---- trust -----------------------------------------------------------------------------------------------------------
 
 
+def pin(certificate: str | Path) -> str:
+    """The hash of a certificate's public key in base64 (RFC 7469 section 2.4), by which browsers are told to trust it."""
+    x509, _hashes, serialization, _ec, _NameOID = tools()
+    public = x509.load_pem_x509_certificate(Path(certificate).read_bytes()).public_key()
+    spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(spki).digest()).decode()
+
+
 def trust_hint(ca_path: str) -> str:
     """How this system's programs come to trust a CA file, one command a line; the lines after it are comments."""
     import shlex
@@ -519,6 +528,8 @@ def trust_hint(ca_path: str) -> str:
         store = '"$HOME/.pki/nssdb"'  # Chromium reads it from its next start on; certutil does not make the folder
         add = f"certutil -d sql:{store} -A -t C,, -n fairlead -i {ca_path}"
         lines.append(f"mkdir -p {store} && {add}    # Chromium, Chrome (certutil: Debian's libnss3-tools)")
+        told = "--origin-to-force-quic-on=localhost:8443 https://localhost:8443/"
+        lines.append(f"chromium {told}    # the same over HTTP/3, which is for public CAs unless it is told so")
     lines.append("Firefox: Settings, Certificates, Authorities, Import    # has its own store")
     return "\n".join(lines)
 

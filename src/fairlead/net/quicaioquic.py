@@ -27,7 +27,7 @@ if aio_connection is not None:
             self.ids = ids
             self.lost = 0
             self.tell_lost = self._loss._on_packets_lost
-            self._loss._on_packets_lost = self.count_lost
+            self._loss._on_packets_lost = self.count_lost  # type: ignore[method-assign]
 
         def count_lost(self, *, packets: Any, congestion_event: bool = True, **given: Any) -> None:
             """aioquic tells its log only; a probe's packets (no `congestion_event`) may have arrived."""

@@ -20,7 +20,7 @@ class Timed(Carrier):
     """
 
     def __init__(self):
-        self.blocked = False
+        self.blocked = self.regions = False
         self.slot = 0
 
     def due(self, now):

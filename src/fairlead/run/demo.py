@@ -42,7 +42,7 @@ access = "{access}"
 url = "sqlite:///{folder}/demo.db"
 [[listener]]
 name = "shop"
-bind = "127.0.0.1:{https}"
+bind = [{binds}]
 protocols = [{protocols}]
 tls = "dev"
 socket = {{ sndbuf = "64KiB" }}  # small, so that a slow reader shows as `client`, not as the kernel's patience
@@ -152,7 +152,8 @@ class Demo:
         reports = os.path.join(here, "reports", "page")
         os.makedirs(os.path.join(self.folder, "made"), exist_ok=True)
         text = CONFIG.format(
-            https=self.https, http=self.http, stock=self.stock, access=self.args.access_log, folder=self.folder,
+            binds=", ".join(f'"{host}:{self.https}"' for host in loopbacks()),
+            http=self.http, stock=self.stock, access=self.args.access_log, folder=self.folder,
             chat=chat, pipeline=pipeline, reports=reports,
             protocols='"h1", "h2", "h3"' if self.h3 else '"h1", "h2"',
         )  # fmt: skip
@@ -179,13 +180,26 @@ class Demo:
         command = [sys.executable, "-m", "fairlead.run.demo", *words]
         self.children.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0))
 
+    def ways_over_quic(self, base: str) -> str:
+        """How a browser is made to: for QUIC, Chromium trusts no CA but public ones unless it is told to (docs/guide/http3.md)."""
+        if not self.h3:
+            return ""
+        from fairlead.net.certs import dev_ca, pin
+
+        return f"""
+Over HTTP/3:
+  curl -k --http3-only {base}/items              where `curl -V` names HTTP3
+  chromium --user-data-dir={self.folder}/chromium --origin-to-force-quic-on=localhost:{self.https} \\
+    --ignore-certificate-errors-spki-list={pin(dev_ca().leaf()[0])} {base}/items
+"""
+
     def announce(self, master: Any) -> None:
         """The URLs and things to try; then the traffic."""
         from fairlead.net.certs import dev_ca
 
         ca = dev_ca().ca_path
         base, page = f"https://localhost:{self.https}", master.admin.page_url
-        over = "the same address: browsers come over by Alt-Svc" if self.h3 else "not without: pip install 'fairlead[h3]'"
+        over = "the same address (see below)" if self.h3 else "not without: pip install 'fairlead[h3]'"
         print(f"""The Fairlead demo is running.
 
   the journey page   {page}   (token {master.admin.token})
@@ -205,7 +219,7 @@ Try:
   fairlead job submit {base}/jobs/reports '{{"month": "May"}}' --wait 20s
   fairlead topic follow http://localhost:{self.http}/rooms/lobby
   fairlead status                               the same in the terminal
-
+{self.ways_over_quic(base)}
 Ctrl-C stops it.""", flush=True)  # fmt: skip
         if not self.args.quiet:
             self.start("traffic", str(self.https), ca)
@@ -219,16 +233,27 @@ Ctrl-C stops it.""", flush=True)  # fmt: skip
             timer.start()
 
 
+def loopbacks() -> list[str]:
+    """The addresses of `localhost` here. Chromium asks ::1 first, and over QUIC nobody else when that refuses it."""
+    with suppress(OSError), socket.socket(socket.AF_INET6) as sock:
+        sock.bind(("::1", 0))
+        return ["127.0.0.1", "[::1]"]
+    return ["127.0.0.1"]
+
+
 def free(wanted: int) -> int:
-    """The wanted port if nobody has it, else the next one that is free."""
+    """The wanted port if nobody has it, on TCP or UDP, else the next one that is free."""
     for port in range(wanted, wanted + 100):
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        try:
+            for host in loopbacks():
+                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                    with socket.socket(socket.AF_INET6 if host[0] == "[" else socket.AF_INET, kind) as sock:
+                        if kind == socket.SOCK_STREAM:
+                            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                        sock.bind((host.strip("[]"), port))
+        except OSError:
+            continue
+        return port
     raise FairleadError(f"no free port from {wanted} on", hint="stop another server")
 
 
