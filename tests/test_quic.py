@@ -96,6 +96,25 @@ def test_a_retry_token_holds_for_its_address_for_a_while_and_for_nobody_else():
         assert sibling.check(token[:place], PEER, 1005.0) is None
 
 
+def test_a_token_for_later_proves_its_host_once_for_a_day_and_nothing_else():
+    ours, sibling, heir = Tokens(b"k" * 32), Tokens(b"k" * 32), Tokens(b"n" * 32, b"k" * 32)
+    token = ours.later(PEER, 1000.0, b"number 1")
+    assert len(token) == 29 and (1000).to_bytes(5, "big") not in token
+    assert not sibling.known(token, ("192.0.2.8", 4433), 1005.0) and not Tokens(b"j" * 32).known(token, PEER, 1005.0)
+    assert not sibling.known(token, PEER, 1000.0 + 86_500) and not sibling.known(token, PEER, 900.0)
+    for place in range(len(token)):
+        assert not sibling.known(token[:place] + bytes((token[place] ^ 1,)) + token[place + 1 :], PEER, 1005.0)
+    assert sibling.check(token, PEER, 1005.0) is None and not ours.known(ours.retry(PEER, b"o" * 8, b"s" * 8, 1000.0), PEER, 1000.0)
+    assert sibling.known(token, ("192.0.2.7", 9), 80_000.0) and not sibling.known(token, PEER, 80_001.0)
+    assert heir.known(token, PEER, 1005.0), "of the server before"
+    assert heir.known(heir.later(("2001:db8::1", 1), 5.0, b"number 2"), ("2001:db8::1", 2), 6.0)
+
+
+def test_a_lone_process_forgets_old_tokens_before_it_runs_out_of_memory():
+    ours = Tokens(b"k" * 32)
+    assert all(ours.first(number.to_bytes(8, "big"), None) for number in range(10_050)) and len(ours.spent) == 10_000
+
+
 def test_every_worker_makes_the_same_reset_token_of_an_id_and_an_older_server_has_names_of_its_own():
     old, new = Tokens(b"k" * 32, lasting=b"l" * 32), Tokens(b"n" * 32, b"k" * 32, b"l" * 32)
     assert old.reset(b"12345678") == Tokens(b"k" * 32).reset(b"12345678") != old.reset(b"12345679")
@@ -153,6 +172,13 @@ def test_a_ticket_is_taken_once(share):
     assert share.keep(b"n" * 64, b"body") and share.take(b"m" * 64) is None
     assert share.take(b"n" * 64) == b"body" and share.take(b"n" * 64) is None
     assert not share.keep(b"n" * 64, bytes(600))
+
+
+def test_the_number_of_a_token_is_spent_once(share):
+    chance = random.Random(4)
+    numbers = [chance.randbytes(8) for _ in range(200)]
+    assert all(share.spend(one) for one in numbers) and share.spend(bytes(8)) and not share.spend(bytes(8))
+    assert sum(not share.spend(one) for one in numbers) > 190  # a cell may be another's by then
 
 
 # ---- tickets
@@ -222,7 +248,7 @@ def nobody(module, settings):
 class Pair:
     """A client's engine and a server's, with a wire between them."""
 
-    def __init__(self, client: str, server: str, certificate, nameless=False, shown=None, **options):
+    def __init__(self, client: str, server: str, certificate, nameless=False, shown=None, proven=False, **options):
         self.now = 100.0
         ours = QuicSettings(server)
         for key, value in options.items():
@@ -250,7 +276,7 @@ class Pair:
             return cid, tokens.reset(cid)
 
         cid = original if nameless and server == "qh3" else b"01234567"
-        self.server = quicengine.server(ours, cid, tokens.reset(b"01234567"), original, None, further)
+        self.server = quicengine.server(ours, cid, tokens.reset(b"01234567"), original, None, further, proven)
         self.server.receive([data for data, _ in flight], ("127.0.0.1", 1000), self.now)
         self.heard = {self.client: [], self.server: []}
 
@@ -342,6 +368,49 @@ def test_an_end_alone_comes_though_its_packet_is_lost(server, certificate):
         pair.run(150)
         assert pair.heard[pair.client][-1][:1] != ("closed",)
         assert any(event[0] == "data" and event[1] == stream and event[3] for event in pair.heard[pair.client]), seed
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+@pytest.mark.parametrize("nameless", [False, True])
+@pytest.mark.parametrize("server", ["qh3", "aioquic"])
+def test_a_token_is_given_and_given_again_when_it_is_lost(server, nameless, lost, certificate):
+    pair = Pair("aioquic", server, certificate, nameless=nameless)
+    tokens = []
+    pair.client.conn._token_handler = tokens.append
+    pair.run(6)
+    assert pair.client.done
+    pair.server.grant(b"come again!")
+    for _ in range(lost):
+        assert pair.server.take(pair.now)
+        pair.now += 2.0
+        at = pair.server.timer()
+        if at is not None and at <= pair.now:
+            pair.server.tick(pair.now)
+    pair.run(20)
+    assert tokens[:1] == [b"come again!"] and pair.server.failed is None and pair.client.failed is None
+    count = len(tokens)
+    pair.now += 5.0
+    stream = pair.client.opener(False)
+    pair.client.send(stream, b"ask" * 1000, True)
+    pair.run(8)
+    pair.server.send(stream, b"answer" * 1000, True)
+    pair.run(8)
+    assert pair.data(pair.client, stream) == b"answer" * 1000 and len(tokens) == count, "an acknowledged one is not given again"
+
+
+@pytest.mark.parametrize("server", ["qh3", "aioquic"])
+def test_who_is_proven_by_a_token_is_answered_in_full_at_once(server, certificate):
+    sent = {}
+    for proven in (False, True):
+        pair = Pair("aioquic", server, certificate, proven=proven)
+        sent[proven] = 0
+        for _ in range(400):  # the client never says more
+            pair.now += 0.05
+            at = pair.server.timer()
+            if at is not None and at <= pair.now:
+                pair.server.tick(pair.now)
+            sent[proven] += sum(len(data) for data, _ in pair.server.take(pair.now))
+    assert sent[False] <= 3 * 1200 * 2 < sent[True]
 
 
 @pytest.mark.parametrize("server", ["qh3", "aioquic"])

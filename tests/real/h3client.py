@@ -48,6 +48,9 @@ class Client(asyncio.DatagramProtocol):
             configuration.load_cert_chain(*cert)
         self.tickets: list[Any] = []
         self.quic = quic.QuicConnection(configuration=configuration, session_ticket_handler=self.tickets.append)
+        self.tokens: list[bytes] = []  # to come again with (NEW_TOKEN)
+        if library == "aioquic":
+            self.quic._token_handler = self.tokens.append
         self.answers: dict[int, Answer] = {}
         self.sent: list[bytes] = []
         self.closed: Any = None

@@ -43,13 +43,15 @@ name = "also"
 bind = "127.0.0.1:{port}"
 protocols = ["h1", "h2", "h3"]
 tls = "dev"
-quic = {{ engine = "aioquic" }}
+quic = {{ engine = "aioquic", retry = "{retry}" }}
 """
 
 
 def start(real: Real, pattern: str = "reuseport", quic: str = 'engine = "qh3"', also: int = 0):
     """A server on a port that TCP and UDP have free; and on `also` with the other engine."""
-    config = CONFIG.format(pattern=pattern, quic=quic) + (ALSO.format(port=also) if also else "")
+    config = CONFIG.format(pattern=pattern, quic=quic)
+    if also:
+        config += ALSO.format(port=also, retry="always" if "always" in quic else "auto")
     return real.fairlead(config=config, files={"h3app.py": APP.read_text()}, port=free_port(), tls=True)
 
 
@@ -113,14 +115,28 @@ def test_a_client_may_move_whatever_the_pattern(real, pattern):
     asyncio.run(main((start(real, pattern, also=also).port, also)))
 
 
-def test_a_client_without_a_proven_address_is_asked_to_come_again(real):
-    server = start(real, quic='retry = "always"')
+def test_a_client_without_a_proven_address_is_asked_to_come_again_and_one_with_a_token_is_not(real):
+    also = free_port()
+    server = start(real, quic='retry = "always"', also=also)
 
     async def main() -> None:
-        for library in ("aioquic", "qh3"):
-            async with Client(library, server.port) as client:
-                assert client.quic._retry_count == 1
-                assert (await client.get("/who")).status == 200
+        for port in (server.port, also):
+            for library in ("aioquic", "qh3"):
+                async with Client(library, port) as client:
+                    assert client.quic._retry_count == 1
+                    assert (await client.get("/who")).status == 200
+            for early in (False, True):  # with a ticket too, its early data is read at once
+                async with Client("aioquic", port) as first:
+                    assert (await first.get("/who")).status == 200
+                    while not first.tokens:
+                        await first.get("/who")
+                token, ticket = first.tokens[0], first.tickets[0] if early else None
+                async with Client("aioquic", port, token=token, ticket=ticket, early=early and port != also) as again:
+                    assert (await again.get("/who")).status == 200 and again.quic._retry_count == 0
+                    assert again.resumed is early and again.tokens != first.tokens
+                for _ in range(3):  # a copy of it proves nothing, to either worker
+                    async with Client("aioquic", port, token=token) as copy:
+                        assert (await copy.get("/who")).status == 200 and copy.quic._retry_count == 1
 
     asyncio.run(main())
 

@@ -34,7 +34,7 @@ MAGIC = int.from_bytes(b"FAIRSLAB", "little")
 VERSION = 1
 HEADER = 8192  # bytes: six words, then the layout as JSON
 PAGE = 4096
-QUIC = 12 + 2 * 32768 + 4096 * 64  # words: what workers share for QUIC (net/quicshare)
+QUIC = 12 + 2 * 32768 + 4096 * 64 + 16384  # words: what workers share for QUIC (net/quicshare)
 TALLY = 8192  # names counted in a region (core/tally)
 RATES = 2 * 65536  # words: a key and a time for each client that a rate limit remembers, in all workers together
 

@@ -9,7 +9,7 @@ Rules
    has gets a stateless reset if it is large enough, at most `RESETS` a second.
 3. A new connection needs an Initial of version 1 in a datagram of 1,200 bytes. Another version gets Version Negotiation. A client
    whose address is not proven gets Retry when the setting says always, or when `half_open` handshakes are under way; with twice
-   as many, proven or not, new connections are dropped.
+   as many, proven or not, new connections are dropped. Each client is given a token that proves it when it comes again.
 4. Ids that we issue begin with whose they are: the socket's place (for the kernel), then the worker's region.
 5. Everything that a turn brought is taken in first, then each connection that heard something is settled.
 6. Deadlines of engines are kept in a heap with one timer of the loop; a deadline that moved later is found when its entry comes up.
@@ -30,6 +30,7 @@ from fairlead.net.listen import FAREWELL
 from fairlead.net.poll import IN, OUT, Watcher
 from fairlead.net.quicconn import QuicConn
 from fairlead.net.quicforward import Forwarder, Hub, Turn
+from fairlead.net.quictoken import NUMBER
 from fairlead.net.udp import Udp
 from fairlead.wire import quic as wire
 
@@ -89,7 +90,7 @@ class QuicListener(Watcher):
         self.waiting: Any = None
         self.forwarder: Forwarder | None = None
         self.resets, self.resets_at = 0, 0
-        self.counts = {"retried": 0, "refused": 0, "forwarded": 0, "reset": 0, "negotiated": 0, "dropped": 0}
+        self.counts = {"retried": 0, "known": 0, "refused": 0, "forwarded": 0, "reset": 0, "negotiated": 0, "dropped": 0}
 
     # ---- the socket
 
@@ -273,9 +274,12 @@ class QuicListener(Watcher):
             self.counts["dropped"] += 1  # RFC 9000 section 7.2: at least 8 bytes
             return None
         proven = self.tokens.check(head.token, peer, time()) if head.token else None
+        known = proven is None and bool(head.token) and self.tokens.known(head.token, peer, time(), self.share)
+        if known:
+            self.counts["known"] += 1
         if proven is not None and proven[1] == head.destination:
             original, retried = proven
-        elif ask or (nameless and len(original) != wire.CID):  # its id would be ours, and all of ours have one length
+        elif (ask and not known) or (nameless and len(original) != wire.CID):  # its id would be ours, and ours have one length
             self.counts["retried"] += 1
             source = self.new_id()
             token = self.tokens.retry(peer, head.destination, source, time())
@@ -286,13 +290,14 @@ class QuicListener(Watcher):
             self.counts["refused"] += 1
             return None
         cid = head.destination if nameless else self.new_id()
-        return self.accept(cid, original, retried, head.destination, peer, local, at, now)
+        return self.accept(cid, original, retried, head.destination, known, peer, local, at, now)
 
     def accept(
-        self, cid: bytes, original: bytes, retried: bytes | None, told: bytes, peer: Any, local: bytes, at: int, now: int
-    ) -> QuicConn:
+        self, cid: bytes, original: bytes, retried: bytes | None, told: bytes, known: bool, peer: Any, local: bytes, at: int,
+        now: int,
+    ) -> QuicConn:  # fmt: skip
         """A new connection, which is called `cid`; a client that has no id itself names qh3's (`net.quicqh3`)."""
-        engine = quicengine.server(self.settings, cid, self.tokens.reset(cid), original, retried, self.further_id)
+        engine = quicengine.server(self.settings, cid, self.tokens.reset(cid), original, retried, self.further_id, known)
         conn = QuicConn(self, engine, self.service, peer, self.local_name(local))
         conn.packed = local
         conn.make_codec = self.make_codec
@@ -361,6 +366,7 @@ class QuicListener(Watcher):
     def secured(self, conn: QuicConn) -> None:
         """A handshake is over."""
         self.handshaking.discard(conn)
+        conn.engine.grant(self.tokens.later(conn.peer, time(), os.urandom(NUMBER)))
         self.forget_first(conn)
 
     def forget_first(self, conn: QuicConn) -> None:

@@ -18,6 +18,8 @@ except ImportError:
 
 if aio_connection is not None:
 
+    NEW_TOKEN = aio_connection.QuicFrameType.NEW_TOKEN
+
     class AioquicConnection(aio_connection.QuicConnection):
         """aioquic's, with ids of ours and credit that can be held back."""
 
@@ -25,6 +27,8 @@ if aio_connection is not None:
             super().__init__(**given)
             self.engine = engine
             self.ids = ids
+            self.proven = False  # a token said where the client is
+            self.token = b""  # to be sent
             self.lost = 0
             self.tell_lost = self._loss._on_packets_lost
             self._loss._on_packets_lost = self.count_lost  # type: ignore[method-assign]
@@ -42,6 +46,7 @@ if aio_connection is not None:
         def _initialize(self, peer_cid: bytes) -> None:
             super()._initialize(peer_cid)
             if not self._is_client:
+                self._network_paths[0].is_validated |= self.proven
                 watch_hello(self.engine, self.tls, aio_tls)
 
         def _replenish_connection_ids(self) -> None:
@@ -67,8 +72,18 @@ if aio_connection is not None:
             super()._handle_ack_frame(context, frame_type, buf)
 
         def _write_connection_limits(self, builder: Any, space: Any) -> None:
+            if self.token and self._handshake_complete:
+                token, size = self.token, len(self.token) + 9
+                frame = builder.start_frame(NEW_TOKEN, capacity=size, handler=self._on_token, handler_args=(token,))
+                frame.push_uint_var(len(token))
+                frame.push_bytes(token)
+                self.token = b""
             if not self.engine.paused:
                 super()._write_connection_limits(builder, space)
+
+        def _on_token(self, delivery: Any, token: bytes) -> None:
+            if delivery != aio_connection.QuicDeliveryState.ACKED:
+                self.token = token
 
         def _write_stream_limits(self, builder: Any, space: Any, stream: Any) -> None:
             if not self.engine.paused:
@@ -127,6 +142,9 @@ class AioquicEngine(Engine):
         suite = self.conn.tls.key_schedule.cipher_suite if self.conn.tls.key_schedule is not None else None
         self.cipher = f"TLS_{suite.name}" if suite is not None else ""
         self.queue.append(("done",))
+
+    def grant(self, token: bytes) -> None:
+        self.conn.token = token
 
     def run_timer(self, now: float) -> None:
         self.conn.handle_timer(now)

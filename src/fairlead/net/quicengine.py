@@ -22,8 +22,12 @@ def require(name: str) -> None:
         raise ConfigError(f'HTTP/3 needs the QUIC engine "{name}", which is not installed', hint=f"pip install '{package}'")
 
 
-def server(settings: QuicSettings, cid: bytes, token: bytes, original: bytes, retried: bytes | None, ids: Any) -> Engine:
-    """The engine of a connection that a client opens. `ids` gives further ids, to an engine that lets us choose them."""
+def server(
+    settings: QuicSettings, cid: bytes, token: bytes, original: bytes, retried: bytes | None, ids: Any, proven: bool = False
+) -> Engine:
+    """The engine of a connection that a client opens. `ids` gives further ids, to an engine that lets us choose them; `proven`: the
+    client is where it says it is, though it was not asked to come again.
+    """
     engine: Engine
     given: dict[str, Any] = {
         "original_destination_connection_id": original,
@@ -35,6 +39,7 @@ def server(settings: QuicSettings, cid: bytes, token: bytes, original: bytes, re
     else:
         engine = quicaioquic.AioquicEngine(settings, token, ids, **given)
         engine.conn.begin_with(cid, token)
+    engine.conn.proven = proven
     return engine
 
 

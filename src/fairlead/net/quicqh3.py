@@ -16,6 +16,7 @@ from fairlead.net.quicseal import Keys
 from fairlead.net.quicsettings import VERSION, QuicSettings
 from fairlead.net.quicverbs import PROTOCOL_VIOLATION, Engine, Peer, keeper, watch_hello
 from fairlead.wire.h3frames import varint
+from fairlead.wire.quicframes import NEW_TOKEN, PING
 
 try:
     import qh3.quic.connection as qh3_connection
@@ -27,6 +28,10 @@ except ImportError:
     qh3_connection = None  # type: ignore[assignment]
 
 HEAD = 40  # bytes of a short packet that tell its number
+ALONE = 20  # bytes of a packet with a PING alone, behind the id: a number of two, and what is protected
+GIVEN = 1 << 32  # pings with a token are numbered from here
+AGAIN = 1.0  # seconds until a token is given again that was not acknowledged
+TRIES = 4
 NARROW = 12_000  # bytes in flight on a path that nobody knows (RFC 9002 section 7.2)
 SALT = bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")  # of version 1
 
@@ -102,6 +107,7 @@ if qh3_connection is not None:
             self.engine = engine
             self.reset_token = reset_token
             self.nameless = False
+            self.proven = False  # a token said where the client is
 
         def _create_tls(self, remote_source_cid: bytes | None) -> Any:
             made = self._tls = Bridge(
@@ -133,11 +139,15 @@ if qh3_connection is not None:
             super().receive_datagram(data, addr, now)
 
         def _create_core(self, remote_addr: Any, initial_dcid: bytes, now: float) -> None:
+            retried = self._retry_source_connection_id
+            if self.proven:
+                self._retry_source_connection_id = b"proven"  # there is no other way to tell it that the address is
+            if self.nameless:
+                self.host_cid = initial_dcid
+            super()._create_core(remote_addr, b"" if self.nameless else initial_dcid, now)
+            self._retry_source_connection_id = retried
             if not self.nameless:
-                super()._create_core(remote_addr, initial_dcid, now)
                 return
-            self.host_cid = initial_dcid
-            super()._create_core(remote_addr, b"", now)
             for direction, label in (("receive", "client in"), ("send", "server in")):
                 secret, key, iv, hp = initial_keys(initial_dcid, label)
                 self._require_core().install_packet_key(
@@ -179,6 +189,8 @@ if qh3_connection is not None:
                     core.handshake_confirmed()
                 elif kind == "new_token":
                     self._peer_token = native[1]
+                elif kind == "ping_acknowledged" and native[1] == engine.awaited:
+                    engine.token = b""
                 elif kind == "peer_closed":
                     self.ended(native[2], native[4])
                 elif kind in ("protocol_error", "connection_terminated"):
@@ -243,6 +255,9 @@ class Qh3Engine(Engine):
         self.head = b""  # the first bytes of the last one said
         self.cid = b""  # by which the client called us last
         self.cid_size = 0  # bytes of the client's own ids
+        self.token = b""  # to be given to the client
+        self.awaited = self.asked = 0  # see `give`
+        self.given = 0.0  # when it was
         self.room = self.spare = self.losses = 0  # see `has_room`; `room` 0 when the core's window is the only one
         self.conn = Qh3Connection(
             self,
@@ -330,6 +345,8 @@ class Qh3Engine(Engine):
             raise
         except BaseException as error:
             self.fail(error)
+        if self.token and self.done and self.failed is None and now >= self.given + AGAIN:
+            self.guarded(self.give, now, out)
         if out:
             self.head = out[-1][0][:HEAD]
             self.said += len(out)
@@ -342,6 +359,33 @@ class Qh3Engine(Engine):
             self.over = True
             self.conn.end_log()
         return out
+
+    def grant(self, token: bytes) -> None:
+        self.token = token
+
+    def give(self, now: float, out: list[tuple[bytes, Peer]]) -> None:
+        """NEW_TOKEN, for which the core has no word: it is asked for a PING alone, and sent is a packet of ours with that number
+        and the token behind the PING. Nothing else was in it, so nothing is lost, and the core tells when it is acknowledged.
+        """
+        core = self.conn._core
+        self.asked += 1
+        if self.asked > TRIES or core.state != "connected":
+            self.token = b""
+            return
+        self.given = now
+        core.send_ping(GIVEN + self.asked)
+        one = core.poll_transmit(now)
+        if one is None:
+            return
+        packet = one[0]
+        if len(packet) == 1 + self.cid_size + ALONE and not packet[0] & 0x80:
+            self.awaited = GIVEN + self.asked
+            keys, size = Keys(*self.secrets[1]), 1 + self.cid_size
+            keys.advance(self.updates)
+            number = keys.number(packet, size, self.said)
+            said = bytes((PING, NEW_TOKEN)) + varint(len(self.token)) + self.token
+            packet = keys.seal(0x40 | core.send_key_phase << 2, packet[1:size], number, said, 2)
+        out.append((packet, self.at or one[1]))
 
     # ---- paths: what `net.quicpaths` asks of us
 

@@ -6,7 +6,9 @@ Rules
 2. Ids that an engine made up itself do not say whose they are (see `net.steer`). Their owner writes them here, and who gets a
    packet with one looks it up. A cell is two words: the id, and the owner's region. An id is in one of `WAYS` cells; when all
    are taken, one is overwritten: that costs a migrating client its connection at worst.
-3. A ticket is used once, whichever worker is asked (RFC 8446 section 8.1): who takes it swaps the cell's word for 0, and of two
+3. The number of a token that was used is written into its one cell. When another that shares the cell is used, it is forgotten:
+   whoever wants to use a copy of it has to use some `SPENT` others first, each of which costs it a connection.
+4. A ticket is used once, whichever worker is asked (RFC 8446 section 8.1): who takes it swaps the cell's word for 0, and of two
    that try, one succeeds. A cell is the word, then the ticket. Tickets that nobody came for are overwritten by later ones.
 """
 
@@ -24,10 +26,11 @@ KEY = 32  # bytes
 KEYS = 3 * KEY
 IDS = 32768  # cells of two words
 WAYS = 8
+SPENT = 16384  # words
 TICKETS = 4096  # cells
 CELL = 512  # bytes of a ticket's cell, its word and its length included
 BUSY = 1
-WORDS = KEYS // 8 + 2 * IDS + TICKETS * CELL // 8
+WORDS = KEYS // 8 + 2 * IDS + TICKETS * CELL // 8 + SPENT
 
 
 class Share:
@@ -38,6 +41,7 @@ class Share:
         self.words = _fast.Words(memory, lock)
         self.ids = KEYS // 8
         self.tickets = self.ids + 2 * IDS
+        self.spent = self.tickets + TICKETS * CELL // 8
 
     @property
     def key(self) -> bytes:
@@ -88,6 +92,15 @@ class Share:
         word = int.from_bytes(cid[:8], "little", signed=True) or 1
         first = (word * 0x9E3779B97F4A7C15 >> 32) % (IDS // WAYS) * WAYS
         return word, [self.ids + 2 * (first + i) for i in range(WAYS)]
+
+    # ---- tokens
+
+    def spend(self, number: bytes) -> bool:
+        """Use the token with this number (8 random bytes); False when it was used before. Rule 3."""
+        word = int.from_bytes(number, "little", signed=True) or 1
+        at = self.spent + (word * 0x9E3779B97F4A7C15 >> 32) % SPENT
+        old = self.words.load(at)
+        return bool(old != word and self.words.swap(at, old, word))
 
     # ---- tickets
 

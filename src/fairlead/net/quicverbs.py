@@ -5,6 +5,7 @@
     events() -> ("data", stream, bytes, fin) ("reset", stream, code) ("stop", stream, code) ("datagram", bytes) ("done",)
                 ("issued", cid) ("retired", cid) ("closed", code, reason)
     send(stream, bytes, fin)  reset(stream, code)  stop(stream, code)  datagram(bytes)  close(code, reason)  ping()
+    grant(token) for a client to come again with
     opener(unidirectional) -> stream or -1    unsent(stream or None) -> bytes    key_update()    facts()
 
 Rules
@@ -127,6 +128,10 @@ class Engine:
     def ping(self) -> None:
         """Something that must be acknowledged."""
         self.attempt(self.conn.send_ping, 1)
+
+    def grant(self, token: bytes) -> None:
+        """NEW_TOKEN (RFC 9000 section 8.1.3), sent again when it is lost."""
+        raise NotImplementedError
 
     def key_update(self) -> None:
         """New keys (RFC 9001 section 6)."""
