@@ -3,6 +3,7 @@
     python bench/count.py asgi                   Fairlead, the 12-byte application, without an access log
     python bench/count.py respond --log          a fixed answer, with one
     python bench/count.py asgi --inclusive       with what each function calls
+    python bench/count.py hop                    the application behind a front (pattern `dispatch`), front and worker added
 
 callgrind counts in the worker between two moments in which it is warm; sixteen connections ask in lock-step, so a turn of
 the loop is shared as it is under load. What the kernel does is not counted.
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import install
@@ -23,7 +25,9 @@ import measure
 import peers
 from cases import CASES
 
-CASE_OF = {"asgi": "asgi-plain", "proxy": "proxy-12b", "respond": "respond"}
+CASE_OF = {"asgi": "asgi-plain", "hop": "asgi-plain", "proxy": "proxy-12b", "respond": "respond"}
+WORDS = {"hop": ("--workers", "1", "--pattern", "dispatch")}
+COUNTED = {"hop": 2}  # processes, the newest of the tree; one where nothing is said
 CONNECTIONS = 16
 WARM, ROUNDS = 150, 60
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -46,12 +50,14 @@ def main() -> int:
             port = origin.port
         wrapper = (*VALGRIND, "--callgrind-out-file=callgrind.%p")
         setup = peers.Setup(case.kind, options.app or case.target, log=options.log, origin=port, wrapper=wrapper)
+        setup = replace(setup, words=WORDS.get(options.what, setup.words))
         server = peers.Server("fairlead", setup)
         stack.callback(shutil.rmtree, server.folder, ignore_errors=True)
-        counts = server.folder / f"callgrind.{drive(server)}"
+        counts = [server.folder / f"callgrind.{pid}" for pid in drive(server, COUNTED.get(options.what, 1))]
         print(report(counts, options))
         if options.keep:
-            shutil.copy(counts, options.keep)
+            for path in counts:
+                shutil.copy(path, options.keep)
     return 0
 
 
@@ -62,28 +68,34 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--log", action="store_true", help="with an access log")
     parser.add_argument("--inclusive", action="store_true", help="count what a function calls as its own")
     parser.add_argument("--top", type=int, default=60, help="lines to print")
-    parser.add_argument("--keep", type=Path, metavar="FILE", help="keep callgrind's file")
+    parser.add_argument("--keep", type=Path, metavar="PATH", help="keep callgrind's file, or files, there")
     parser.add_argument("--app", default="", help="module:attribute in bench/apps instead of the plain one")
     return parser.parse_args()
 
 
-def drive(server: peers.Server) -> int:
-    """Warm the server, count while it answers, stop it; the worker's process id."""
+def drive(server: peers.Server, processes: int) -> list[int]:
+    """Warm the server, count while it answers, stop it; the ids of the processes that were counted."""
     try:
         socks = [measure.connect(server.port, False, timeout=120) for _ in range(CONNECTIONS)]
         for _ in range(WARM):
             ask(socks)
-        worker = measure.tree(server.pid)[-1]
-        subprocess.run(["callgrind_control", "-i", "on", str(worker)], check=True, capture_output=True)
+        pids = sorted(measure.tree(server.pid))[-processes:]
+        control("on", pids)
         time.sleep(0.3)
         for _ in range(ROUNDS):
             ask(socks)
-        subprocess.run(["callgrind_control", "-i", "off", str(worker)], check=True, capture_output=True)
+        control("off", pids)
         for sock in socks:
             sock.close()
     finally:
         server.stop(keep=True)
-    return worker
+    return pids
+
+
+def control(state: str, pids: list[int]) -> None:
+    """Have callgrind begin or stop counting."""
+    for pid in pids:
+        subprocess.run(["callgrind_control", "-i", state, str(pid)], check=True, capture_output=True)
 
 
 def ask(socks: list[socket.socket]) -> None:
@@ -95,10 +107,10 @@ def ask(socks: list[socket.socket]) -> None:
         measure.read_body(sock, head.lower(), body)
 
 
-def report(counts: Path, options: argparse.Namespace) -> str:
+def report(counts: list[Path], options: argparse.Namespace) -> str:
     """The total, then the dearest functions, per request."""
-    argv = ["callgrind_annotate", "--threshold=100", f"--inclusive={'yes' if options.inclusive else 'no'}", str(counts)]
-    text = subprocess.run(argv, capture_output=True, text=True).stdout
+    flags = ["--threshold=100", f"--inclusive={'yes' if options.inclusive else 'no'}"]
+    text = subprocess.run(["callgrind_annotate", *flags, *map(str, counts)], capture_output=True, text=True).stdout
     requests = CONNECTIONS * ROUNDS
     lines = []
     for line in text.splitlines():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fairlead.core.connection import Carrier, Connection
+from fairlead.core.carrier import Carrier
+from fairlead.core.connection import Connection
 from fairlead.core.exchange import Exchange
 from fairlead.core.handler import Handler, Service
 from fairlead.core.journey import Journey

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from fairlead.core.carrier import Carrier
 from fairlead.core.codec import Codec
-from fairlead.core.connection import Carrier, Connection
+from fairlead.core.connection import Connection
 from fairlead.core.errors import NetError
 from fairlead.core.handler import Observer, Service
 from fairlead.core.limits import Limits

@@ -5,8 +5,9 @@ from random import Random
 
 import pytest
 
+from fairlead.core.carrier import Carrier
 from fairlead.core.codec import Sink
-from fairlead.core.connection import Carrier, Connection
+from fairlead.core.connection import Connection
 from fairlead.core.handler import Handler, Service
 from fairlead.core.limits import Limits
 from fairlead.core.message import Common, Response

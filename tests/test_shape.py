@@ -24,7 +24,6 @@ ALLOWED = {
     "lab": {"core", "wire", "net", "store", "serve", "run", "probe", "client"},
 }
 LONG_FILES = {
-    "core/connection.py": "one class: everything an exchange and its connection say to each other",
     "core/record.py": "one class: what a finished request adds, and the C arrays that it adds to",
 }
 LONG_FUNCTIONS: dict[str, str] = {}

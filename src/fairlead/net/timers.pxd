@@ -1,6 +1,6 @@
 cimport cython
 
-from fairlead.core.connection cimport Carrier
+from fairlead.core.carrier cimport Carrier
 
 cdef class Timed(Carrier):
     cdef public long long slot

@@ -8,7 +8,7 @@ connections are not kept alive by the wheel.
 
 from __future__ import annotations
 
-from fairlead.core.connection import Carrier
+from fairlead.core.carrier import Carrier
 
 GRAIN = 100_000_000  # ns per tick: deadlines are seconds, so a tenth is exact enough
 

@@ -1,5 +1,6 @@
 cimport cython
-from fairlead.core.connection cimport Carrier, Connection
+from fairlead.core.carrier cimport Carrier
+from fairlead.core.connection cimport Connection
 from fairlead.core.exchange cimport Exchange
 from fairlead.core.handler cimport Handler, Observer
 from fairlead.core.message cimport Request

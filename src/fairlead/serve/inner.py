@@ -20,8 +20,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, NamedTuple
 
+from fairlead.core.carrier import Carrier
 from fairlead.core.codec import Codec
-from fairlead.core.connection import Carrier, Connection
+from fairlead.core.connection import Connection
 from fairlead.core.errors import AppError, FairleadError, NetError
 from fairlead.core.exchange import Exchange
 from fairlead.core.handler import Handler, Observer, Service
