@@ -60,8 +60,9 @@ class Server:
         self.recorder = Recorder(slab.region(0), [(None, "GET /a")])
         observation = Observation(slab, self.control.status)
         self.admin = Admin(
-            observation, control=self.control, exposition=exposition, page=page_files(), every=0.05, **self.how
-        )
+            observation, control=self.control, exposition=exposition, page=page_files(), every=0.05,
+            diagram=lambda: b"<svg/>", **self.how,
+        )  # fmt: skip
         poller = Poller(self.loop)
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
@@ -129,6 +130,12 @@ def test_the_page_comes_with_a_policy_that_lets_nothing_else_in(tcp: Server) -> 
     for path, kind in (("/page.js", "text/javascript"), ("/page.css", "text/css")):
         status, headers, body = tcp.ask(path)
         assert status == 200 and headers["content-type"].startswith(kind) and body
+
+
+def test_the_running_configuration_is_drawn_without_scripts(tcp: Server) -> None:
+    status, headers, body = tcp.ask("/diagram.svg?1")
+    assert (status, headers["content-type"], body) == (200, "image/svg+xml; charset=utf-8", b"<svg/>")
+    assert "script" not in headers["content-security-policy"] and "default-src 'none'" in headers["content-security-policy"]
 
 
 def test_requests_are_listed_and_explained(tcp: Server) -> None:

@@ -49,4 +49,6 @@ def test_a_request_is_shown_with_its_own_steps_and_a_sentence(real: Any) -> None
         assert "the application" in text
         assert "“sql”" in text
         browser.wait("document.querySelector('#ends').textContent.includes('app-error')")
+        browser.run("document.querySelector('#diagram-card summary').click()")
+        browser.wait("document.querySelector('#diagram').naturalWidth > 500")
         assert browser.errors == []

@@ -62,6 +62,7 @@ class Admin:
         self.master = master
         self.settings = master.config.admin
         self.page_url = self.path = ""
+        self.drawn: tuple[Any, bytes] | None = None  # a configuration and its picture
         self.socks = dict(master.given.admin)  # by "socket" and "page"
         self.token = master.given.token
         self.made = master.given.made
@@ -199,6 +200,16 @@ class Admin:
         """Where the embedded stores are kept."""
         return self.master.keepers.addresses()
 
+    def diagram(self) -> bytes:
+        """The running configuration as a picture, drawn once."""
+        config = self.master.config
+        if self.drawn is None or self.drawn[0] is not config:
+            from fairlead.run.drawing.reading import read
+            from fairlead.run.drawing.svg import svg
+
+            self.drawn = config, svg(read(config)).encode()
+        return self.drawn[1]
+
     def handler(self, token: str | None, hosts: tuple[str, ...] | None) -> Handler:
         """The admin's API and page."""
         keepers = {"/api/keepers": self.keepers} if hosts is None else {}  # whoever may read our socket may have the store
@@ -222,6 +233,7 @@ class Admin:
             exposition=exposition,
             measured=self.measured,
             page=pages(),
+            diagram=self.diagram,
             token=token,
             hosts=hosts,
             loop=self.master.loop,

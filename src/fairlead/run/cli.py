@@ -18,12 +18,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 COMMANDS = (
-    "run", "check", "explain", "demo", "cert", "status", "reload", "drain", "why", "watch", "verify", "topic", "job", "idempotency",
+    "run", "check", "explain", "diagram", "demo", "cert", "status", "reload", "drain", "why", "watch", "verify", "topic", "job",
+    "idempotency",
 )  # fmt: skip
 MODULES = {  # which module registers a command
     "run": "serving",
     "check": "explain",
     "explain": "explain",
+    "diagram": "diagram",
     "demo": "demo",
     "cert": "cert",
     "status": "client",

@@ -3,7 +3,7 @@
     GET  /                    the page              GET  /api/status            the process, its workers and listeners
     GET  /api/stream          the page's data, SSE  GET  /api/frame             the same once
     GET  /api/steps           percentiles by step   GET  /api/routes            and by route
-    GET  /api/grpc            calls and messages by gRPC method
+    GET  /api/grpc            calls and messages by gRPC method     GET  /diagram.svg    the running configuration, drawn
     GET  /api/requests        ?latest | ?slowest | ?running, &n=50
     GET  /api/requests/ID     why that request took its time
     GET  /metrics             Prometheus            GET  /healthz, /readyz      liveness, readiness
@@ -54,6 +54,7 @@ POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 )
+DRAWN = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 METHODS = {"/api/reload": b"POST", "/api/drain": b"POST"}
 Fields = list[tuple[bytes, bytes]]
 
@@ -65,7 +66,7 @@ class Admin(Handler):
     the coroutine methods `reload(force)` and `drain()` that return a dict. `page` is {path: (content type, bytes)}.
     `hosts` are the names that the TCP address may be called by (loopback's always may); None: a trusted unix socket.
     `more` is {path: coroutine function} of further JSON answers; `changes` is {path: coroutine function of (path, query)} of
-    what else may be changed by POST. `measured` is a coroutine function: further lines of /metrics.
+    what else may be changed by POST. `measured` is a coroutine function: further lines of /metrics. `diagram` makes an SVG.
     """
 
     def __init__(
@@ -81,9 +82,10 @@ class Admin(Handler):
         more: dict[str, Callable[[], Awaitable[Any]]] | None = None,
         changes: dict[str, Callable[[str, dict[str, list[str]]], Awaitable[Any]]] | None = None,
         measured: Callable[[], Awaitable[bytes]] | None = None,
+        diagram: Callable[[], bytes] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self.measured = measured
+        self.measured, self.diagram = measured, diagram
         self.observation = observation
         self.exposition = exposition
         self.control = control
@@ -123,6 +125,8 @@ class Admin(Handler):
             await call.respond(
                 200, self.metrics() + more, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8"), *SAFE]
             )
+        elif path == "/diagram.svg" and self.diagram is not None:
+            await call.respond(200, self.diagram(), [(b"content-type", b"image/svg+xml; charset=utf-8"), DRAWN, *SAFE])
         elif path in ("/healthz", "/readyz"):
             await self.health(call, path)
         else:

@@ -467,6 +467,9 @@ if (wanted.get("why")) {
     if (row) { clearInterval(first); row.click(); }
   }, 50);
 }
+$("diagram-card").ontoggle = () => {  // drawn anew each time it is opened: a reload may have changed it
+  if ($("diagram-card").open) $("diagram").src = `/diagram.svg?${Date.now()}`;
+};
 listen();
 drawGrpc();
 drawTopics();
