@@ -80,8 +80,8 @@ def demo() -> c.Config:
     from fairlead.run.demo import CONFIG
 
     text = CONFIG.format(
-        https=8443, http=8080, access="off", folder="demo", stock="stock.sock", chat="chat", pipeline="pipeline/page",
-        reports="reports/page", protocols='"h1", "h2", "h3"',
+        binds='"127.0.0.1:8443", "[::1]:8443"', http=8080, access="off", folder="demo", stock="stock.sock", chat="chat",
+        pipeline="pipeline/page", reports="reports/page", protocols='"h1", "h2", "h3"',
     )  # fmt: skip
     return loads(f'{text}\n[admin]\npage = "127.0.0.1:9900"\n', "fairlead demo")
 
