@@ -29,14 +29,47 @@ if aio_connection is not None:
             self.ids = ids
             self.proven = False  # a token said where the client is
             self.token = b""  # to be sent
+            self.most = 65527  # bytes of a datagram that the peer takes
+            self.probing = -1
             self.lost = 0
             self.tell_lost = self._loss._on_packets_lost
             self._loss._on_packets_lost = self.count_lost  # type: ignore[method-assign]
 
         def count_lost(self, *, packets: Any, congestion_event: bool = True, **given: Any) -> None:
             """aioquic tells its log only; a probe's packets (no `congestion_event`) may have arrived."""
-            self.lost += len(packets) if congestion_event else 0
+            packets = list(packets)
+            self.lost += sum([one.in_flight for one in packets]) if congestion_event else 0
             self.tell_lost(packets=packets, congestion_event=congestion_event, **given)
+
+        def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
+            super()._parse_transport_parameters(data, from_session_ticket)
+            told = aio_connection.pull_quic_transport_parameters(aio_connection.Buffer(data=data))
+            self.most = told.max_udp_payload_size or 65527
+
+        def probe(self, size: int, now: float) -> bytes | None:
+            """PING and PADDING in a packet of which recovery and congestion control know nothing but whether it arrived."""
+            path, epoch = self._network_paths[0], aio_tls.Epoch.ONE_RTT
+            if not path.is_validated:
+                return None
+            builder = aio_connection.QuicPacketBuilder(
+                host_cid=self.host_cid, is_client=self._is_client, max_datagram_size=size, packet_number=self._packet_number,
+                peer_cid=self._peer_cid.cid, quic_logger=self._quic_logger, spin_bit=self._spin_bit, version=self._version or 1,
+            )  # fmt: skip
+            builder.start_packet(aio_connection.QuicPacketType.ONE_RTT, self._cryptos[epoch])
+            self.probing = self._packet_number
+            buf = builder.start_frame(aio_connection.QuicFrameType.PING, handler=self.probe_done, handler_args=(self.probing,))
+            buf.push_bytes(bytes(builder.remaining_buffer_space))
+            datagrams, packets = builder.flush()
+            self._packet_number = builder.packet_number
+            packets[0].sent_time = now
+            packets[0].in_flight = packets[0].is_ack_eliciting = False
+            self._loss.on_packet_sent(packet=packets[0], space=self._spaces[epoch])
+            return bytes(datagrams[0])
+
+        def probe_done(self, state: Any, number: int) -> None:
+            """As a delivery handler of aioquic's."""
+            if self.engine.mtu is not None and number == self.probing:
+                self.engine.mtu.verdict(state == aio_connection.QuicDeliveryState.ACKED, self.engine.now)
 
         def begin_with(self, cid: bytes, token: bytes) -> None:
             """The first id."""
@@ -107,8 +140,10 @@ class AioquicEngine(Engine):
         )
         self.conn._logger.setLevel(logging.CRITICAL) if hasattr(self.conn._logger, "setLevel") else None
         self.first = None if settings.client else reset_token
+        self.now = 0.0
 
     def take_in(self, datagrams: list[bytes], peer: Peer, now: float) -> None:
+        self.now = now
         for one in datagrams:
             self.conn.receive_datagram(one, peer, now)
         self.hear()
@@ -147,6 +182,7 @@ class AioquicEngine(Engine):
         self.conn.token = token
 
     def run_timer(self, now: float) -> None:
+        self.now = now
         self.conn.handle_timer(now)
         self.hear()
 
@@ -157,12 +193,33 @@ class AioquicEngine(Engine):
 
     def take(self, now: float) -> list[tuple[bytes, Peer]]:
         """Datagrams to send."""
-        found = self.guarded(self.conn.datagrams_to_send, now)
+        mtu = self.mtu if self.done and not self.over else None
+        if mtu is not None:
+            mtu.before(now)
+        found = self.guarded(self.conn.datagrams_to_send, now) or []
+        if mtu is not None and found:
+            self.guarded(mtu.after, now, found)
         self.guarded(self.hear)
-        return found or []
+        return found  # type: ignore[no-any-return]
+
+    def resize(self, size: int) -> None:
+        loss = self.conn._loss
+        self.conn._max_datagram_size = size
+        for one in (loss._pacer, loss._cc):
+            one._max_datagram_size = size
+
+    def probe(self, size: int, now: float) -> bytes | None:
+        return self.conn.probe(size, now)  # type: ignore[no-any-return]
+
+    def trouble(self) -> tuple[int, int, int]:
+        loss = self.conn._loss
+        return loss._pto_count, self.conn.lost, loss.congestion_window
+
+    def bound(self) -> int:
+        return int(self.conn.most)
 
     def timer(self) -> float | None:
-        return None if self.failed is not None or self.over else self.conn.get_timer()
+        return None if self.failed is not None or self.over else self.soonest(self.conn.get_timer())
 
     def unsent(self, stream: int | None = None) -> int:
         """Bytes that were not sent yet, of a stream or of all."""

@@ -68,6 +68,7 @@ class QuicConn(Watcher):
         self.home = home
         self.poller = home.poller
         self.engine = engine
+        engine.way = home.udp.room
         self.limits = service.limits
         self.peer = peer
         self.packed = b""

@@ -36,6 +36,7 @@ except ImportError:  # no compiler at install
 BATCHES = 4  # reads of one wake-up
 GRAIN = 0.001  # seconds: deadlines so near are one; a loop counts in milliseconds
 TICKETS = 64
+MOST = 8952  # bytes of the largest datagram that is tried
 log = logging.getLogger("fairlead.error")
 
 
@@ -67,6 +68,7 @@ class QuicClient:
         made.pair = self.pair
         made.window = limits.connection_window
         made.stream_window = max(limits.window, 65536)
+        made.most = MOST
         made.idle = max(limits.idle / 1e9, 5.0) + 5.0 if limits.idle else 80.0
         return made
 

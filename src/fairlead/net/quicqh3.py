@@ -11,12 +11,14 @@ import hmac
 import logging
 from typing import Any
 
+from fairlead.net import quicsize
+from fairlead.net.quicmtu import REORDERED
 from fairlead.net.quicpaths import Paths
 from fairlead.net.quicseal import Keys
 from fairlead.net.quicsettings import VERSION, QuicSettings
 from fairlead.net.quicverbs import PROTOCOL_VIOLATION, Engine, Peer, keeper, watch_hello
 from fairlead.wire.h3frames import varint
-from fairlead.wire.quicframes import NEW_TOKEN, PING
+from fairlead.wire.quicframes import NEW_TOKEN, PING, acknowledged, integer
 
 try:
     import qh3.quic.connection as qh3_connection
@@ -59,7 +61,7 @@ if qh3_connection is not None:
         engine: Any = None
 
         def next_traffic_secret(self) -> Any:
-            """As the original; a server's last ones are kept, for packets of our own."""
+            """As the original; the last ones are kept, for packets of our own."""
             found = super().next_traffic_secret()
             if found is not None and self.engine is not None and found.epoch == qh3_tls.Epoch.ONE_RTT:
                 place = 1 if found.direction == qh3_tls.Direction.ENCRYPT else 0
@@ -68,9 +70,19 @@ if qh3_connection is not None:
 
         def serialize_transport_parameters(self) -> bytes:
             configuration = self.configuration
-            if configuration.is_client or self._quic_logger is not None:
-                return bytes(super().serialize_transport_parameters())
-            return parameters(self, configuration)
+            if not configuration.is_client and self._quic_logger is None:
+                return parameters(self, configuration)
+            return unbounded(bytes(super().serialize_transport_parameters()))
+
+    def unbounded(raw: bytes) -> bytes:
+        """Parameters without max_udp_payload_size: qh3's clients say 1,472, and take more (RFC 9000 section 18.2)."""
+        out, at = b"", 0
+        while at < len(raw):
+            kind, end = integer(raw, at)
+            length, end = integer(raw, end)
+            out += b"" if kind == 0x03 else raw[at : end + length]
+            at = end + length
+        return out
 
     def parameters(bridge: Any, configuration: Any) -> bytes:
         """What a server says (RFC 9000 section 18.2), as qh3 would: streams are as many as its core allows."""
@@ -123,8 +135,8 @@ if qh3_connection is not None:
                 quic_logger=self._quic_logger,
                 version_change_handler=self._set_version,
             )
+            made.engine = self.engine
             if not self._is_client:
-                made.engine = self.engine
                 watch_hello(self.engine, made.tls, qh3_tls)
             return made
 
@@ -243,6 +255,8 @@ class Qh3Engine(Engine):
 
     def __init__(self, settings: QuicSettings, reset_token: bytes | None, **given: Any) -> None:
         super().__init__(settings)
+        self.made_of = settings.size  # bytes of the datagrams that the core makes
+        self.probed = -1  # the number of a probe that is under way
         handler = given.pop("session_ticket_handler", None) or keeper(self, qh3_tls)
         fetcher = (lambda _: None) if handler is not None and not settings.client else None
         self.shown: Peer | None = None  # the only address that a server's core knows of, see `net.quicpaths`
@@ -276,7 +290,11 @@ class Qh3Engine(Engine):
             elif self.done:
                 datagrams = self.placed(datagrams, peer, now)
             peer = self.shown  # type: ignore[assignment]
+        else:
+            self.got += len(datagrams)
         if self.done:
+            if self.probed >= 0:
+                self.look(datagrams, now)
             if conn._quic_logger is not None:
                 for one in datagrams:
                     conn._log_packets("packet_received", one)
@@ -331,6 +349,9 @@ class Qh3Engine(Engine):
         out: list[tuple[bytes, Peer]] = []
         if core is None or self.failed is not None:
             return out
+        mtu = self.mtu if self.done else None
+        if mtu is not None:
+            mtu.before(now)
         poll = core.poll_transmit
         try:
             while not self.room or self.has_room(core):
@@ -350,6 +371,8 @@ class Qh3Engine(Engine):
         if out:
             self.head = out[-1][0][:HEAD]
             self.said += len(out)
+            if mtu is not None and self.failed is None:
+                self.guarded(mtu.after, now, out)
         if self.paths is not None and self.paths.replies and self.failed is None:
             out += self.guarded(self.paths.flush, now) or ()
         if self.conn._quic_logger is not None:
@@ -392,10 +415,7 @@ class Qh3Engine(Engine):
     def placed(self, datagrams: list[bytes], peer: Peer, now: float) -> list[bytes]:
         """What came from an address of the client, as the core is to see it."""
         self.got += len(datagrams)
-        phase = self.conn._core.receive_key_phase
-        if phase != self.phase:
-            self.phase = phase
-            self.updates += 1
+        self.turned()
         if self.paths is None:
             if peer == self.at:
                 self.cid = datagrams[-1][1:9]
@@ -404,6 +424,13 @@ class Qh3Engine(Engine):
         if peer != self.at or self.paths.busy:
             return self.paths.look(datagrams, peer, now)
         return datagrams
+
+    def turned(self) -> None:
+        """Were the keys updated?"""
+        phase = self.conn._core.receive_key_phase
+        if phase != self.phase:
+            self.phase = phase
+            self.updates += 1
 
     def keys(self, place: int, generation: int) -> Keys:
         """Of a direction."""
@@ -414,7 +441,7 @@ class Qh3Engine(Engine):
         return found
 
     def opened(self, data: bytes) -> tuple[int, int, bytes] | None:
-        """(first byte, packet number, payload) of what a client sent, or None."""
+        """(first byte, packet number, payload) of what the peer sent, or None."""
         found = self.keys(0, self.updates).open(data, 1 + len(self.conn.host_cid), self.got, self.updates)
         if found is not None:
             self.got = max(self.got, found[1])
@@ -497,7 +524,48 @@ class Qh3Engine(Engine):
         at = None if found is None else float(found[1])
         if self.paths is not None and (due := self.paths.due()) is not None:
             at = due if at is None else min(at, due)
-        return at
+        return self.soonest(at)
+
+    # ---- path MTU discovery: a probe is sealed beside the core, with a number that the core is made to skip
+
+    def resize(self, size: int) -> None:
+        core, mtu = self.conn._core, self.mtu
+        if core is None or mtu is None:
+            return
+        if quicsize.resize(core, (self.made_of, self.settings.size), size):
+            self.made_of = size
+        else:
+            mtu.off = True
+
+    def trouble(self) -> tuple[int, int, int]:
+        core = self.conn._core
+        return core.pto_count, core.loss_total, min(core.congestion_window, self.room or core.congestion_window)
+
+    def bound(self) -> int:
+        return int(self.conn._applied_transport_parameters.max_udp_payload_size or 65527)
+
+    def probe(self, size: int, now: float) -> bytes | None:
+        core, mtu = self.conn._core, self.mtu
+        if mtu is not None and quicsize.place(type(core)) < 0:
+            mtu.off = True
+            return None
+        self.turned()
+        packet = self.sealed(bytes((PING,)), size)
+        self.probed = -1 if packet is None else self.said - 1
+        return packet
+
+    def look(self, datagrams: list[bytes], now: float) -> None:
+        """Is the probe acknowledged, or what was sent behind it?"""
+        self.turned()
+        for one in datagrams:
+            found = self.opened(one)
+            ranges = acknowledged(found[2]) if found is not None else []
+            arrived = any([first <= self.probed <= last for first, last in ranges])
+            if arrived or (ranges and ranges[0][1] >= self.probed + REORDERED):
+                self.probed = -1
+                if self.mtu is not None:
+                    self.mtu.verdict(arrived, now)
+                return
 
     def unsent(self, stream: int | None = None) -> int:
         """Bytes that were not sent for the first time yet, of a stream or of all."""

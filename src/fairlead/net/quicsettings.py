@@ -42,6 +42,7 @@ class QuicSettings:
         self.ticket: Any = None
         self.datagram = 65535  # bytes of a DATAGRAM frame that we take
         self.size = 1280  # bytes of our datagrams
+        self.most = 0  # bytes of the largest that path MTU discovery tries; 0 or below `size` is none
         self.exact: dict[str, Any] = {}
         self.wildcard: dict[str, Any] = {}
         self.first: Any = None
@@ -143,6 +144,7 @@ class QuicSettings:
             from qh3.quic import configuration
 
             self.made = self.common(configuration)
+            self.made.probe_datagram_size = False  # a client's own probes end at 1,472 bytes; `net.quicmtu` is for both roles
         return self.made
 
     def aioquic(self) -> Any:

@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from fairlead.net.quicmtu import Discovery
 from fairlead.net.quicsettings import QuicSettings
 from fairlead.wire.offer import Offered, offered
 
@@ -55,6 +56,8 @@ class Engine:
         self.resumed = self.early = False
         self.peer_cert: bytes | None = None  # in DER, of a client that showed one
         self.conn: Any = None
+        self.way: Callable[[Peer], int] | None = None  # bytes of a datagram that our own way to a peer takes
+        self.mtu = Discovery(self, settings.size, settings.most) if settings.most > settings.size else None
 
     def protocol(self) -> str:
         """The ALPN that was agreed on; known before the handshake is done, when early data comes."""
@@ -92,7 +95,14 @@ class Engine:
 
     def tick(self, now: float) -> None:
         """The timer is due."""
+        if self.mtu is not None:
+            self.mtu.ticked(now)
         self.guarded(self.run_timer, now)
+
+    def soonest(self, at: float | None) -> float | None:
+        """The engine's own deadline, or that of a probe."""
+        probe = self.mtu.deadline() if self.mtu is not None else None
+        return at if probe is None or (at is not None and at < probe) else probe
 
     def run_timer(self, now: float) -> None:
         self.conn.handle_timer(now)
@@ -149,6 +159,24 @@ class Engine:
         raise NotImplementedError
 
     def timer(self) -> float | None:
+        raise NotImplementedError
+
+    # ---- what path MTU discovery asks (`net.quicmtu`)
+
+    def resize(self, size: int) -> None:
+        """Datagrams are of at most `size` bytes from now on."""
+        raise NotImplementedError
+
+    def probe(self, size: int, now: float) -> bytes | None:
+        """A datagram of exactly `size` bytes that must be acknowledged; what becomes of it is told to `mtu.verdict`. None: not now."""
+        raise NotImplementedError
+
+    def trouble(self) -> tuple[int, int, int]:
+        """Probe timeouts in a row (RFC 9002 section 6.2), packets lost in all, and the congestion window in bytes."""
+        raise NotImplementedError
+
+    def bound(self) -> int:
+        """The peer's max_udp_payload_size (RFC 9000 section 18.2)."""
         raise NotImplementedError
 
     def unsent(self, stream: int | None = None) -> int:

@@ -8,8 +8,8 @@ Rules
    datagrams go one by one: `segments` turns False at the first refusal.
 3. The kernel stamps each message (SO_TIMESTAMPNS), so that the wait in the socket's buffer is exact, and tells the ECN bits (RFC
    3168) and, on a socket bound to every address, which one it came to, so that answers leave from there (RFC 1122 section 4.1.3.5).
-4. Nothing is fragmented (RFC 9000 section 14): what is larger than the path takes is lost, and the engine's path MTU
-   discovery sees it.
+4. Nothing is fragmented (RFC 9000 section 14): what is larger than the path takes is lost, and path MTU discovery (`net.quicmtu`)
+   sees it; what is larger than our own way to the peer is not tried (`room`).
 5. What waits to be read may be `BUFFER` bytes: with the usual 208 KiB, a sender whose window is larger loses packets at every
    pause of ours. Beyond net.core.rmem_max it takes CAP_NET_ADMIN.
 6. A send that cannot be done is lost, as any datagram may be: only "no room now" is told, so that the caller can wait.
@@ -27,13 +27,14 @@ except ImportError:  # no compiler at install
 
 SO_TIMESTAMPNS = 35
 SOL_UDP, UDP_GRO = 17, 104
-IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVTOS = 8, 10, 13
-IPV6_RECVPKTINFO, IPV6_MTU_DISCOVER, IPV6_RECVTCLASS = 49, 23, 66
+IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVTOS, IP_MTU = 8, 10, 13, 14
+IPV6_RECVPKTINFO, IPV6_MTU_DISCOVER, IPV6_RECVTCLASS, IPV6_MTU = 49, 23, 66, 24
 SO_RCVBUFFORCE = 33
 BUFFER = 2 << 20  # bytes that may wait for us to read; the kernel gives less where net.core.rmem_max is lower
 PROBE = 3  # IP_PMTUDISC_PROBE: set DF, ignore what the kernel believes of the path
 MOST = 64  # datagrams of one call
 BYTES = 65000  # and bytes
+LARGEST = 65507  # bytes of a datagram: an IPv4 packet's 65,535 without its headers
 NO_OFFLOAD = (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
 WILD = ("0.0.0.0", "::")
 
@@ -76,6 +77,17 @@ class Udp:
             done = end
         return done
 
+    def room(self, peer: tuple[str, int]) -> int:
+        """Bytes of a datagram that the way to `peer` takes as far as the kernel knows it; 0 when it has none."""
+        six = self.sock.family == socket.AF_INET6
+        with socket.socket(self.sock.family, socket.SOCK_DGRAM) as asked:
+            try:
+                asked.connect(peer)
+                mtu = asked.getsockopt(*((socket.IPPROTO_IPV6, IPV6_MTU) if six else (socket.IPPROTO_IP, IP_MTU)))
+            except OSError:
+                return 0
+        return min(mtu - (48 if six else 28), LARGEST)
+
     def send_one(self, packets: list[bytes], peer: tuple[str, int], segment: int, local: bytes) -> bool:
         """One system call. False when there is no room now."""
         self.calls += 1
@@ -84,8 +96,10 @@ class Udp:
                 return False
         except OSError as error:
             if segment and error.errno in NO_OFFLOAD:
-                self.segments = False
-                return all([self.send_one([one], peer, 0, local) for one in packets])
+                before = self.lost
+                done = all([self.send_one([one], peer, 0, local) for one in packets])
+                self.segments = self.lost > before  # lost one by one, too: they are too large for the way, with or without it
+                return done
             self.lost += len(packets)
             return True
         self.sent += len(packets)

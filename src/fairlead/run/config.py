@@ -368,7 +368,8 @@ class Quic:
     retry: str = setting("auto", "Whether a client must prove its address before we do work for it: `always`, `never`, or `auto` for when `half_open` handshakes are under way.", u.choice("auto", "always", "never"))
     half_open: int = setting(200, "Handshakes under way in one worker from which `auto` asks for proof; from twice as many on, new connections are dropped.", u.POSITIVE)
     congestion: str = setting("cubic", "Congestion control of `aioquic`; `qh3` has `cubic` only.", u.choice("cubic", "reno"))
-    datagram: int = setting(1280, "Bytes of the datagrams that we send. As servers the engines do not probe what a path takes: 1280 passes everywhere, 1452 where all paths have 1500 bytes, and a tenth less work for downloads.", u.count(1200, 9000))
+    datagram: int = setting(1280, "Bytes of the datagrams that we send until path MTU discovery has found what the path takes, and again when it takes that no more: 1280 passes everywhere.", u.count(1200, 9000))
+    largest: int = setting(8952, "Bytes of the largest datagram that path MTU discovery tries (RFC 8899); the interface's MTU and the client's own limit count as well. Larger datagrams cost less work for downloads; 0 is no discovery.", u.count(0, 65507))
     qlog: str = setting("", "Directory for a qlog file of each connection (large; to look into one client's trouble); empty is none.", u.PATH)
 
 

@@ -37,7 +37,7 @@ def settings(listener: c.Listener, share: Any) -> Any:
     made.load(listener.tls)
     made.early_data = listener.early_data
     made.idle = (listener.limits.idle or 600.0) + 5.0
-    made.congestion, made.size = given.congestion, given.datagram
+    made.congestion, made.size, made.most = given.congestion, given.datagram, given.largest
     if listener.tls.tickets and made.trust is None:
         made.tickets = Tickets(share or Lone())
     if given.qlog:

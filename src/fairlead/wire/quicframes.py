@@ -85,3 +85,25 @@ def past_ack(payload: bytes, kind: int, at: int) -> int:
     for _ in range(2 * count + (3 if kind == 0x03 else 0)):
         _, at = integer(payload, at)
     return at
+
+
+def acknowledged(payload: bytes) -> list[tuple[int, int]]:
+    """The ranges (first, last) of a payload's ACK frame, the newest first; [] when it has none, or is cut."""
+    out: list[tuple[int, int]] = []
+    try:
+        for kind, begin, _ in frames(payload):
+            if kind not in (0x02, 0x03):
+                continue
+            last, at = integer(payload, begin + 1)
+            _, at = integer(payload, at)
+            count, at = integer(payload, at)
+            length, at = integer(payload, at)
+            out.append((last - length, last))
+            for _ in range(count):
+                gap, at = integer(payload, at)
+                length, at = integer(payload, at)
+                last = out[-1][0] - gap - 2
+                out.append((last - length, last))
+    except ValueError:
+        return []
+    return out
