@@ -250,6 +250,7 @@ class Pair:
 
     def __init__(self, client: str, server: str, certificate, nameless=False, shown=None, proven=False, **options):
         self.now = 100.0
+        self.home = ("127.0.0.1", 1000)  # of the client
         ours = QuicSettings(server)
         for key, value in options.items():
             setattr(ours, key, value)
@@ -283,14 +284,14 @@ class Pair:
     def run(self, rounds=12):
         for _ in range(rounds):
             self.now += 0.01
-            for one, other, peer in ((self.server, self.client, 443), (self.client, self.server, 1000)):
+            for one, other, peer in ((self.server, self.client, ("127.0.0.1", 443)), (self.client, self.server, self.home)):
                 sent = [data for data, _ in one.take(self.now)]  # what it has to say to what it heard goes first
                 at = one.timer()
                 if at is not None and at <= self.now:
                     one.tick(self.now)
                     sent += [data for data, _ in one.take(self.now)]
                 if sent:
-                    other.receive(sent, ("127.0.0.1", peer), self.now)
+                    other.receive(sent, peer, self.now)
                 while one.events():
                     self.heard[one].append(one.events().popleft())
             while self.server.events():

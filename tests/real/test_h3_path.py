@@ -1,4 +1,4 @@
-"""How large HTTP/3's datagrams become on real paths: a server, a router and a client in network namespaces of their own (root only).
+"""How large HTTP/3's datagrams become on real paths: a server, a router and a client in network namespaces of their own. Root only.
 The client is aioquic's; the server says nothing of sizes, so what the client received is what counts.
 """
 
@@ -177,10 +177,10 @@ def test_on_loopback_datagrams_become_as_large_as_the_setting(real, engine):
 bind = "127.0.0.1:@PORT@"
 protocols = ["h1", "h2", "h3"]
 tls = "dev"
-quic = { engine = "%s" }
+quic = { engine = "@ENGINE@" }
 [[route]]
 app = "h3app:app"
-""" % engine
+""".replace("@ENGINE@", engine)
     server = real.fairlead(config=config, files={"h3app.py": (HERE / "apps" / "h3app.py").read_text()}, port=free_port(), tls=True)
     sizes = download([], "127.0.0.1", server.port, 8900, 8952)
     assert max(sizes) == 8952

@@ -168,7 +168,7 @@ class Engine:
         raise NotImplementedError
 
     def probe(self, size: int, now: float) -> bytes | None:
-        """A datagram of exactly `size` bytes that must be acknowledged; what becomes of it is told to `mtu.verdict`. None: not now."""
+        """A datagram of exactly `size` bytes that must be acknowledged; `mtu.verdict` is told whether it was. None: not now."""
         raise NotImplementedError
 
     def trouble(self) -> tuple[int, int, int]:
