@@ -245,10 +245,17 @@ def nobody(module, settings):
     return made
 
 
+def sized(module, settings, size):
+    """A configuration of a client whose ids are of `size` bytes."""
+    made = QuicSettings.common(settings, module)
+    made.connection_id_length = size
+    return made
+
+
 class Pair:
     """A client's engine and a server's, with a wire between them."""
 
-    def __init__(self, client: str, server: str, certificate, nameless=False, shown=None, proven=False, **options):
+    def __init__(self, client: str, server: str, certificate, nameless=False, shown=None, proven=False, ids=8, **options):
         self.now = 100.0
         self.home = ("127.0.0.1", 1000)  # of the client
         ours = QuicSettings(server)
@@ -260,6 +267,8 @@ class Pair:
         if shown is not None:
             theirs.pair = shown
         self.settings = ours
+        if ids != 8:
+            theirs.common = lambda module: sized(module, theirs, ids)
         self.client = quicengine.client(theirs, ("127.0.0.1", 443), self.now)
         if nameless:  # aioquic lets us have it so
             theirs.common = lambda module: nobody(module, theirs)

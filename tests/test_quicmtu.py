@@ -123,6 +123,13 @@ def test_a_wide_path_is_found_by_one_probe_and_used(client, server, upwards, cer
     assert sum(one > 8000 for one in pair.sizes) > 20
 
 
+@pytest.mark.parametrize("ids", [4, 20])
+def test_a_client_with_ids_of_another_length_is_probed_too(ids, certificate):  # noqa: F811
+    pair = Narrow("aioquic", "qh3", certificate, ids=ids)
+    pair.run()
+    assert len(pair.bulk().client.conn.host_cid) == ids and pair.sender.mtu.search.size == 8952
+
+
 @pytest.mark.parametrize("takes", [1372, 1472, 4000])
 @pytest.mark.parametrize("server", ENGINES)
 def test_a_narrow_path_is_found_right_below_what_it_takes(server, takes, certificate):  # noqa: F811

@@ -29,7 +29,7 @@ try:
 except ImportError:
     qh3_connection = None  # type: ignore[assignment]
 
-HEAD = 40  # bytes of a short packet that tell its number
+HEAD = 48  # bytes of a short packet that tell its number: with an id of 20 bytes they are 41
 ALONE = 20  # bytes of a packet with a PING alone, behind the id: a number of two, and what is protected
 GIVEN = 1 << 32  # pings with a token are numbered from here
 AGAIN = 1.0  # seconds until a token is given again that was not acknowledged
@@ -403,8 +403,7 @@ class Qh3Engine(Engine):
         packet = one[0]
         if len(packet) == 1 + self.cid_size + ALONE and not packet[0] & 0x80:
             self.awaited = GIVEN + self.asked
-            keys, size = Keys(*self.secrets[1]), 1 + self.cid_size
-            keys.advance(self.updates)
+            keys, size = self.keys(1, self.updates), 1 + self.cid_size
             number = keys.number(packet, size, self.said)
             said = bytes((PING, NEW_TOKEN)) + varint(len(self.token)) + self.token
             packet = keys.seal(0x40 | core.send_key_phase << 2, packet[1:size], number, said, 2)
