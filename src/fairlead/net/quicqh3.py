@@ -403,7 +403,9 @@ class Qh3Engine(Engine):
         packet = one[0]
         if len(packet) == 1 + self.cid_size + ALONE and not packet[0] & 0x80:
             self.awaited = GIVEN + self.asked
-            keys, size = self.keys(1, self.updates), 1 + self.cid_size
+            kept, size = self.secrets[1], 1 + self.cid_size
+            keys = kept if isinstance(kept, Keys) else Keys(*kept)
+            keys.advance(self.updates)
             number = keys.number(packet, size, self.said)
             said = bytes((PING, NEW_TOKEN)) + varint(len(self.token)) + self.token
             packet = keys.seal(0x40 | core.send_key_phase << 2, packet[1:size], number, said, 2)
