@@ -1,4 +1,4 @@
-"""HTTP/3 with quic-go's client: pages, uploads, event streams, many requests at once, early data with a ticket, a client
+"""HTTP/3 with quic-go's client: pages, uploads, event streams, many requests at once, early data with a ticket, a Retry, a client
 certificate.
 
 Go and quic-go come from Debian (`golang-go`, `golang-github-lucas-clemente-quic-go-dev`, version 0.29: version 1 of QUIC, RFC
@@ -24,7 +24,7 @@ from fairlead.net import certs, quicauth
 
 HERE = Path(__file__).resolve().parent
 DEBIAN = Path("/usr/share/gocode/src/github.com/lucas-clemente/quic-go")
-APP = HERE / "apps" / "h3app.py"
+FILES = {name: (HERE / "apps" / name).read_text() for name in ("h3app.py", "h3back.py", "h3many.py")}
 CONFIG = """
 [server]
 workers = 1
@@ -37,11 +37,11 @@ name = "web"
 bind = "127.0.0.1:@PORT@"
 protocols = ["h1", "h2", "h3"]
 early_data = {early}
-quic = {{ engine = "{engine}" }}
+quic = {{ engine = "{engine}", retry = "{retry}" }}
 [listener.tls]
 {tls}
 [[route]]
-app = "h3app:app"
+app = "h3many:app"
 """
 
 
@@ -65,18 +65,19 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(home / "client")
 
 
-@pytest.mark.parametrize("engine", ["qh3", "aioquic"])
-def test_quic_go(client, engine):
+@pytest.mark.parametrize(("engine", "retry"), [("qh3", "auto"), ("aioquic", "auto"), ("qh3", "always")])
+def test_quic_go(client, engine, retry):
     with Real() as real:
-        config = CONFIG.format(engine=engine, early="true", tls='mode = "dev"')
-        server = real.fairlead(config=config, files={"h3app.py": APP.read_text()}, port=free_port(), tls=True)
+        config = CONFIG.format(engine=engine, retry=retry, early="true", tls='mode = "dev"')
+        server = real.fairlead(config=config, files=FILES, port=free_port(), tls=True)
         done = subprocess.run([client, server.url.replace("127.0.0.1", "localhost")], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
         assert (told["proto"], told["status"]) == ("HTTP/3.0", 200) and told["who"].startswith("http/3 GET")
         assert told["digest"].startswith("400000 ") and (told["large"], told["many"]) == (700_000, 30)
         assert told["events"] == "data: 0\n\ndata: 1\n\ndata: 2\n\n"
-        assert told["early"].endswith("early 1"), "the request of the second connection came with its first packets"
+        assert told["hints"] == 103, "it takes an early hint for the answer"
+        assert told["early"].endswith("early 1") or retry == "always", "the second connection's request came with its first packets"
 
 
 @pytest.mark.skipif(bool(quicauth.unusable()), reason=quicauth.unusable())
@@ -86,8 +87,8 @@ def test_quic_go_shows_its_certificate(client, tmp_path):
     alice = authority.issue(["alice.test"], tmp_path, client=True)
     tls = f'certificate = "{cert}"\nkey = "{key}"\nclient_ca = "{authority.ca_path}"'
     with Real() as real:
-        config = CONFIG.format(engine="qh3", early="false", tls=tls)
-        server = real.fairlead(config=config, files={"h3app.py": APP.read_text()}, port=free_port(), tls=True)
+        config = CONFIG.format(engine="qh3", retry="auto", early="false", tls=tls)
+        server = real.fairlead(config=config, files=FILES, port=free_port(), tls=True)
         url = server.url.replace("127.0.0.1", "localhost")
         argv = [client, "-cert", str(alice[0]), "-key", str(alice[1]), url]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60)

@@ -1,6 +1,5 @@
 """What goes over the wire of HTTP/3, seen from outside: packets of Retry and early data, new keys, ids that change at once,
-paths that are
-dead or somebody else's, acknowledgements of what was never sent, qlog; and what each client of others' making can besides pages.
+paths that are dead or somebody else's, acknowledgements of what was never sent, qlog.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from h3client import PATIENCE, Client
 from peers import Real
-from processes import eventually, free_port, program
+from processes import eventually, free_port
 
 APPS = Path(__file__).resolve().parent / "apps"
 CONFIG = """
@@ -283,52 +282,3 @@ def test_a_qlog_of_each_connection_is_written_where_it_is_asked_for(site, engine
     log = written()
     names = {event["name"] for trace in log["traces"] for event in trace["events"]}
     assert log["qlog_version"] and {"transport:packet_sent", "transport:packet_received"} <= names, names
-
-
-# ---- what the clients can besides pages
-
-
-def test_gtlsclient_uploads_and_sends_early_data(site, tmp_path):
-    port = str(site.ports["qh3"])
-    argv = [program("gtlsclient"), "--exit-on-all-streams-close", "--timeout=20s"]
-    (tmp_path / "body").write_bytes(b"g" * 150_000)
-
-    def run(path: str, *more: str) -> str:
-        done = site.real.finish([*argv, *more, "127.0.0.1", port, site.url + path], 40)
-        assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
-        return done.stdout + done.stderr
-
-    assert "150000" in text_of(run("/digest", "-m", "POST", "-d", str(tmp_path / "body")))
-    kept = f"--session-file={tmp_path / 'session'}", f"--tp-file={tmp_path / 'parameters'}"
-    assert "early -" in text_of(run("/who", *kept))
-    said = run("/who", *kept)
-    assert "type=0RTT" in said and "early 1" in text_of(said)
-
-
-def text_of(said: str) -> str:
-    """What gtlsclient shows of headers and bodies, in lines of hexadecimal with their offsets."""
-    found = []
-    for line in said.splitlines():
-        head, _, rest = line.partition("  ")
-        if len(head) == 8 and rest.endswith("|"):
-            found.append(rest[rest.index("|") + 1 : -1])
-    return "".join(found)
-
-
-def test_curl_cffi_uploads_and_follows_an_event_stream(site):
-    requests = pytest.importorskip("curl_cffi.requests")
-    given = {"http_version": "v3only", "verify": False, "timeout": 30, "proxies": {}}
-    assert requests.post(f"{site.url}/digest", data=b"c" * 120_000, **given).content.startswith(b"120000 ")
-    found = requests.get(f"{site.url}/events", stream=True, **given)
-    assert b"".join(found.iter_content()) == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
-    assert found.http_version == 30
-    found.close()
-
-
-def test_niquests_follows_an_event_stream(site):
-    niquests = pytest.importorskip("niquests")
-    with niquests.Session(disable_http1=True, disable_http2=True) as session:
-        session.trust_env = False
-        session.quic_cache_layer.add_domain("localhost", site.ports["qh3"])
-        found = session.get(f"{site.url}/events", verify=False, stream=True, timeout=30)
-        assert b"".join(found.iter_raw()) == b"data: 0\n\ndata: 1\n\ndata: 2\n\n" and found.http_version == 30

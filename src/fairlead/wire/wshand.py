@@ -97,9 +97,11 @@ def answer(request, headers, subprotocol, extension):
         found.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
     if extension:
         found.append((b"sec-websocket-extensions", extension))
-    if request.protocol:
-        return Response(200, found)
     key = only(request, b"sec-websocket-key")
+    if request.protocol:
+        if key:  # superfluous there (RFC 8441 section 5), but who sends one waits for the answer to it (urllib3.future does)
+            found.append((b"sec-websocket-accept", accept_key(key)))
+        return Response(200, found)
     found += [(b"upgrade", b"websocket"), (b"connection", b"upgrade"), (b"sec-websocket-accept", accept_key(key))]
     return Response(101, found)
 

@@ -63,6 +63,7 @@ func main() {
 	_, _, large := ask(client, "GET", base+"/large/700000", nil)
 	told["large"] = len(large)
 	_, _, told["events"] = ask(client, "GET", base+"/events", nil)
+	_, told["hints"], _ = ask(client, "GET", base+"/hints", nil)
 	var wait sync.WaitGroup
 	var lock sync.Mutex
 	many := 0
