@@ -149,7 +149,8 @@ class Server:
             wrong = isinstance(error, ssl.SSLCertVerificationError)
             raise NetError(
                 f"{self.place.host}:{self.place.port}: {said(error)}", step=step[0], side="upstream",
-                retry="never" if wrong else "fresh", hint="trust its authority: --ca FILE, Client(tls=…)" if wrong else "",
+                retry="never" if wrong else "fresh",
+                hint="trust its authority: --ca FILE, Client(tls=…)" if wrong else "is it running?",
             ) from error  # fmt: skip
         return Line(reader, writer)
 

@@ -11,8 +11,10 @@ Rules
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -51,6 +53,12 @@ class Parser(argparse.ArgumentParser):
     """argparse with our error line: what is wrong and where help is, in one line."""
 
     def error(self, message: str) -> NoReturn:
+        if wrong := re.fullmatch(r"argument (.*): invalid choice: '(.*)' \(choose from (.*)\)", message):
+            known = [word.strip("' ") for word in wrong[3].split(",")]
+            meant = difflib.get_close_matches(wrong[2], known, 1)
+            what = "command" if wrong[1] == "COMMAND" else wrong[1]
+            right = f"did you mean {meant[0]}?" if meant else f"there are {', '.join(known)}"
+            message = f'there is no {what} "{wrong[2]}"; {right}'
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 

@@ -274,7 +274,7 @@ def connection(where: str) -> http.client.HTTPConnection:
     if where.startswith(("unix:", "/")):
         return Unix(where.removeprefix("unix:"))
     parts = urlsplit(where if "://" in where else f"http://{where}")
-    if parts.scheme != "http" or not parts.hostname:
+    if parts.scheme != "http" or not parts.hostname or ("://" not in where and ":" not in where):
         raise FairleadError(f'"{where}" is no admin address', hint="write unix:/path or http://host:port")
     return http.client.HTTPConnection(parts.hostname, parts.port or 9900, timeout=PATIENCE)
 

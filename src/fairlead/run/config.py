@@ -130,7 +130,23 @@ class Admin:
     ready: str = setting("/readyz", "Path of the readiness answer: 200 while serving, 503 while starting or draining.", u.matching("a path", r"/\S*", 'write a path such as "/readyz"'))
 
 
-STORE_URL = u.matching("a store URL", r"(memory:|(sqlite|postgresql|redis|rediss|nats|amqp|amqps|kafka)://\S*|env:\w+|file:.+)?", 'write "memory:", "sqlite:////var/lib/fairlead/fairlead.db", "postgresql://...", "redis://..." or "nats://..."')
+STORE_FORM = re.compile(r"(memory:|sqlite:///\S+|(postgresql|rediss?|nats|amqps?|kafka)://\S*|env:\w+|file:.+)?", re.ASCII)
+OTHER_WORDS = {"postgres": "postgresql", "pg": "postgresql", "valkey": "redis", "rabbitmq": "amqp", "sqlite3": "sqlite"}
+
+
+def _store_url(value: Any) -> str:
+    text = u.read_text(value)
+    scheme, _, rest = text.partition(":")
+    if STORE_FORM.fullmatch(text):
+        return text
+    if scheme == "sqlite":
+        name = rest.lstrip("/") or "fairlead.db"
+        raise u.BadValue(f"{u.quote(text)} names no file", f'write "sqlite:///{name}" in the working directory, "sqlite:////{name}" from the root')
+    right = 'write "memory:", "sqlite:////var/lib/fairlead/fairlead.db", "postgresql://...", "redis://..." or "nats://..."'
+    raise u.BadValue(f"{u.quote(text)} is not a store URL", f'write "{OTHER_WORDS[scheme]}:{rest}"' if scheme in OTHER_WORDS else right)
+
+
+STORE_URL = u.Kind("a store URL", _store_url, u.quote)
 
 
 @frozen

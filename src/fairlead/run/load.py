@@ -33,6 +33,11 @@ SECTIONS = {
     "metrics": c.Metrics,
     "cache": c.Cache,
 }
+HOMES = {  # where a key may belong that stands above all tables
+    "[server]": c.Server, "[[listener]]": c.Listener, "[[route]]": c.Route, "[[upstream]]": c.Upstream, "[log]": c.Log,
+    "[store]": c.Store,
+}  # fmt: skip
+SHORTS: dict[type, str] = {c.Tls: 'write "dev", or a table with', c.UpstreamTls: "write true, or a table with"}
 EACH = {"listener": c.Listener, "app": c.App}  # their variables set every listener, and every application, there is
 DEFAULT_BIND = "127.0.0.1:8000"
 NOT_BY_VARIABLE = ("app.target", "listener.name")  # what tells them apart
@@ -40,6 +45,7 @@ LARGEST_FILE = 4 * 1024 * 1024
 WORDS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 FLAGS = {"log.access": "--access-log"}
 PLACE = re.compile(r"\(at (?:line (\d+), column (\d+)|end of document)\)")
+QUOTES = "\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb"
 LAST_STEP = re.compile(r'(?:\[\d+\]|\.[^."\[\]]+|\."(?:[^"\\]|\\.)*")$')
 
 
@@ -107,11 +113,33 @@ def syntax_problem(message: str, text: str, source: str) -> Problem:
     place = PLACE.search(message)
     line = int(place[1]) if place and place[1] else text.count("\n") + 1
     says = PLACE.sub("", message).strip()
+    rows = text.splitlines()
+    meant, hint = misread(says.lower(), rows[line - 1] if line <= len(rows) else "")
     column = f" at column {place[2]}" if place and place[2] else " at the end of the file"
-    hint = (
-        "strings need quotes; an inline table stands on one line" if "value" in says.lower() else "see https://toml.io"
-    )
-    return Problem(source, line, "", f"not TOML: {says[:1].lower() + says[1:]}{column}", hint)
+    return Problem(source, line, "", f"not TOML: {meant or says[:1].lower() + says[1:]}{column}", hint)
+
+
+def misread(says: str, row: str) -> tuple[str, str]:
+    """(what is wrong in our words or "", what would be right) of a syntax error, by its message and the line that it is in."""
+    key, equals, value = row.partition("=")
+    bare = value.split("#")[0].strip()
+    if any(char in row for char in QUOTES):
+        return "a typographic quote", 'write a plain one: "'
+    if "overwrite" in says or "twice" in says or "redefine" in says or "mutate" in says:
+        return "a key or table is written a second time", "write it once; [[...]] begins one more of a kind"
+    if "illegal character '\\n'" in says or "unterminated" in says:
+        return "a string does not end", 'close it with "'
+    if bare.count("{") > bare.count("}"):
+        return "an inline table does not end on its line", "close it there, or write its keys below a [table] of their own"
+    if not equals and re.match(r"\s*[\w-]+:(\s|$)", row):
+        return "", f'this is YAML; TOML is written {row.split(":")[0].strip()} = "..." below [[listener]]'
+    if row.lstrip().startswith("{"):
+        return "", 'this is JSON; TOML begins with [[listener]], then bind = "127.0.0.1:8000"'
+    if not equals and re.match(r"\s*(import|from|def|async|class|@)\b", row):
+        return "", "this is Python: name the application as module:attribute"
+    if equals and bare and not bare.startswith(('"', "'", "[", "{")):
+        return "", f'strings need quotes: {key.strip()} = "{bare}"'
+    return "", "see https://toml.io"
 
 
 def build(
@@ -192,6 +220,11 @@ def from_text(kind: Kind, text: str) -> Any:
             continue
         return candidate
     return text
+
+
+def has(cls: type, key: str) -> bool:
+    """Is there a setting of this name in a table?"""
+    return any(key == name for _, _, name in settings(cls))
 
 
 class Reader:
@@ -302,7 +335,7 @@ class Reader:
             self.problem(
                 path,
                 f"is {what(value)}",
-                f"write a table with {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}",
+                f"{SHORTS.get(cls, 'write a table with')} {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}",
             )
             self.sources[path] = self.origin(path)
             return dict.fromkeys(())
@@ -313,7 +346,8 @@ class Reader:
         if path in ("listeners", "routes", "upstreams"):
             meant = path[:-1]
         hint = f"did you mean {meant}?" if meant else f"known here: {', '.join(known)}"
-        self.problem(path, "is unknown", hint)
+        home = "" if "." in path or "[" in path or meant else next((name for name in HOMES if has(HOMES[name], key)), "")
+        self.problem(path, "is unknown", f"it belongs below {home}" if home else hint)
 
     def field(self, f: Field[Any], setting: Setting, key: str, data: dict[str, Any], path: str) -> Any:
         """The value of one setting."""
@@ -373,9 +407,9 @@ class Reader:
         if isinstance(value, str):
             value = {value: {}}
         if not isinstance(value, dict) or len(value) != 1:
-            self.problem(
-                path, f"is {what(value)}", 'write a name, "compress", or one name with options, { jwt = { ... } }'
-            )
+            many = isinstance(value, dict) and len(value) > 1
+            wrong = f"has {len(value)} keys, {', '.join(value)}" if many else f"is {what(value)}"
+            self.problem(path, wrong, 'a filter is a name, "compress", or one name with options, { jwt = { ... } }')
             return None
         name, options = next(iter(value.items()))
         if name not in FILTERS:
@@ -412,7 +446,7 @@ def config_from_args(
     with a section, ``listener``, ``app`` or ``websocket``. Raises ``ConfigError`` naming the flags.
     """
     given = {"workers": workers, "pattern": pattern, "unit": unit, "reload": reload}
-    flags: dict[str, Any] = {f"server.{key}": value for key, value in given.items() if value}
+    flags: dict[str, Any] = {f"server.{key}": value for key, value in given.items() if value or (key, value) == ("workers", 0)}
     if access_log:
         flags["log.access"] = access_log
     if server_timing:

@@ -110,6 +110,9 @@ def loader(args: argparse.Namespace) -> Callable[[], c.Config]:
 
 def is_app(target: str) -> bool:
     """A file is a configuration; `module:attribute` is an application."""
+    if target.endswith(".py"):
+        module = os.path.normpath(target).removesuffix(".py").replace(os.sep, ".")
+        raise ConfigError(f"{target} is Python, not a configuration", hint=f'write "{module}:app" for an application in it')
     if os.path.exists(target) or target.endswith(".toml"):
         return False
     if re.fullmatch(r"[\w.]+:[\w.]+", target):

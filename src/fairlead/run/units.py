@@ -320,6 +320,12 @@ def read_address(value: Any) -> Address:
         if not text[5:] or "\0" in text:
             raise BadValue(f"{quote(text)} has no path", right)
         return Address("", 0, text[5:])
+    if "://" in text:
+        scheme, _, rest = text.partition("://")
+        place = rest.partition("/")[0]
+        port = "" if re.search(r":\d+$", place) else {"http": ":80", "https": ":443"}.get(scheme, ":8000")
+        tls = ", and TLS with tls" if scheme == "https" else ""
+        raise BadValue(f"{quote(text)} is a URL", f"write its address, {quote(place + port)}{tls}")
     host, colon, port = text.rpartition(":")
     if text.isdigit() or (colon and not host and port.isdigit()):
         number = text.lstrip(":")
@@ -554,7 +560,7 @@ TARGET = matching(
     r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*",
     'write "module:attribute", such as "shop.main:app"',
 )
-METHOD = matching("a method", r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", 'write methods such as "GET"')
+METHOD = matching("a method", r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", 'write ["GET", "POST"]')
 FIELD = matching("a header name", r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "header names have no spaces and no colon")
 PATH = Kind("path", read_text, quote, path=True)
 ENV_FILE = Kind("path", lambda value: read_text(value).removeprefix("file:"), quote, path=True)

@@ -20,6 +20,7 @@ from fairlead.serve.table import Entry, parse_path
 LEASE = 1.0  # seconds: the shortest lease of presence
 UNIX_MOST = 107  # sun_path has 108 bytes and ends with a NUL (unix(7))
 STANDARD = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+OTHERS = re.compile(r":(\w+)|<(?:\w+:)?(\w+)>")  # parameters as other programs write them
 FILLED = re.compile(r"\{([^{}]*)\}")
 TCP_KINDS = ("http", "tcp", "forward", "socks5", "turn")
 UDP_KINDS = ("udp", "turn")
@@ -69,6 +70,8 @@ class Checker:
             return True
         meant = nearest(name, known)
         right = f"did you mean {quote(meant)}?" if meant else f"add [[{noun}]] with name = {quote(name)}"
+        if noun == "upstream" and ("/" in name or ":" in name):
+            right = f'name one: [[upstream]] with name = "web" and servers = [{quote(name.rpartition("//")[2].partition("/")[0])}]'
         self.say(path, f"there is no {noun} {quote(name)}", right)
         return False
 
@@ -101,6 +104,8 @@ class Checker:
             )
         if server.fronts != 1 and server.pattern != "dispatch":
             self.say("server.fronts", 'fronts belong to pattern "dispatch"', 'remove it, or write pattern = "dispatch"')
+        for folder in server.reload_dirs:
+            self.exists("server.reload_dirs", folder, "warning", True)
         page = self.config.admin.page
         if page is not None and page.is_unix:
             self.say("admin.page", "is a unix socket, which no browser opens", 'write "127.0.0.1:9900"')
@@ -384,6 +389,10 @@ class Checker:
         except ValueError as error:
             message, _, hint = str(error).partition("; ")
             self.say(f"{path}.path", f"{quote(one.path)} {message}", hint)
+        for part in one.path.split("/"):
+            if other := OTHERS.fullmatch(part):
+                text = f"{quote(part)} matches these letters alone"
+                self.say(f"{path}.path", text, f"any segment is written {{{other[1] or other[2]}}}", "warning")
 
     def parameters(self, one: c.Route) -> list[str]:
         try:

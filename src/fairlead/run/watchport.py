@@ -60,6 +60,8 @@ def look(port: int, before: dict[str, int]) -> dict[str, Any]:
         rows, found = diag.listening(port), diag.connections(port)
     except OSError as error:
         raise FairleadError(f"the kernel does not tell about sockets: {error.strerror}", hint="Linux only") from None
+    if not rows and not 0 < port < 65536:
+        raise FairleadError(f"there is no port {port}", hint="ports are 1 to 65535")
     if not rows:
         raise FairleadError(f"nobody listens on port {port} here", hint="`ss -ltn` lists the ports that are open")
     groups: dict[str, list[diag.Row]] = {}

@@ -139,7 +139,7 @@ def nearest_attribute(module: Any, name: str) -> str:
 def made(factory: Any, target: str) -> Any:
     """What a factory makes."""
     if not callable(factory):
-        raise AppError(f'"{target}" is not callable, so it is no factory', hint=f"it is a {type(factory).__name__}")
+        raise AppError(f'"{target}" is not callable, so it is no factory', hint=f"it is of type {type(factory).__name__}")
     try:
         found = factory()
     except Exception as error:
@@ -152,7 +152,7 @@ def checked(found: Any, target: str) -> Callable[..., Any]:
     if isinstance(found, GrpcServer):
         return found  # type: ignore[return-value]
     if not callable(found):
-        raise AppError(f'"{target}" is not an application', hint=f"it is a {type(found).__name__}, not callable")
+        raise AppError(f'"{target}" is not an application', hint=f"it is of type {type(found).__name__}, not callable")
     if kind_of(found) == "factory":
         raise AppError(f'"{target}" takes no arguments, so it looks like a factory', hint="say factory (--factory)")
     return found  # type: ignore[no-any-return]
