@@ -44,7 +44,12 @@ async def returns(scope, receive, send):
     return
 
 
-@pytest.mark.parametrize("app", [knows_only_http, returns])
+async def answers_everything(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+@pytest.mark.parametrize("app", [knows_only_http, returns, answers_everything])
 def test_auto_goes_on_without_an_app_that_does_not_know_lifespan_and_on_does_not(app):
     async def scenario():
         span = Lifespan(app)

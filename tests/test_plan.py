@@ -61,6 +61,20 @@ def test_what_http3_cannot_do_is_refused_with_the_reason(lines, why):
 ROOM = ('path = "/*"\napp = "shop:app"', 'path = "/rtc/{room}"\nsignal = {}')
 
 
+def test_an_engine_that_is_not_installed_is_named_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(plans, "find_spec", lambda name: None)
+    text = (
+        '[[listener]]\nbind = "127.0.0.1:1"\ntls = "dev"\nprotocols = ["h1", "h3"]\n'
+        '[[listener]]\nbind = "127.0.0.1:2"\ntls = "dev"\nprotocols = ["h1", "h3"]\nquic = { engine = "aioquic" }\n'
+        '[[upstream]]\nname = "u"\nservers = ["127.0.0.1:3"]\nprotocol = "h3"\ntls = { verify = false }\n[[route]]\nproxy = "u"\n'
+    )
+    assert [(one.line, one.key, one.hint) for one in plans.refusals(config(text))] == [
+        (4, "listener[0].protocols", "pip install 'fairlead[h3]'"),
+        (9, "listener[1].quic.engine", "pip install aioquic"),
+        (13, "upstream[0].protocol", "pip install 'fairlead[h3]'"),
+    ]
+
+
 def test_answers_of_later_versions_are_refused_with_their_line():
     with pytest.raises(ConfigError, match=r"fairlead\.toml:\d+: .*not in this version"):
         made(BASE.replace(*ROOM))

@@ -115,8 +115,8 @@ def listener_refusals(path: str, listener: c.Listener, problem: Say) -> Iterator
     for protocol in listener.protocols:
         engine = listener.quic.engine
         if protocol == "h3" and find_spec(engine) is None:
-            hint = "pip install 'fairlead[h3]'" if engine == "qh3" else "pip install aioquic"
-            yield problem(f"{path}.protocols", f'"h3" needs the QUIC engine {engine}, which is not installed', hint)
+            where = f"{path}.protocols" if engine == "qh3" else f"{path}.quic.engine"  # the other is there only when it is written
+            yield problem(where, *lacking(engine))
         if protocol == "h3" and listener.tls is not None and listener.tls.client_ca:
             from fairlead.net.quicauth import unusable
 
@@ -141,6 +141,12 @@ def listener_refusals(path: str, listener: c.Listener, problem: Say) -> Iterator
             "a limit of connections is not in this version",
             "limit requests: server.limits.requests",
         )
+
+
+def lacking(engine: str) -> tuple[str, str]:
+    """What is wrong without a QUIC engine, and what to do."""
+    hint = "pip install 'fairlead[h3]'" if engine == "qh3" else "pip install aioquic"
+    return f'"h3" needs the QUIC engine {engine}, which is not installed', hint
 
 
 def route_refusals(path: str, route: c.Route, problem: Say) -> Iterator[Problem]:
@@ -175,6 +181,8 @@ def upstream_refusals(path: str, upstream: c.Upstream, problem: Say) -> Iterator
     """What of one [[upstream]] is not served."""
     if upstream.discover:
         yield problem(f"{path}.discover", "discovery is not in this version", "write servers = [ ... ]")
+    if upstream.protocol == "h3" and find_spec("qh3") is None and find_spec("aioquic") is None:  # net.quicdial takes either
+        yield problem(f"{path}.protocol", *lacking("qh3"))
     if upstream.socket.cork:
         yield problem(f"{path}.socket.cork", "cork is not in this version", "leave it out")
 

@@ -4,7 +4,8 @@ Rules
 1. One task runs the application with a `lifespan` scope for as long as the server lives. `start()` waits until it said
    `lifespan.startup.complete`, `stop()` until it said `lifespan.shutdown.complete`.
 2. "auto": an application that raises before it said anything about startup does not know lifespan, and is served
-   without it. "on" makes that an error, "off" never asks.
+   without it. "on" makes that an error, "off" never asks. One that answers every scope as if it were a request (as many a
+   first example does) is raised at for that, and so does not know it either.
 3. `lifespan.startup.failed`, an exception after the first word and a time-out are an AppError: we must not start.
 4. `state` is one dict that the application fills at startup; every request gets a shallow copy of it.
 """
@@ -100,7 +101,7 @@ class Lifespan:
 
     async def send(self, message: dict[str, Any]) -> None:
         kind = message.get("type")
-        self.spoke = True
+        self.spoke = self.spoke or str(kind).startswith("lifespan.")
         if kind == "lifespan.startup.complete":
             self.supported = True
             self.started.set()
