@@ -31,6 +31,17 @@ def test_every_command_has_help_with_an_example(name, capsys):
     assert "example" in text and f"fairlead {name}" in text
 
 
+@pytest.mark.parametrize("words", [("check",), ("run",), ("job", "cancel"), ("cert", "issue")], ids=" ".join)
+def test_help_says_what_a_command_is_for_and_shows_its_own_examples(words, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--help"])
+    usage, about, *rest = capsys.readouterr().out.split("\n\n")
+    assert usage.startswith(f"usage: fairlead {' '.join(words)}") and usage.count("\n") < 4
+    assert about.endswith(".") and not about.startswith("positional")
+    examples = [line for line in rest[-1].splitlines() if line.startswith("  fairlead ")]
+    assert all(f"fairlead {' '.join(words)} " in line for line in examples)
+
+
 def test_version_says_how_it_was_built(capsys):
     assert cli.main(["--version"]) == 0
     text = capsys.readouterr().out

@@ -81,8 +81,24 @@ def parser(only: str = "") -> Parser:
         module.register(subparsers)
     for sub in subparsers.choices.values():
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-        sub.formatter_class = argparse.RawDescriptionHelpFormatter
+    finish(top)
     return top
+
+
+def finish(parser: argparse.ArgumentParser) -> None:
+    """What every command below has in common: its own help says what it is for, and shows the examples that are of it."""
+    for action in parser._actions:
+        if not isinstance(action, argparse._SubParsersAction):
+            continue
+        about = {one.dest: one.help or "" for one in action._choices_actions}
+        for name, sub in action.choices.items():
+            sub.formatter_class = argparse.RawDescriptionHelpFormatter
+            says = about.get(name, "")
+            sub.description = sub.description or f"{says[:1].upper()}{says[1:]}."
+            finish(sub)
+            if sub.epilog and sub.epilog == parser.epilog:
+                first, *lines = sub.epilog.splitlines()
+                sub.epilog = "\n".join([first, *(line for line in lines if f" {name} " in f"{line} ")])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

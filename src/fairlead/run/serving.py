@@ -22,7 +22,12 @@ EXAMPLES = """examples:
 
 def register(subparsers: Any) -> None:
     """Add `run` to the command line."""
-    run = subparsers.add_parser("run", help="serve an application or a configuration file", epilog=EXAMPLES)
+    run = subparsers.add_parser(
+        "run",
+        help="serve an application or a configuration file",
+        usage="fairlead run [OPTION ...] target",  # there are too many to list twice
+        epilog=EXAMPLES,
+    )
     run.add_argument("target", help="module:attribute of an application, or a configuration file")
     run.add_argument(
         "--bind",
