@@ -154,7 +154,8 @@ def checked(found: Any, target: str) -> Callable[..., Any]:
     if not callable(found):
         raise AppError(f'"{target}" is not an application', hint=f"it is of type {type(found).__name__}, not callable")
     if kind_of(found) == "factory":
-        raise AppError(f'"{target}" takes no arguments, so it looks like a factory', hint="say factory (--factory)")
+        hint = "say --factory, or factory = true in a file"
+        raise AppError(f'"{target}" takes no arguments, so it looks like a factory', hint=hint)
     return found  # type: ignore[no-any-return]
 
 
