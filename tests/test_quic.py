@@ -287,7 +287,7 @@ class Pair:
 
         cid = original if nameless and server == "qh3" else b"01234567"
         self.server = quicengine.server(ours, cid, tokens.reset(b"01234567"), original, None, further, proven)
-        self.server.receive([data for data, _ in flight], ("127.0.0.1", 1000), self.now)
+        self.server.receive([data for data, _ in flight], self.home, self.now, self.carried(self.client.mark))
         self.heard = {self.client: [], self.server: []}
 
     def run(self, rounds=12):
@@ -300,11 +300,15 @@ class Pair:
                     one.tick(self.now)
                     sent += [data for data, _ in one.take(self.now)]
                 if sent:
-                    other.receive(sent, peer, self.now)
+                    other.receive(sent, peer, self.now, self.carried(one.mark))
                 while one.events():
                     self.heard[one].append(one.events().popleft())
             while self.server.events():
                 self.heard[self.server].append(self.server.events().popleft())
+
+    def carried(self, mark):
+        """The ECN bits of what was sent with these."""
+        return mark
 
     def data(self, who, stream):
         return b"".join(event[2] for event in self.heard[who] if event[0] == "data" and event[1] == stream)
@@ -518,6 +522,28 @@ def test_datagrams_leave_and_come_in_batches_with_their_stamp(kind):
         assert len(got) == 3 or got[0][4] == 1000
         with pytest.raises(ValueError, match="no address"):
             sender.send([b"x"], ("nowhere", 1), 0, b"")
+
+
+@pytest.mark.parametrize("kind", [_fast.Datagrams, _plain.Datagrams])
+@pytest.mark.parametrize(
+    ("family", "bound", "to"),
+    [("AF_INET", "127.0.0.1", "127.0.0.1"), ("AF_INET6", "::1", "::1"), ("AF_INET6", "::", "::ffff:127.0.0.1")],
+)
+def test_the_ecn_bits_of_a_datagram_are_those_it_was_sent_with(kind, family, bound, to):
+    ours, theirs = (socket.socket(getattr(socket, family), socket.SOCK_DGRAM) for _ in range(2))
+    with ours, theirs:
+        for sock in (ours, theirs):
+            if family == "AF_INET6":
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            try:
+                sock.bind((bound, 0))
+            except OSError:
+                pytest.skip(f"no {bound} here")
+            udp.set_up(sock)
+        for mark in (0, 1, 2, 3):
+            assert kind(ours.fileno()).send([b"a" * 50, b"b" * 50], (to, theirs.getsockname()[1]), 50, b"", mark)
+            got = kind(theirs.fileno()).receive()
+            assert b"".join(one[0] for one in got) == b"a" * 50 + b"b" * 50 and {one[5] for one in got} == {mark}
 
 
 @pytest.mark.parametrize("kind", [_fast.Datagrams, _plain.Datagrams])

@@ -76,12 +76,12 @@ class Narrow(Pair):
         self.sender = sender
         hear = hearer.receive
 
-        def receive(datagrams, peer, now):
+        def receive(datagrams, peer, now, mark=0):
             self.sizes += [len(one) for one in datagrams]
             passed = [one for one in datagrams if len(one) <= self.takes and self.chance.random() >= self.loss]
             self.dropped += len(datagrams) - len(passed)
             if passed:
-                hear(passed, peer, now)
+                hear(passed, peer, now, mark)
 
         hearer.receive = receive
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,6 +114,23 @@ class Path3:
         rules = "table ip quiet { chain out { type filter hook output priority 0;\nicmp type destination-unreachable drop\n}\n}\n"
         self.inside(self.names[1], program("nft"), rules)
 
+    def marks(self, what: str) -> None:
+        """The router counts the marks of what aioquic's server and its client say, then sets the server's to `what`."""
+        way = {"sport": ENGINES["aioquic"], "dport": ENGINES["aioquic"]}
+        rules = [f"udp {side} {port} ip ecn {mark} counter\n" for side, port in way.items() for mark in ("ect0", "not-ect", "ce")]
+        rules.append(f"udp sport {ENGINES['aioquic']} ip ecn ect0 ip ecn set {what}\n" if what else "")
+        self.inside(self.names[1], program("nft"), "flush ruleset")
+        hook = "type filter hook forward priority 0;"
+        self.inside(self.names[1], program("nft"), f"table ip marks {{\nchain over {{\n{hook}\n{''.join(rules)}}}\n}}\n")
+
+    def counted(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Of the server ("sport") and the client ("dport"): how many packets, and bytes, had each mark."""
+        argv = self.argv(self.names[1], program("nft"), "list", "ruleset")
+        listed = subprocess.run(argv, check=True, capture_output=True, text=True)
+        found = re.findall(r"udp ([sd]port) \d+ ip ecn (\S+) counter packets (\d+) bytes (\d+)", listed.stdout)
+        assert len(found) == 6, listed.stdout
+        return {(side, mark): (int(packets), int(size)) for side, mark, packets, size in found}
+
     def close(self) -> None:
         for name in self.names:
             subprocess.run([program("ip"), "netns", "del", name], capture_output=True)
@@ -184,3 +202,30 @@ app = "h3app:app"
     server = real.fairlead(config=config, files={"h3app.py": (HERE / "apps" / "h3app.py").read_text()}, port=free_port(), tls=True)
     sizes = download([], "127.0.0.1", server.port, 8900, 8952)
     assert max(sizes) == 8952
+
+
+def test_congestion_marks_are_counted_told_heard_and_given_up_where_they_do_not_survive(real, path):
+    """With gtlsclient of ngtcp2, which marks and counts as well; aioquic's engine only. What the router counts may be several
+    packets that the kernel sends as one.
+    """
+    start(real, path)
+    port = str(ENGINES["aioquic"])
+    argv = [program("gtlsclient"), "--quiet", "--exit-on-all-streams-close", "--timeout=20s", "10.77.0.1", port]
+
+    def fetch(size: int, what: str = "") -> dict[tuple[str, str], tuple[int, int]]:
+        path.marks(what)
+        done = real.finish([*path.argv(path.names[2], *argv), f"https://10.77.0.1:{port}/large/{size}"], 60)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+        return path.counted()
+
+    path.run(*path.narrow(1400))
+    kept = fetch(1_000_000)
+    for side in ("sport", "dport"):  # both find that the other counts right, and mark on
+        assert kept[side, "ect0"][0] > 20 and kept[side, "not-ect"][1] < kept[side, "ect0"][1] // 4, kept
+    cleared = fetch(1_000_000, "not-ect")
+    assert 1 <= cleared["sport", "ect0"][0] <= 10 and cleared["sport", "not-ect"][1] > 900_000, cleared
+    congested = fetch(200_000, "ce")  # the rules count before they change
+    assert congested["sport", "ect0"][1] > 200_000 and congested["sport", "not-ect"][0] < 10, congested
+    # with every packet marked the window is the least, two packets, and no more leave at a time
+    at_once = [found["sport", "ect0"][1] / found["sport", "ect0"][0] for found in (congested, kept)]
+    assert at_once[0] < 3 * 1400 and at_once[0] < at_once[1], at_once

@@ -159,9 +159,9 @@ class QuicListener(Watcher):
             if not batch:
                 break
             ahead = ahead or _fast.realtime_ns() - self.poller.now()
-            for data, peer, local, stamp, segment, _ in batch:
+            for data, peer, local, stamp, segment, ecn in batch:
                 at = stamp - ahead if stamp else 0
-                self.sort(data, peer, local, at, segment, start)
+                self.sort(data, peer, local, at, segment, start, ecn)
             if len(batch) < 16:
                 break
         self.deal(start)
@@ -176,15 +176,15 @@ class QuicListener(Watcher):
                 if conn.closing:
                     conn.acknowledged()
 
-    def sort(self, data: bytes, peer: Any, local: bytes, at: int, segment: int, now: int) -> None:
+    def sort(self, data: bytes, peer: Any, local: bytes, at: int, segment: int, now: int, ecn: int = 0) -> None:
         """One message: datagrams of one peer, each to its connection."""
         if not segment or len(data) <= segment:
-            self.route(data, peer, local, at, now)
+            self.route(data, peer, local, at, now, ecn)
             return
         for start in range(0, len(data), segment):
-            self.route(data[start : start + segment], peer, local, at, now)
+            self.route(data[start : start + segment], peer, local, at, now, ecn)
 
-    def route(self, data: bytes, peer: Any, local: bytes, at: int, now: int) -> None:
+    def route(self, data: bytes, peer: Any, local: bytes, at: int, now: int, ecn: int = 0) -> None:
         """One datagram."""
         if not data:
             return
@@ -198,7 +198,7 @@ class QuicListener(Watcher):
                 return
         if local:
             conn.packed = local
-        conn.arrived(data, peer, at, now)
+        conn.arrived(data, peer, at, now, ecn)
         self.dirty[conn] = None
 
     # ---- what is nobody's yet

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
+from fairlead.net.quicecn import CE, ECT0, ECT1, Marking
 from fairlead.net.quicsettings import QuicSettings
 from fairlead.net.quicverbs import PROTOCOL_VIOLATION, Engine, Peer, keeper, watch_hello
 
@@ -29,6 +31,10 @@ if aio_connection is not None:
             self.ids = ids
             self.proven = False  # a token said where the client is
             self.token = b""  # to be sent
+            self.marking = Marking(engine.settings.ecn)
+            self.marked = 0  # packets with a mark that an acknowledgement told of
+            self.tell_sent = self._loss.on_packet_sent
+            self._loss.on_packet_sent = self.count_sent  # type: ignore[method-assign]
             self.most = 65527  # bytes of a datagram that the peer takes
             self.probing = -1
             self.lost = 0
@@ -40,6 +46,69 @@ if aio_connection is not None:
             packets = list(packets)
             self.lost += sum([one.in_flight for one in packets]) if congestion_event else 0
             self.tell_lost(packets=packets, congestion_event=congestion_event, **given)
+
+        # ECN (RFC 9000 section 13.4): `space.marks` has how many packets came as ECT(0), ECT(1) and CE
+
+        def count_sent(self, *, packet: Any, space: Any) -> None:
+            """As recovery's own; a packet that leaves with a mark tells us what becomes of it."""
+            if self.engine.mark:
+                self.marking.sent(packet.epoch)
+                packet.delivery_handlers.append((self.mark_done, ()))
+            self.tell_sent(packet=packet, space=space)
+
+        def mark_done(self, state: Any) -> None:
+            """As a delivery handler of aioquic's."""
+            if state == aio_connection.QuicDeliveryState.ACKED:
+                self.marked += 1
+            else:
+                self.marking.lost()
+
+        def _payload_received(self, context: Any, *rest: Any, **more: Any) -> Any:
+            """Count the marks of a packet that is new and whole."""
+            mark = self.engine.hearing
+            if mark:
+                space = self._spaces[context.epoch if context.epoch != aio_tls.Epoch.ZERO_RTT else aio_tls.Epoch.ONE_RTT]
+                marks = space.__dict__.setdefault("marks", [0, 0, 0])
+                marks[PLACES[mark]] += 1
+            return super()._payload_received(context, *rest, **more)
+
+        def _write_ack_frame(self, builder: Any, space: Any, now: float) -> None:
+            """As the original, as ACK_ECN once a packet of the space was marked."""
+            marks = space.__dict__.get("marks")
+            if marks is None:
+                super()._write_ack_frame(builder=builder, space=space, now=now)
+                return
+            delay = now - space.largest_received_time
+            buf = builder.start_frame(
+                aio_connection.QuicFrameType.ACK_ECN,
+                capacity=aio_connection.ACK_FRAME_CAPACITY + COUNTS,
+                handler=self._on_ack_delivery,
+                handler_args=(space, space.largest_received_packet),
+            )
+            encoded = int(delay * 1000000) >> self._local_ack_delay_exponent
+            ranges = aio_connection.push_ack_frame(buf, space.ack_queue, encoded, builder.remaining_buffer_space - COUNTS)
+            for count in marks:
+                buf.push_uint_var(count)
+            space.ack_at = None
+            if self._quic_logger is not None:
+                builder.quic_logger_frames.append(
+                    self._quic_logger.encode_ack_frame(ranges=list(space.ack_queue)[-ranges:], delay=delay)
+                )
+            if ranges > 1 and builder.packet_number % 8 == 0:
+                self._write_ping_frame(builder, comment="ACK-of-ACK trigger")
+
+        def heard_marks(self, context: Any, frame_type: int, buf: Any, at: int, largest: int, sent: float) -> None:
+            """What an ACK frame, which began at `at` and is read, tells of our marks; `sent`: when the largest was."""
+            counts = None
+            if frame_type == aio_connection.QuicFrameType.ACK_ECN:
+                buf.seek(at)
+                aio_connection.pull_ack_frame(buf)
+                counts = (buf.pull_uint_var(), buf.pull_uint_var(), buf.pull_uint_var())
+            if self.marking.acked(context.epoch, largest, self.marked, counts):
+                loss = self._loss
+                event: Any = SimpleNamespace(sent_time=sent, sent_bytes=0)
+                loss._cc.on_packets_lost(now=context.time, packets=[event])
+                loss._pacer.update_rate(congestion_window=loss.congestion_window, smoothed_rtt=loss._rtt_smoothed)
 
         def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
             super()._parse_transport_parameters(data, from_session_ticket)
@@ -97,12 +166,17 @@ if aio_connection is not None:
         def _handle_ack_frame(self, context: Any, frame_type: int, buf: Any) -> None:
             """As the original, but who acknowledges what was never sent is told so (RFC 9000 section 13.1)."""
             at = buf.tell()
-            if buf.pull_uint_var() >= self._packet_number:
+            largest = buf.pull_uint_var()
+            if largest >= self._packet_number:
                 raise aio_connection.QuicConnectionError(
                     PROTOCOL_VIOLATION, frame_type, "an acknowledgement of a packet that was not sent"
                 )
             buf.seek(at)
+            newest = self._spaces[context.epoch].sent_packets.get(largest)
+            sent = (newest and newest.sent_time) or context.time - self._loss._rtt_latest
+            self.marked = 0
             super()._handle_ack_frame(context, frame_type, buf)
+            self.heard_marks(context, frame_type, buf, at, largest, sent)
 
         def _write_connection_limits(self, builder: Any, space: Any) -> None:
             if self.token and self._handshake_complete:
@@ -123,6 +197,10 @@ if aio_connection is not None:
                 super()._write_stream_limits(builder=builder, space=space, stream=stream)
 
 
+PLACES = {ECT0: 0, ECT1: 1, CE: 2}  # of the counts in a frame (RFC 9000 section 19.3.2)
+COUNTS = 3 * 8  # bytes, at most
+
+
 class AioquicEngine(Engine):
     """On aioquic. `ids()` gives (id, reset token) for each further id."""
 
@@ -141,11 +219,15 @@ class AioquicEngine(Engine):
         self.conn._logger.setLevel(logging.CRITICAL) if hasattr(self.conn._logger, "setLevel") else None
         self.first = None if settings.client else reset_token
         self.now = 0.0
+        self.marked_to: Any = None
 
     def take_in(self, datagrams: list[bytes], peer: Peer, now: float) -> None:
         self.now = now
         for one in datagrams:
             self.conn.receive_datagram(one, peer, now)
+        if self.hearing == CE:  # to be told at once (RFC 9000 section 13.2.1)
+            for space in self.conn._loss.spaces:
+                space.ack_at = now if space.ack_at is not None else None
         self.hear()
 
     def hear(self) -> None:
@@ -196,6 +278,10 @@ class AioquicEngine(Engine):
         mtu = self.mtu if self.done and not self.over else None
         if mtu is not None:
             mtu.before(now)
+        if self.conn._network_paths and self.conn._network_paths[0].addr != self.marked_to:
+            self.marked_to = self.conn._network_paths[0].addr
+            self.conn.marking.restart()
+        self.mark = self.conn.marking.mark
         found = self.guarded(self.conn.datagrams_to_send, now) or []
         if mtu is not None and found:
             self.guarded(mtu.after, now, found)

@@ -90,6 +90,7 @@ class QuicConn(Watcher):
         self.blocked_streams: set[int] = set()
         self.inbox: list[bytes] = []
         self.inbox_from: Any = None
+        self.inbox_ecn = 0
         self.timer_at = 0.0  # seconds: what `home` was asked to wake us at
         self.outbox: list[tuple[bytes, Any]] = []
         self.stuck = False
@@ -124,10 +125,11 @@ class QuicConn(Watcher):
 
     # ---- in
 
-    def arrived(self, data: bytes, peer: Any, stamp: int, now: int) -> None:
+    def arrived(self, data: bytes, peer: Any, stamp: int, now: int, ecn: int = 0) -> None:
         """A datagram for us, to be taken in when the batch is over (`pull`). `stamp`: monotonic ns by the kernel, or 0."""
-        if self.inbox and peer != self.inbox_from:
+        if ecn != self.inbox_ecn or (self.inbox and peer != self.inbox_from):
             self.take_in(now)
+            self.inbox_ecn = ecn
         if not self.inbox:
             self.inbox_from = peer
             self.stamped = (stamp, EXACT) if stamp else (0, UNKNOWN)
@@ -137,7 +139,7 @@ class QuicConn(Watcher):
         inbox, self.inbox = self.inbox, []
         if inbox:
             self.last_heard = now
-            self.engine.receive(inbox, self.inbox_from, now / 1e9)
+            self.engine.receive(inbox, self.inbox_from, now / 1e9, self.inbox_ecn)
 
     def pull(self, woken: int, start: int) -> None:
         """The batch is over: hear what the engine has to tell, and answer."""
@@ -384,7 +386,7 @@ class QuicConn(Watcher):
                 if one[1] != peer:
                     break
                 run.append(one[0])
-            sent = udp.send(run, peer, self.packed)
+            sent = udp.send(run, peer, self.packed, engine.mark)
             del self.outbox[:sent]
             if sent < len(run):
                 self.stuck = True

@@ -109,12 +109,12 @@ class Home(Watcher):
             if not batch:
                 break
             ahead = ahead or _fast.realtime_ns() - self.poller.now()
-            for data, _, _, stamp, segment, _ in batch:
+            for data, _, _, stamp, segment, ecn in batch:
                 at = stamp - ahead if stamp else 0
                 size = segment or len(data)
                 for first in range(0, len(data), size):
                     count += 1
-                    conn.arrived(data[first : first + size], self.peer, at, start)
+                    conn.arrived(data[first : first + size], self.peer, at, start, ecn)
         if count == 0:
             self.refused()
         elif not conn.gone:

@@ -42,6 +42,7 @@ class QuicSettings:
         self.ticket: Any = None
         self.datagram = 65535  # bytes of a DATAGRAM frame that we take
         self.size = 1280  # bytes of our datagrams
+        self.ecn = True  # mark what is sent (RFC 9000 section 13.4), where the engine can
         self.most = 0  # bytes of the largest that path MTU discovery tries; 0 or below `size` is none
         self.exact: dict[str, Any] = {}
         self.wildcard: dict[str, Any] = {}

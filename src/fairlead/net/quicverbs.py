@@ -56,6 +56,8 @@ class Engine:
         self.resumed = self.early = False
         self.peer_cert: bytes | None = None  # in DER, of a client that showed one
         self.conn: Any = None
+        self.mark = 0  # the ECN bits (RFC 3168) of what was taken last
+        self.hearing = 0  # and of what is being received
         self.way: Callable[[Peer], int] | None = None  # bytes of a datagram that our own way to a peer takes
         self.mtu = Discovery(self, settings.size, settings.most) if settings.most > settings.size else None
 
@@ -82,8 +84,9 @@ class Engine:
         log.error("the QUIC engine failed: %s: %s", type(error).__name__, error)
         self.queue.append(("closed", INTERNAL_ERROR, f"the QUIC engine failed ({type(error).__name__})"))
 
-    def receive(self, datagrams: list[bytes], peer: Peer, now: float) -> None:
-        """Datagrams from one peer."""
+    def receive(self, datagrams: list[bytes], peer: Peer, now: float, mark: int = 0) -> None:
+        """Datagrams from one peer, with these ECN bits."""
+        self.hearing = mark
         self.guarded(self.take_in, datagrams, peer, now)
 
     def take_in(self, datagrams: list[bytes], peer: Peer, now: float) -> None:

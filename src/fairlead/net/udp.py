@@ -59,8 +59,10 @@ class Udp:
         self.messages += len(found)
         return found
 
-    def send(self, packets: list[bytes], peer: tuple[str, int], local: bytes = b"") -> int:
-        """Send datagrams to one peer, in order; how many are gone (some may be lost). Fewer than all: no room now."""
+    def send(self, packets: list[bytes], peer: tuple[str, int], local: bytes = b"", ecn: int = 0) -> int:
+        """Send datagrams to one peer, in order, with these ECN bits; how many are gone (some may be lost). Fewer than all: no room
+        now.
+        """
         done, count = 0, len(packets)
         while done < count:
             size = len(packets[done])
@@ -72,7 +74,7 @@ class Udp:
                     end += 1
                     if len(packets[end - 1]) < size:
                         break
-            if not self.send_one(packets[done:end], peer, size if end - done > 1 else 0, local):
+            if not self.send_one(packets[done:end], peer, size if end - done > 1 else 0, local, ecn):
                 return done
             done = end
         return done
@@ -88,16 +90,16 @@ class Udp:
                 return 0
         return min(mtu - (48 if six else 28), LARGEST)
 
-    def send_one(self, packets: list[bytes], peer: tuple[str, int], segment: int, local: bytes) -> bool:
+    def send_one(self, packets: list[bytes], peer: tuple[str, int], segment: int, local: bytes, ecn: int = 0) -> bool:
         """One system call. False when there is no room now."""
         self.calls += 1
         try:
-            if not self.datagrams.send(packets, peer, segment, local):
+            if not self.datagrams.send(packets, peer, segment, local, ecn):
                 return False
         except OSError as error:
             if segment and error.errno in NO_OFFLOAD:
                 before = self.lost
-                done = all([self.send_one([one], peer, 0, local) for one in packets])
+                done = all([self.send_one([one], peer, 0, local, ecn) for one in packets])
                 self.segments = self.lost > before  # lost one by one, too: they are too large for the way, with or without it
                 return done
             self.lost += len(packets)
@@ -113,6 +115,7 @@ def set_up(sock: socket.socket) -> None:
     options += [(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER), (socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)]
     if sock.family == socket.AF_INET6:
         options += [(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PROBE), (socket.IPPROTO_IPV6, IPV6_RECVTCLASS, 1)]
+        options += [(socket.IPPROTO_IP, IP_MTU_DISCOVER, PROBE), (socket.IPPROTO_IP, IP_RECVTOS, 1)]  # of IPv4 over it
         options += [(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)] if wild else []
     else:
         options += [(socket.IPPROTO_IP, IP_MTU_DISCOVER, PROBE), (socket.IPPROTO_IP, IP_RECVTOS, 1)]

@@ -386,6 +386,7 @@ class Quic:
     congestion: str = setting("cubic", "Congestion control of `aioquic`; `qh3` has `cubic` only.", u.choice("cubic", "reno"))
     datagram: int = setting(1280, "Bytes of the datagrams that we send until path MTU discovery has found what the path takes, and again when it takes that no more: 1280 passes everywhere.", u.count(1200, 9000))
     largest: int = setting(8952, "Bytes of the largest datagram that path MTU discovery tries (RFC 8899); the interface's MTU and the client's own limit count as well. Larger datagrams cost less work for downloads; 0 is no discovery.", u.count(0, 65507))
+    ecn: bool = setting(True, "Explicit congestion notification with the engine `aioquic`: datagrams are marked ECT(0) while the path is seen to keep the mark, and a router's mark of congestion slows us as a loss would. Marks of clients are counted and told to them in any case.", u.FLAG)
     qlog: str = setting("", "Directory for a qlog file of each connection (large; to look into one client's trouble); empty is none.", u.PATH)
 
 

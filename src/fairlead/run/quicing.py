@@ -38,6 +38,7 @@ def settings(listener: c.Listener, share: Any) -> Any:
     made.early_data = listener.early_data
     made.idle = (listener.limits.idle or 600.0) + 5.0
     made.congestion, made.size, made.most = given.congestion, given.datagram, given.largest
+    made.ecn = given.ecn
     if listener.tls.tickets and made.trust is None:
         made.tickets = Tickets(share or Lone())
     if given.qlog:

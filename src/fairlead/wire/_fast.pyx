@@ -1238,7 +1238,7 @@ cdef extern from *:
         if (inet_pton(AF_INET6, text, &v6->sin6_addr) == 1) { v6->sin6_family = AF_INET6; v6->sin6_port = htons(port); return sizeof *v6; }
         return 0;
     }
-    static ssize_t fl_send_segments(int fd, struct iovec* parts, int count, const char* to, int size, int segment, const char* local, int local_size) {
+    static ssize_t fl_send_segments(int fd, struct iovec* parts, int count, const char* to, int size, int segment, const char* local, int local_size, int ecn) {
         char control[FL_CONTROL]; struct msghdr m; struct cmsghdr* c; size_t used = 0;
         memset(&m, 0, sizeof m); memset(control, 0, sizeof control);
         m.msg_name = (void*)to; m.msg_namelen = size; m.msg_iov = parts; m.msg_iovlen = count;
@@ -1249,6 +1249,13 @@ cdef extern from *:
             unsigned short v = segment;
             c->cmsg_level = IPPROTO_UDP; c->cmsg_type = UDP_SEGMENT; c->cmsg_len = CMSG_LEN(sizeof v); memcpy(CMSG_DATA(c), &v, sizeof v);
             used += CMSG_SPACE(sizeof v); c = CMSG_NXTHDR(&m, c);
+        }
+        if (ecn) {
+            const struct sockaddr_in6* six = (const struct sockaddr_in6*)to;
+            int v4 = six->sin6_family == AF_INET || IN6_IS_ADDR_V4MAPPED(&six->sin6_addr);
+            c->cmsg_level = v4 ? IPPROTO_IP : IPPROTO_IPV6; c->cmsg_type = v4 ? IP_TOS : IPV6_TCLASS;
+            c->cmsg_len = CMSG_LEN(sizeof ecn); memcpy(CMSG_DATA(c), &ecn, sizeof ecn);
+            used += CMSG_SPACE(sizeof ecn); c = CMSG_NXTHDR(&m, c);
         }
         if (local_size == 4) {
             struct in_pktinfo i; memset(&i, 0, sizeof i); memcpy(&i.ipi_spec_dst, local, 4);
@@ -1274,7 +1281,7 @@ cdef extern from *:
         long long stamp
     int fl_receive(int, fl_datagram*, int) nogil
     int fl_sockaddr(sockaddr_storage*, const char*, int) nogil
-    ssize_t fl_send_segments(int, iovec*, int, const char*, int, int, const char*, int) nogil
+    ssize_t fl_send_segments(int, iovec*, int, const char*, int, int, const char*, int, int) nogil
     void* c_calloc "calloc"(size_t, size_t) nogil
     void* c_malloc "malloc"(size_t) nogil
     void c_free "free"(void*) nogil
@@ -1344,10 +1351,10 @@ cdef class Datagrams:
             self.peers[found] = raw
         return found
 
-    cpdef bint send(self, list packets, tuple peer, int segment, bytes local) except -1:
+    cpdef bint send(self, list packets, tuple peer, int segment, bytes local, int ecn=0) except -1:
         """Send `packets` (at most 64, in all below 64 KiB) to (host, port), from `local` unless that is b"". With `segment` they
-        are of that size each, but for the last, and leave by one system call (UDP_SEGMENT); without, there is one. False: the
-        kernel has no room now.
+        are of that size each, but for the last, and leave by one system call (UDP_SEGMENT); without, there is one. `ecn`: the two
+        bits (RFC 3168). False: the kernel has no room now.
         """
         cdef iovec parts[64]
         cdef sockaddr_storage made
@@ -1367,7 +1374,8 @@ cdef class Datagrams:
             parts[i].iov_base = PyBytes_AS_STRING(packet)
             parts[i].iov_len = PyBytes_GET_SIZE(packet)
         n = fl_send_segments(
-            self.fd, parts, count, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw), segment, PyBytes_AS_STRING(local), PyBytes_GET_SIZE(local)
+            self.fd, parts, count, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw), segment, PyBytes_AS_STRING(local), PyBytes_GET_SIZE(local),
+            ecn & 3,
         )
         if n >= 0:
             return True

@@ -554,12 +554,16 @@ class Datagrams:
             sock.detach()
         return out
 
-    def send(self, packets, peer, segment, local):
+    def send(self, packets, peer, segment, local, ecn=0):
         control = [(SOL_UDP, UDP_SEGMENT, struct.pack("H", segment))] if segment else []
         if len(local) == 4:
             control.append((socket.IPPROTO_IP, IP_PKTINFO, struct.pack("i4s4s", 0, local, bytes(4))))
         elif len(local) == 16:
             control.append((socket.IPPROTO_IPV6, IPV6_PKTINFO, local + bytes(4)))
+        if ecn:
+            six = ":" in peer[0] and "." not in peer[0]
+            level, kind = (socket.IPPROTO_IPV6, IPV6_TCLASS) if six else (socket.IPPROTO_IP, IP_TOS)
+            control.append((level, kind, struct.pack("i", ecn & 3)))
         sock = socket.socket(self.family, socket.SOCK_DGRAM, 0, fileno=self.fd)
         try:
             socket.inet_pton(socket.AF_INET6 if ":" in peer[0] else socket.AF_INET, peer[0])
