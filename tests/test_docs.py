@@ -82,6 +82,15 @@ def whole(code):
     return code
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_configuration_that_is_run_is_whole(page):
+    for code in blocks(page, "toml"):
+        named = re.match(r"# ([\w.-]+\.toml)\n", code)
+        if named and f"fairlead run {named[1]}" in page.read_text(encoding="utf-8"):
+            _, problems = examine_text(code, named[1], env={})
+            assert not [str(one) for one in problems if one.severity == "error"]
+
+
 def commands(page):
     """The `fairlead` lines of a page's blocks, joined where they go on, without their remarks."""
     for code in blocks(page, "", "sh", "bash", "console", "shell"):
