@@ -18,9 +18,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fairlead.client.words import refusal
-from fairlead.core.errors import FairleadError, NetError
+from fairlead.core.errors import NetError
 from fairlead.core.message import Request
-from fairlead.net.ask import LIMITS, PIECE, Heard, Where, addresses, connected, said, where
+from fairlead.net.ask import LIMITS, PIECE, Heard, Where, addresses, connected, hear, said, where
 from fairlead.wire.h1 import H1
 
 IDLE = 50.0  # seconds; servers close after 60 to 75
@@ -66,21 +66,7 @@ class Line:
         except OSError as error:
             raise NetError(said(error), step="receive", side="upstream") from error
         self.quiet = self.quiet and not data
-        self.feed(data)
-
-    def feed(self, data: bytes) -> None:
-        """Bytes, or none at the end. NetError."""
-        codec, heard, now = self.codec, self.heard, time.monotonic_ns()
-        try:
-            codec.feed(data, now) if data else codec.eof(now)
-            while codec.more and not heard.over:
-                codec.feed(b"", now)
-        except FairleadError as error:
-            heard.why = error
-        if heard.why is None and not data and not heard.over:
-            heard.why = NetError("the connection ended before the answer did")
-        if heard.why is not None:
-            raise NetError(f"{heard.why}", step="receive", side="upstream") from heard.why
+        hear(self.codec, self.heard, data)
 
     @property
     def usable(self) -> bool:

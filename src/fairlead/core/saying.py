@@ -44,13 +44,7 @@ class Saying(Faults):
         codec.now = now
         j = ex.journey
         if ex.role == 0:
-            ex.response = message
-            if j.answered == 0:
-                j.answered = now  # journey
-            if self.service.server_timing:
-                message.headers.append((b"server-timing", j.server_timing()))
-            if self.service.alt_svc is not None:
-                message.headers.append((b"alt-svc", self.service.alt_svc))
+            self.answering(ex, message, now)
         else:
             j.leg_sent = now  # journey
         self.said_now = now
@@ -72,13 +66,7 @@ class Saying(Faults):
         now = self.clock.now()
         codec.now = now
         j = ex.journey
-        ex.response = message
-        if j.answered == 0:
-            j.answered = now  # journey
-        if self.service.server_timing:
-            message.headers.append((b"server-timing", j.server_timing()))
-        if self.service.alt_svc is not None:
-            message.headers.append((b"alt-svc", self.service.alt_svc))
+        self.answering(ex, message, now)
         self.said_now = now
         whole = codec.whole(ex.stream, message, body)
         ex.said_head = True  # as in say_head, not before
@@ -90,6 +78,17 @@ class Saying(Faults):
         if codec.tunnel:
             ex.tunnel = True
         self.say_data(ex, body, True)
+
+    def answering(self, ex, message, now):
+        """The answer's head is about to be said: its mark, and the fields that the service adds."""
+        ex.response = message
+        j = ex.journey
+        if j.answered == 0:
+            j.answered = now  # journey
+        if self.service.server_timing:
+            message.headers.append((b"server-timing", j.server_timing()))
+        if self.service.alt_svc is not None:
+            message.headers.append((b"alt-svc", self.service.alt_svc))
 
     def say_inform(self, ex, status, headers):
         if ex.over or ex.said_head:

@@ -100,6 +100,21 @@ class Heard(Sink):
         self.reset(0, why, "both")
 
 
+def hear(codec: Any, heard: Heard, data: bytes) -> None:
+    """Bytes of an answer, or none at the end of the connection. NetError when it breaks off, or is no answer."""
+    now = time.monotonic_ns()
+    try:
+        codec.feed(data, now) if data else codec.eof(now)
+        while codec.more and not heard.over:
+            codec.feed(b"", now)
+    except FairleadError as error:
+        heard.why = error
+    if heard.why is None and not data and not heard.over:
+        heard.why = NetError("the connection ended before the answer did")
+    if heard.why is not None:
+        raise NetError(f"{heard.why}", step="receive", side="upstream") from heard.why
+
+
 class Asked:
     """An answer under way: `status`, `headers` (lower case, the first of each), `peer`; iterate for the pieces of its body."""
 
@@ -129,19 +144,7 @@ class Asked:
 
     async def more(self) -> None:
         """Read once. NetError when the answer breaks off."""
-        data = await self.reader.read(PIECE)
-        now = time.monotonic_ns()
-        codec, heard = self.codec, self.heard
-        try:
-            codec.feed(data, now) if data else codec.eof(now)
-            while codec.more and not heard.over:
-                codec.feed(b"", now)
-        except FairleadError as error:
-            heard.why = error
-        if heard.why is None and not data and not heard.over:
-            heard.why = NetError("the connection ended before the answer did")
-        if heard.why is not None:
-            raise NetError(f"{heard.why}", step="receive", side="upstream", status=502) from heard.why
+        hear(self.codec, self.heard, await self.reader.read(PIECE))
 
     async def answered(self) -> None:
         """Wait for the head."""

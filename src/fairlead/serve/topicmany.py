@@ -27,12 +27,12 @@ from urllib.parse import parse_qsl
 
 from fairlead.core.aio import Call
 from fairlead.core.errors import FairleadError, Refused
-from fairlead.core.exchange import Answer
 from fairlead.core.message import Response
 from fairlead.serve import topicforms as forms
 from fairlead.serve.feed import Form, Piece, Ring
 from fairlead.serve.jsontext import compact
 from fairlead.serve.topicmatch import Names, Pattern, pattern
+from fairlead.serve.topicpolls import Waiting
 from fairlead.serve.topicwords import SECURITY, refusal
 from fairlead.store.contract import Gap, Head, NoTopic, Offset
 from fairlead.wire import sse
@@ -366,22 +366,18 @@ def vector_of(sources: list[Source]) -> Vector:
     return vector
 
 
-class ManyPoll(Answer):
-    """A long poll of several topics that waits: it is with each of their rings."""
+class ManyPoll(Waiting):
+    """A long poll of several topics: it is with each of their rings."""
 
     def __init__(
         self, many: Many, exchange: Any, sources: list[Source], vector: Vector, patterns: tuple[Pattern, ...], wait: float,
         leaves: Sequence[Callable[[], None]],
     ) -> None:  # fmt: skip
-        self.leaves = leaves
-        self.many, self.exchange, self.sources, self.vector = many, exchange, sources, vector
-        self.over = False
-        exchange.answer = self
-        self.timer = asyncio.get_running_loop().call_later(wait, self.wake)
-        self.stops: list[Callable[[], None]] = [many.names.watch(one, self.found) for one in patterns]
+        super().__init__(many.feed, exchange, leaves, wait)
+        self.many, self.sources, self.vector = many, sources, vector
+        self.stops += [many.names.watch(one, self.found) for one in patterns]
         for one in sources:
-            one.ring.polls.add(self)
-            many.feed.enter(one.ring)
+            self.join_ring(one.ring)
         for one in sources:
             place = vector.places.get(one.name)
             if one.ring.last != place or one.ring.gone is not None:  # it came between looking and waiting
@@ -411,28 +407,9 @@ class ManyPoll(Answer):
         self.sources.append(Source(name, ring, head, None))
         self.vector.set(name, head.first)
         if not self.over:
-            ring.polls.add(self)
-            self.many.feed.enter(ring)
+            self.join_ring(ring)
             if ring.last.seq:
                 self.wake()
-
-    def wake(self) -> None:
-        """Something was appended somewhere, or time is up."""
-        if self.leave():
-            self.many.feed.spawn(self.respond())
-
-    def leave(self) -> bool:
-        """Wait no more; False when that was so already."""
-        if self.over:
-            return False
-        self.over = True
-        self.timer.cancel()
-        for stop in (*self.stops, *self.leaves):
-            stop()
-        for one in self.sources:
-            one.ring.polls.discard(self)
-            self.many.feed.leave(one.ring)
-        return True
 
     async def respond(self) -> None:
         """What there is now."""
@@ -441,16 +418,4 @@ class ManyPoll(Answer):
             status, data, fields = self.many.answered(body, self.vector, complete, True)
         except FairleadError as error:
             status, data, fields = refusal(error.status or 503, f"{error}", after=error.after)
-        if status != 204:
-            fields = [*fields, (b"content-length", b"%d" % len(data))]
-        self.exchange.whole(Response(status, fields, len(data)), data)
-
-    def reset(self, why: Any, side: str) -> None:
-        if side == "read":
-            self.wake()
-        else:
-            self.leave()
-
-    def farewell(self) -> None:
-        """The server drains: answer with nothing, the client comes again."""
-        self.wake()
+        self.whole(status, data, fields)

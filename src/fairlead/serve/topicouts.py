@@ -1,8 +1,8 @@
-"""What answers somebody who follows topics over HTTP: a long poll that waits, an event stream of one topic, one of several.
+"""What answers somebody who follows topics over HTTP for long: an event stream of one topic, one of several.
 
 Rules
 1. None of them holds a task. Each hears its exchange (room, the client left, the server drains) and is told by rings and legs.
-2. A client that closes its side has left, or will after an answer: a stream ends, a poll is answered. Waiting for the next write to
+2. A client that closes its side has left: a stream ends. Waiting for the next write to
    fail would keep it a follower, and a member, until a heartbeat, and a drain for its whole grace.
 3. A stream that the server ends (it drains, the stream is old, its token is over) says with `retry` when to come back: clients are
    spread, so that they do not come in one moment.
@@ -14,23 +14,17 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fairlead.core.errors import FairleadError
-from fairlead.core.exchange import Answer
-from fairlead.core.message import Response
 from fairlead.serve import topicforms as forms
-from fairlead.serve.feed import Feed, Form, Leg, Out, Ring
+from fairlead.serve.feed import Feed, Form, Leg, Out
 from fairlead.serve.jsontext import compact
 from fairlead.serve.topicaccess import READ, until
 from fairlead.serve.topicmany import Many, Source, Vector
 from fairlead.serve.topicmatch import Pattern
-from fairlead.serve.topicwords import gap_fields, refusal
-from fairlead.store.contract import Gap, Head, NoTopic, Offset
+from fairlead.store.contract import Offset
 from fairlead.wire import sse
-
-if TYPE_CHECKING:
-    from fairlead.serve.topics import TopicRoute
 
 RETRY = 1000  # ms until an EventSource comes back, and up to as many more, so that not all come at once
 SPREAD = 4000  # ms in which those come back whose server drains
@@ -57,66 +51,6 @@ class TopicOptions:
     many: int = 100  # topics on one connection
     wildcards: bool = False  # patterns of topics may be read
     presence: bool = False  # who follows is a member
-
-
-class Poll(Answer):
-    """A long poll that waits."""
-
-    def __init__(
-        self, route: TopicRoute, exchange: Any, ring: Ring, head: Head, after: Offset, query: dict[str, str], wait: float
-    ) -> None:
-        self.route, self.exchange, self.ring, self.ends, self.after, self.query = route, exchange, ring, head, after, query
-        self.over = False
-        self.leaves = route.entering(exchange, [ring.topic], query)
-        exchange.answer = self
-        ring.polls.add(self)
-        route.feed.enter(ring)
-        self.timer = asyncio.get_running_loop().call_later(wait, self.wake)
-        if ring.last != after or ring.closed or ring.gone is not None or exchange.left:  # it came between looking and waiting
-            self.wake()
-
-    def wake(self) -> None:
-        """Something was appended, the topic ended or is gone, or time is up."""
-        if self.leave():
-            self.route.feed.spawn(self.respond())
-
-    def leave(self) -> bool:
-        """Wait no more; False when that was so already."""
-        if self.over:
-            return False
-        self.over = True
-        self.timer.cancel()
-        self.ring.polls.discard(self)
-        self.route.feed.leave(self.ring)
-        for leave in self.leaves:
-            leave()
-        return True
-
-    async def respond(self) -> None:
-        """What there is now."""
-        try:
-            piece = await self.route.feed.piece(self.ring, self.after)
-            self.whole(*self.route.polled(self.ring.topic, piece, self.ends, self.query))
-        except Gap as gap:
-            self.whole(*refusal(410, f"{gap}", gap_fields(gap)))
-        except FairleadError as error:
-            self.whole(*refusal(404 if isinstance(error, NoTopic) else error.status or 503, f"{error}", after=error.after))
-
-    def whole(self, status: int, body: bytes, fields: list[tuple[bytes, bytes]]) -> None:
-        """The answer, if anybody is still there."""
-        if status != 204:
-            fields = [*fields, (b"content-length", b"%d" % len(body))]
-        self.exchange.whole(Response(status, fields, len(body)), body)
-
-    def reset(self, why: Any, side: str) -> None:
-        if side == "read":
-            self.wake()
-        else:
-            self.leave()
-
-    def farewell(self) -> None:
-        """The server drains: answer with nothing, the client comes again."""
-        self.wake()
 
 
 class Stream(Out):

@@ -52,7 +52,8 @@ from fairlead.serve.topicforks import Forks, source_of
 from fairlead.serve.topicmany import MANY, MARK, Asked, Many, asked, place_in
 from fairlead.serve.topicmatch import Names
 from fairlead.serve.topicorder import highest, in_turn, repeated
-from fairlead.serve.topicouts import RETRY, ManyStream, Poll, Stream, TopicOptions
+from fairlead.serve.topicouts import RETRY, ManyStream, Stream, TopicOptions
+from fairlead.serve.topicpolls import Poll
 from fairlead.serve.topicwords import (
     PREFLIGHT,
     SECURITY,

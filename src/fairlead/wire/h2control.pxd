@@ -1,10 +1,10 @@
 cimport cython
 from fairlead.wire.h2ends cimport Ends
-from fairlead.wire.h2stream cimport Stream, priority_of
+from fairlead.wire.h2stream cimport Stream, keep_priority, priority_of
 from fairlead.wire.hpack cimport Encoder
 
 cdef int _ACK, _RESETS, _SETTINGS, _PINGS, _EMPTIES, _UPDATES, _PRIORITIES
-cdef long long _MAX_WINDOW, _EARLY
+cdef long long _MAX_WINDOW
 
 cdef class Control(Ends):
     cdef readonly Encoder encoder

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from fairlead.wire.h2ends import Ends
 from fairlead.wire.h2rules import reset_by_peer
-from fairlead.wire.h2stream import LONGEST, priority_of
+from fairlead.wire.h2stream import LONGEST, keep_priority, priority_of
 from fairlead.wire.hpack import Encoder
 
 _ACK = 1
 _MAX_WINDOW = 0x7FFFFFFF
-_EARLY = 100  # priorities kept for streams that have not been opened
 _RESETS, _SETTINGS, _PINGS, _EMPTIES, _UPDATES, _PRIORITIES = range(6)
 
 
@@ -196,7 +195,4 @@ class Control(Ends):
         if st is not None:
             priority_of(st, value)
         elif about > self.heard_last and about & 1:
-            if self.priorities is None:
-                self.priorities = {}
-            if len(self.priorities) < _EARLY or about in self.priorities:
-                self.priorities[about] = value
+            self.priorities = keep_priority(self.priorities, about, value)

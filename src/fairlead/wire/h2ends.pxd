@@ -1,9 +1,9 @@
 cimport cython
+from fairlead.wire.h2limits cimport parting
 from fairlead.wire.h2stream cimport Stream
 from fairlead.wire.h2windows cimport Windows
 
 cdef int _GRAVES, _GAPS, _RESETS
-cdef long long _SECOND
 
 cdef class Ends(Windows):
     cdef dict graves

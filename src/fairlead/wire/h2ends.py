@@ -15,13 +15,13 @@ Rules
 
 from __future__ import annotations
 
+from fairlead.wire.h2limits import parting
 from fairlead.wire.h2rules import broken, code_of
 from fairlead.wire.h2windows import Windows
 
 _GRAVES = 256
 _GAPS = 16
 _RESETS = 0
-_SECOND = 1_000_000_000
 
 
 class Ends(Windows):
@@ -166,7 +166,7 @@ class Ends(Windows):
         """When the connection's age or the peer's silence is due, 0 for never."""
         at = 0
         if self.age and self.begun:
-            at = self.begun + self.age + self.begun % (self.age // 5 + 1) - self.age // 10
+            at = parting(self.begun, self.age)
         if self.ping_after and self.streams and not self.silent_by and self.heard_at:
             if at == 0 or self.heard_at + self.ping_after < at:
                 at = self.heard_at + self.ping_after
@@ -176,7 +176,7 @@ class Ends(Windows):
         """Is it time to ask, or to part?"""
         if self.ping_after and self.streams and not self.silent_by and self.heard_at and now >= self.heard_at + self.ping_after:
             self.ping()
-        if self.age and self.begun and now >= self.begun + self.age + self.begun % (self.age // 5 + 1) - self.age // 10:
+        if self.age and self.begun and now >= parting(self.begun, self.age):
             self.age = 0
             self.goaway(-1)
 
@@ -225,12 +225,7 @@ class Ends(Windows):
             return st.stalled + self.limits.write_idle if self.limits.write_idle else 0
         if st.heard_end or not st.heard_head or st.tunnel or st.paused or st.expecting or st.patient:
             return 0
-        due = st.last + self.body_idle if self.body_idle else 0
-        if self.limits.body_rate:
-            slow = st.began + max(self.limits.body_grace, st.received * _SECOND // self.limits.body_rate)
-            if due == 0 or slow < due:
-                due = slow
-        return due
+        return st.body_due(self.limits, self.body_idle)
 
     def slow_rule(self, st, now):
         """Which rule a stalled stream broke."""

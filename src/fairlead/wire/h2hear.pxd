@@ -3,7 +3,7 @@ from fairlead.core.message cimport Common, Request, Response
 from fairlead.wire cimport _fast
 from fairlead.wire.h2control cimport Control
 from fairlead.wire.h2head cimport Asked, Given, response_of, trailers_of
-from fairlead.wire.h2stream cimport Stream, priority_of
+from fairlead.wire.h2stream cimport Stream, first_priority
 from fairlead.wire.hpack cimport Decoder
 
 cdef bytes _PREFACE
@@ -37,7 +37,7 @@ cdef class Hearing(Control):
     cdef whole_block(self, bytes data, Py_ssize_t at, Py_ssize_t end, int flags, long long stream)
     @cython.locals(decoder=Decoder)
     cdef hear_request(self, list fields, long long stream, bint last, int flags)
-    @cython.locals(st=Stream, field=tuple, window=cython.longlong, most=cython.int)
+    @cython.locals(st=Stream, window=cython.longlong)
     cdef open_request(self, Request message, long long stream, bint last)
     cdef refuse_stream(self, long long stream, str rule)
     @cython.locals(stream=cython.longlong)

@@ -20,7 +20,7 @@ from fairlead.core.errors import NetError, WireError
 from fairlead.wire.h2control import Control
 from fairlead.wire.h2head import Asked, Given, response_of, trailers_of
 from fairlead.wire.h2rules import broken, code_of
-from fairlead.wire.h2stream import Stream, priority_of
+from fairlead.wire.h2stream import Stream, first_priority
 from fairlead.wire.hpack import Decoder
 
 try:
@@ -265,27 +265,14 @@ class Hearing(Control):
         if window < 65535 and not self.acked:
             window = 65535  # the peer may not know better yet
         st.begin(stream, self.first_window, window)
-        st.method = message.method
-        st.heard_head = True
-        st.heard_end = last
+        st.asked(message, last, self.now)
         if not last:
-            st.left = message.length
-            st.expecting = message.expect
-            st.began = st.last = self.now
             self.check_by(self.now + self.body_idle)
             if self.max_body and message.length > self.max_body:
                 self.refuse_stream(stream, "body-too-long")
                 return
         self.streams[stream] = st
-        if self.priorities is not None:
-            value = self.priorities.pop(stream, None)
-            if value is not None:
-                priority_of(st, value)
-        most = 8  # fields of that name
-        for field in message.listed():
-            if field[0] == b"priority" and most > 0:
-                most -= 1
-                priority_of(st, field[1])
+        first_priority(st, message, self.priorities)
         self.sink.head(stream, message, last)
 
     def refuse_stream(self, stream, rule):
@@ -309,16 +296,8 @@ class Hearing(Control):
                 return
             self.sink.inform(st.id, message.status, message.headers)
             return
-        st.heard_head = True
-        st.heard_end = last
-        if not last:
-            if st.method == "CONNECT" and message.status < 300:
-                st.tunnel = True
-            elif message.length >= 0:
-                st.left = message.length
-            st.began = st.last = self.now
-            if not st.tunnel:
-                self.check_by(self.now + self.body_idle)
+        if st.answered(message, last, self.now):
+            self.check_by(self.now + self.body_idle)
         stream = st.id
         if last:
             self.half_over(st)

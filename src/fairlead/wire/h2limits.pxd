@@ -2,6 +2,8 @@ cimport cython
 
 cdef long long _SECOND
 
+cpdef long long parting(long long begun, long long age) except -1
+
 cdef class Guard:
     cdef long long most[6]
     cdef long long level[6]

@@ -1,4 +1,4 @@
-"""Guard: how often one HTTP/2 peer may do what costs us more than it costs the peer.
+"""Guard: how often one peer of HTTP/2 or HTTP/3 may do what costs us more than it costs the peer; and how old a connection gets.
 
 Each kind of frame has a bucket: it holds the limit of that name (core/limits) and empties by a tenth of it per second. So
 a burst passes, and a flood ends the connection with ENHANCE_YOUR_CALM. What the buckets stand against: rapid reset
@@ -11,6 +11,11 @@ from __future__ import annotations
 RESETS, SETTINGS, PINGS, EMPTIES, UPDATES, PRIORITIES = range(6)
 NAMES = ("reset-flood", "settings-flood", "ping-flood", "empty-flood", "window-flood", "priority-flood")
 _SECOND = 1_000_000_000
+
+
+def parting(begun, age):
+    """When a connection that began at `begun` has its age: a tenth more or less, so that not all come again in one moment."""
+    return begun + age + begun % (age // 5 + 1) - age // 10
 
 
 class Guard:

@@ -90,7 +90,7 @@ RULES: dict[str, tuple[int, str]] = {
     "slow-rate": (CANCEL, "the body came slower than the limit `body_rate`"),
     "slow-reader": (CANCEL, "the peer opened no window within the limit `write_idle`"),
 }
-_STATUS = {
+STATUS = {
     "head-too-long": 431,
     "body-too-long": 413,
     "slow-body": 408,
@@ -108,17 +108,25 @@ def code_of(rule: str) -> int:
 
 def broken(rule: str, client: bool) -> WireError:
     """The error for a broken rule: the peer's 4xx, or a 502 when the peer is an upstream (`client` role)."""
-    reason = RULES[rule][1]
+    return rule_error(rule, RULES[rule][1], STATUS.get(rule, 400), client)
+
+
+def rule_error(rule: str, reason: str, status: int, client: bool) -> WireError:
+    """The error for a broken rule, whatever the version."""
     if client:
         return WireError(f"{rule}: {reason}", status=502, rule=rule, side="upstream")
-    return WireError(f"{rule}: {reason}", status=_STATUS.get(rule, 400), rule=rule, side="peer")
+    return WireError(f"{rule}: {reason}", status=status, rule=rule, side="peer")
 
 
 def reset_by_peer(code: int, client: bool) -> WireError:
     """The error for a stream that the peer reset. `retry` is "always" when it says that nothing was done [8.7]."""
-    name = CODES[code] if code < len(CODES) else f"error {code:#x}"
+    return reset_error(CODES[code] if code < len(CODES) else f"error {code:#x}", code == REFUSED, client)
+
+
+def reset_error(name: str, refused: bool, client: bool) -> WireError:
+    """The error for a stream that the peer reset with the code `name`, whatever the version; `refused`: nothing was done."""
     if client:
-        retry = "always" if code == REFUSED else "never"
+        retry = "always" if refused else "never"
         return WireError(
             f"the upstream reset the stream ({name})", status=502, rule="reset", side="upstream", retry=retry
         )

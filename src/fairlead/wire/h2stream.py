@@ -1,4 +1,4 @@
-"""One HTTP/2 stream's state, and whose turn it is: priorities (RFC 9113 section 5, RFC 9218).
+"""One stream's state, of HTTP/2 and (`h3stream`) HTTP/3, and whose turn it is: priorities (RFC 9113 section 5, RFC 9218).
 
 A stream is in its connection's dictionary from its head until both sides ended or one reset it. What is said and has no
 window yet, or is not yet its turn, waits in `queue`.
@@ -9,6 +9,8 @@ number, and then the incremental ones a frame each in turn.
 
 from __future__ import annotations
 
+_EARLY = 100  # priorities kept for requests that have not come
+_SECOND = 1_000_000_000
 USUAL = 3  # urgency when nothing is said (RFC 9218 section 4.1)
 LONGEST = 64  # bytes of a Priority field that is looked at; "u=0, i" is six
 
@@ -45,6 +47,44 @@ class Stream:
         self.informs = 0
         self.began = self.last = self.paused = self.stalled = self.peer_wait = self.our_wait = 0
 
+    def asked(self, message, last, now):
+        """Server role: a request's head was heard."""
+        self.method = message.method
+        self.heard_head = True
+        self.heard_end = last
+        if not last:
+            self.left = message.length
+            self.expecting = message.expect
+            self.began = self.last = now
+
+    def answered(self, message, last, now):
+        """Client role: the final head of the answer was heard. Whether a body follows, which has deadlines."""
+        self.heard_head = True
+        self.heard_end = last
+        if last:
+            return False
+        if self.method == "CONNECT" and message.status < 300:
+            self.tunnel = True
+        elif message.length >= 0:
+            self.left = message.length
+        self.began = self.last = now
+        return not self.tunnel
+
+    def lie(self):
+        """How the body that was said differs from the length in its head."""
+        if self.said_left < 0:
+            return f"the body has {-self.said_left} bytes more than its content-length"
+        return f"the body ended {self.said_left} bytes short of its content-length"
+
+    def body_due(self, limits, idle):
+        """When its body has paused too long (`idle`, ns), or comes slower than `limits.body_rate` allows, 0 for never."""
+        due = self.last + idle if idle else 0
+        if limits.body_rate:
+            slow = self.began + max(limits.body_grace, self.received * _SECOND // limits.body_rate)
+            if due == 0 or slow < due:
+                due = slow
+        return due
+
 
 def priority_of(stream, value):
     """Set a stream's urgency and incremental by a Priority field (RFC 9218 section 4); what is not understood is ignored.
@@ -60,6 +100,28 @@ def priority_of(stream, value):
             stream.urgency = text[0] - 48
         elif name.partition(b";")[0] == b"i":
             stream.incremental = not found or text == b"?1"
+
+
+def first_priority(stream, message, early):
+    """A request's first priority: a PRIORITY_UPDATE that came before it, which is taken out of `early`, then its own fields."""
+    if early is not None:
+        value = early.pop(stream.id, None)
+        if value is not None:
+            priority_of(stream, value)
+    most = 8  # fields of that name
+    for field in message.listed():
+        if field[0] == b"priority" and most > 0:
+            most -= 1
+            priority_of(stream, field[1])
+
+
+def keep_priority(early, about, value):
+    """Keep a PRIORITY_UPDATE of a request that has not come, in `early` (or None): so many at most. It, or a new one."""
+    if early is None:
+        early = {}
+    if len(early) < _EARLY or about in early:
+        early[about] = value
+    return early
 
 
 def next_of(ready):

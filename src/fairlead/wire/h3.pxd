@@ -41,7 +41,7 @@ cdef class H3(Hearing):
     @cython.locals(st=Stream)
     cpdef end(self, long long stream, list trailers)
     cdef put_trailers(self, Stream st)
-    cdef lied(self, Stream st, str what)
+    cdef lied(self, Stream st)
     @cython.locals(st=Stream, code=cython.longlong)
     cpdef reset(self, long long stream, object why, str side)
     cpdef bint say_datagram(self, long long stream, bytes payload) except -1

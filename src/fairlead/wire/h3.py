@@ -255,10 +255,8 @@ class H3(Hearing):
         size = len(chunk)
         if st.said_left >= 0:
             st.said_left -= size
-            if st.said_left < 0:
-                self.lied(st, f"the body has {-st.said_left} bytes more than its content-length")
-            if end and st.said_left:
-                self.lied(st, f"the body ended {st.said_left} bytes short of its content-length")
+            if st.said_left < 0 or (end and st.said_left):
+                self.lied(st)
         if st.bodiless:
             size = 0
             chunk = b""
@@ -297,7 +295,7 @@ class H3(Hearing):
         if st is None or st.said_end or not st.said_head or self.dead:
             return
         if st.said_left > 0:
-            self.lied(st, f"the body ended {st.said_left} bytes short of its content-length")
+            self.lied(st)
         if trailers is not None:
             trailers = said_trailers(trailers)
         st.said_end = True
@@ -315,10 +313,10 @@ class H3(Hearing):
         self.put_head(st, st.trailers, True)
         self.sent(st)
 
-    def lied(self, st, what):
+    def lied(self, st):
         """A body is not as long as was promised: what is out cannot be mended, so the stream ends."""
         self.give_up(st, _INTERNAL, None)
-        raise AppError(what)
+        raise AppError(st.lie())
 
     def reset(self, stream, why, side):
         st = self.streams.get(stream - 1)

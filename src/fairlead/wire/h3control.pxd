@@ -1,6 +1,6 @@
 cimport cython
 from fairlead.wire cimport _fast
-from fairlead.wire.h2stream cimport priority_of
+from fairlead.wire.h2stream cimport keep_priority, priority_of
 from fairlead.wire.h3ends cimport Ends
 from fairlead.wire.h3frames cimport varint
 from fairlead.wire.h3stream cimport Stream, Uni
@@ -8,7 +8,7 @@ from fairlead.wire.qpack cimport Decoder
 
 cdef int _SETTINGS_FRAME, _GOAWAY, _MAX_PUSH, _CANCEL_PUSH, _PRIORITY_UPDATE, _PRIORITY_PUSH
 cdef int _CONTROL, _PUSH, _ENCODER, _DECODER, _UNREAD, _IGNORED, _USELESS, _PINGS, _EMPTIES, _UPDATES, _PRIORITIES, _UNIS, _CREATION
-cdef long long _MOST, _EARLY, _FINAL_AFTER, _FAR
+cdef long long _MOST, _FINAL_AFTER, _FAR
 
 cdef class Control(Ends):
     cdef dict unis, priorities

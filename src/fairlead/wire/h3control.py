@@ -11,7 +11,7 @@ Rules
 from __future__ import annotations
 
 from fairlead.core.errors import WireError
-from fairlead.wire.h2stream import LONGEST, priority_of
+from fairlead.wire.h2stream import LONGEST, keep_priority, priority_of
 from fairlead.wire.h3ends import Ends
 from fairlead.wire.h3frames import varint
 from fairlead.wire.h3rules import reset_by_peer
@@ -27,7 +27,6 @@ _PRIORITY_UPDATE, _PRIORITY_PUSH = 0xF0700, 0xF0701
 _CONTROL, _PUSH, _ENCODER, _DECODER, _UNREAD, _IGNORED = 0, 1, 2, 3, -1, -2
 _USELESS, _PINGS, _EMPTIES, _UPDATES, _PRIORITIES = 1, 2, 3, 4, 5
 _MOST = 4096  # bytes of a control frame that is known
-_EARLY = 100  # priorities kept for requests that have not come
 _UNIS = 1000  # streams of the connection's own; QUIC lets a peer open about a hundred
 _CREATION = 0x103
 _FINAL_AFTER = 1_000_000_000  # ns between the two steps of goodbye
@@ -298,10 +297,7 @@ class Control(Ends):
         if st is not None:
             priority_of(st, value)
         elif about > self.heard_last:
-            if self.priorities is None:
-                self.priorities = {}
-            if len(self.priorities) < _EARLY or about in self.priorities:
-                self.priorities[about] = value
+            self.priorities = keep_priority(self.priorities, about, value)
 
     # ---- goodbye
 

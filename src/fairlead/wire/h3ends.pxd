@@ -1,9 +1,9 @@
 cimport cython
+from fairlead.wire.h2limits cimport parting
 from fairlead.wire.h3frames cimport Frames
 from fairlead.wire.h3stream cimport Stream
 
 cdef int _GRAVES, _RESETS, _NO_ERROR
-cdef long long _SECOND
 
 cdef class Ends(Frames):
     cdef dict graves
@@ -30,7 +30,6 @@ cdef class Ends(Frames):
     cdef check_by(self, long long at)
     @cython.locals(due=cython.longlong, at=cython.longlong)
     cpdef long long deadline(self)
-    cdef long long parting(self) except -1
     @cython.locals(idle=cython.longlong)
     cpdef tick(self, long long now)
     cdef last_goaway(self)

@@ -13,12 +13,12 @@ Rules
 
 from __future__ import annotations
 
+from fairlead.wire.h2limits import parting
 from fairlead.wire.h3frames import Frames
 from fairlead.wire.h3rules import broken, code_of
 
 _GRAVES = 1024  # more than QUIC lets a peer have open
 _RESETS = 0
-_SECOND = 1_000_000_000
 _NO_ERROR = 0x100
 
 
@@ -174,13 +174,11 @@ class Ends(Frames):
                 due = at
         if self.check_at and self.streams and (due == 0 or self.check_at < due):
             due = self.check_at
-        if self.age and (due == 0 or self.parting() < due):
-            due = self.parting()
+        if self.age:
+            at = parting(self.begun, self.age)
+            if due == 0 or at < due:
+                due = at
         return due
-
-    def parting(self):
-        """When the connection has reached its age: a tenth more or less, so that not all come again in one moment."""
-        return self.begun + self.age + self.begun % (self.age // 5 + 1) - self.age // 10
 
     def patient(self, stream):
         st = self.streams.get(stream - 1)
@@ -193,7 +191,7 @@ class Ends(Frames):
             return
         if self.goaway_at and now >= self.goaway_at:
             self.last_goaway()
-        if self.age and self.begun and now >= self.parting():
+        if self.age and self.begun and now >= parting(self.begun, self.age):
             self.age = 0
             self.goaway(-1)
         idle = self.limits.idle
@@ -247,9 +245,4 @@ class Ends(Frames):
             return st.began + limits.header if limits.header and not self.client else 0
         if st.heard_end or st.tunnel or st.pending or st.expecting or st.patient:
             return 0
-        due = st.last + self.body_idle if self.body_idle else 0
-        if limits.body_rate:
-            slow = st.began + max(limits.body_grace, st.received * _SECOND // limits.body_rate)
-            if due == 0 or slow < due:
-                due = slow
-        return due
+        return st.body_due(limits, self.body_idle)

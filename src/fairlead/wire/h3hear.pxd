@@ -2,7 +2,7 @@ cimport cython
 from fairlead.core.message cimport Common, Request, Response
 from fairlead.wire cimport _fast
 from fairlead.wire.h2head cimport Asked, Given, response_of, trailers_of
-from fairlead.wire.h2stream cimport priority_of
+from fairlead.wire.h2stream cimport first_priority
 from fairlead.wire.h3control cimport Control
 from fairlead.wire.h3stream cimport Stream
 from fairlead.wire.qpack cimport Decoder
@@ -37,7 +37,6 @@ cdef class Hearing(Control):
     @cython.locals(st=Stream, block=bytes, later=bytes)
     cdef wake(self)
     cdef hear_request(self, Stream st, list fields, bint last)
-    @cython.locals(stream=cython.longlong, field=tuple, most=cython.int)
     cdef open_request(self, Stream st, Request message, bint last)
     @cython.locals(number=cython.longlong)
     cdef hear_response(self, Stream st, list fields, bint last)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from fairlead.core.errors import NetError, WireError
 from fairlead.wire.h2head import Asked, Given, response_of, trailers_of
-from fairlead.wire.h2stream import priority_of
+from fairlead.wire.h2stream import first_priority
 from fairlead.wire.h3control import Control
 from fairlead.wire.h3rules import reset_by_peer
 from fairlead.wire.h3stream import Stream
@@ -301,25 +301,11 @@ class Hearing(Control):
         if self.max_body and message.length > self.max_body:
             self.decline(st, "body-too-long")
             return
-        st.method = message.method
-        st.heard_head = True
-        st.heard_end = last
+        st.asked(message, last, self.now)
         if not last:
-            st.left = message.length
-            st.expecting = message.expect
-            st.began = st.last = self.now
             self.check_by(self.now + self.body_idle)
-        stream = st.id
-        if self.priorities is not None:
-            value = self.priorities.pop(stream, None)
-            if value is not None:
-                priority_of(st, value)
-        most = 8  # fields of that name
-        for field in message.listed():
-            if field[0] == b"priority" and most > 0:
-                most -= 1
-                priority_of(st, field[1])
-        self.sink.head(stream + 1, message, last)
+        first_priority(st, message, self.priorities)
+        self.sink.head(st.id + 1, message, last)
 
     def hear_response(self, st, fields, last):
         """Client role: a head, interim or final."""
@@ -336,17 +322,9 @@ class Hearing(Control):
                 return
             self.sink.inform(number, message.status, message.headers)
             return
-        st.heard_head = True
-        st.heard_end = last
-        if not last:
-            if st.method == "CONNECT" and message.status < 300:
-                st.tunnel = True
-            elif message.length >= 0:
-                st.left = message.length
-            st.began = st.last = self.now
-            if not st.tunnel:
-                self.check_by(self.now + self.body_idle)
-        else:
+        if st.answered(message, last, self.now):
+            self.check_by(self.now + self.body_idle)
+        if last:
             self.half_over(st)
         self.sink.head(number, message, last)
 

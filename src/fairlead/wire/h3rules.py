@@ -71,15 +71,7 @@ RULES: dict[str, tuple[int, str]] = {
     "slow-rate": (CANCELLED, "the body came slower than the limit `body_rate`"),
     "slow-reader": (CANCELLED, "the peer took nothing within the limit `write_idle`"),
 }
-_STATUS = {
-    "head-too-long": 431,
-    "body-too-long": 413,
-    "slow-head": 408,
-    "slow-body": 408,
-    "slow-rate": 408,
-    "expect": 417,
-    "slow-reader": 499,
-}
+_STATUS = {**h2rules.STATUS, "slow-head": 408}
 
 
 def code_of(rule: str) -> int:
@@ -92,23 +84,13 @@ def broken(rule: str, client: bool) -> WireError:
     """The error for a broken rule, with its `code`: the peer's 4xx, or a 502 when the peer is an upstream (`client` role)."""
     found = RULES.get(rule)
     reason = found[1] if found is not None else h2rules.RULES[rule][1].partition(" [")[0]
-    if client:
-        error = WireError(f"{rule}: {reason}", status=502, rule=rule, side="upstream")
-    else:
-        error = WireError(f"{rule}: {reason}", status=_STATUS.get(rule, 400), rule=rule, side="peer")
+    error = h2rules.rule_error(rule, reason, _STATUS.get(rule, 400), client)
     error.code = code_of(rule)  # type: ignore[attr-defined]
     return error
 
 
 def reset_by_peer(code: int, client: bool) -> WireError:
     """The error for a stream that the peer reset. `retry` is "always" when it says that nothing was done [4.1.1]."""
-    name = CODES.get(code, f"error {code:#x}")
-    if client:
-        retry = "always" if code == REJECTED else "never"
-        error = WireError(
-            f"the upstream reset the stream ({name})", status=502, rule="reset", side="upstream", retry=retry
-        )
-    else:
-        error = WireError(f"the client reset the stream ({name})", status=499, rule="reset", side="peer")
+    error = h2rules.reset_error(CODES.get(code, f"error {code:#x}"), code == REJECTED, client)
     error.code = code  # type: ignore[attr-defined]
     return error
