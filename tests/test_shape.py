@@ -98,3 +98,17 @@ def test_each_core_module_imports_alone():
     )
     done = subprocess.run([sys.executable, "-c", script, *names], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+PAGES = [ROOT / "docs" / "design.md", *sorted((ROOT / "docs" / "components").glob("*.md"))]
+HAVE = {name_of(p) for p in SOURCE.rglob("*")}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_every_file_that_a_page_names_is_there(path):
+    stems = HAVE | {name.rpartition(".")[0] for name in HAVE}
+    named = re.findall(rf"`((?:{'|'.join(ALLOWED)})(?:/\w+)+(?:\.(?:py|pxd|pyx|js|html|css))?)(?:\.\w+)*`", path.read_text())
+    missing = [name for name in named if name not in stems]
+    for name in re.findall(r"`(?!test_|x\.)(\w+\.(?:py|pxd|pyx))`", path.read_text()):
+        missing += [] if any(f"/{have}".endswith(f"/{name}") for have in HAVE) else [name]
+    assert not missing

@@ -1,7 +1,7 @@
 cimport cython
-from fairlead.wire cimport h2stream
+from fairlead.wire.h2stream cimport Stream as Shared
 
-cdef class Stream(h2stream.Stream):
+cdef class Stream(Shared):
     cdef public long long kind, left_in, wants, useless
     cdef public bytes buffer
     cdef public bytearray block, later, saying

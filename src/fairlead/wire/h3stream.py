@@ -6,10 +6,10 @@ so the payload of DATA is passed on as it comes, and only a field section is col
 
 from __future__ import annotations
 
-from fairlead.wire import h2stream
+from fairlead.wire.h2stream import Stream as Shared
 
 
-class Stream(h2stream.Stream):
+class Stream(Shared):
     """`id` is QUIC's.
 
     kind, left_in       the frame being read, and how much of its payload is still to come
