@@ -3,11 +3,15 @@ else a run ends with one process at work and the others idle. Files whose tests 
 only compute are spread evenly among each other, for the same reason. A run that passes is what a new entry is measured by
 (``--durations``); one that is missing costs a few seconds of idling and nothing else.
 
+A run of `scripts/test` ends with a table: how long its parts and the longest files took, and what was skipped for which reason.
+
 And no test may send a signal to who is not its own.
 """
 
 import os
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,3 +81,29 @@ def pytest_collection_finish() -> None:
     """
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+
+BEGAN = time.monotonic()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table, where scripts/test asks for it by FAIRLEAD_TEST_TABLE: a file with the lines of the parts before this one."""
+    table = os.environ.get("FAIRLEAD_TEST_TABLE", "")
+    if not table:
+        return
+    took, skipped = Counter[str](), Counter[str]()
+    for kind, reports in terminalreporter.stats.items():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                took[report.nodeid.partition("::")[0]] += report.duration
+                if kind == "skipped" and isinstance(report.longrepr, tuple):
+                    skipped[report.longrepr[2].removeprefix("Skipped: ")] += 1
+    write = terminalreporter.write_line
+    terminalreporter.section("what took how long, and what was skipped")
+    with open(table) as before:
+        write(before.read().rstrip())
+    write(f"{time.monotonic() - BEGAN:4.0f} s  these tests; the longest files (side by side with others):")
+    for name, seconds in took.most_common(12):
+        write(f"{seconds:9.0f} s  {name}")
+    for reason, count in skipped.most_common():
+        write(f"{count:4d} skipped: {reason}")

@@ -45,12 +45,26 @@ class Recorder(Sink):
     """
 
     def __init__(self, credit: bool = True) -> None:
-        self.words: list[tuple] = []
+        self._words: list[tuple] = []
+        self._body: list[bytes] = []  # pieces that the last word, of a body, does not have yet
         self.messages: list = []
         self.codec: Codec | None = None
         self.on_head: Callable | None = None
         self.credit = credit
         self.pieces = 0
+
+    @property
+    def words(self) -> list[tuple]:
+        """What was heard so far; the list itself, which may be changed."""
+        if self._body:
+            word, stream, begun = self._words[-1]
+            self._words[-1] = (word, stream, b"".join([begun, *self._body]))
+            self._body = []
+        return self._words
+
+    @words.setter
+    def words(self, words: list[tuple]) -> None:
+        self._words, self._body = words, []
 
     def head(self, stream: int, message: object, end: bool) -> None:
         self.messages.append(message)
@@ -69,9 +83,8 @@ class Recorder(Sink):
     def data(self, stream: int, chunk: bytes, end: bool) -> None:
         assert type(chunk) is bytes and (chunk or end)
         self.pieces += 1
-        last = self.words[-1] if self.words else ()
-        if last[:2] == ("body", stream):
-            self.words[-1] = ("body", stream, last[2] + chunk)
+        if self._words and self._words[-1][:2] == ("body", stream):
+            self._body.append(chunk)  # joined when somebody looks: a large body has very many
         else:
             self.words.append(("body", stream, chunk))
         if end:

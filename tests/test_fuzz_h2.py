@@ -18,4 +18,4 @@ def fuzzer(name):
 
 @pytest.mark.parametrize("name", ["h2", "hpack"])
 def test_nothing_that_is_made_up_breaks_it(name):
-    assert fuzzer(name).run(2, seed=20261125) == []
+    assert fuzzer(name).run(1, seed=20261125) == []

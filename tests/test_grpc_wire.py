@@ -200,6 +200,6 @@ def test_seconds_of_fuzzing(monkeypatch):
     fuzz = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fuzz)
     monkeypatch.setattr(fuzz, "save", lambda data: None)
-    assert fuzz.run(1, seed=20261126) == []
+    assert fuzz.run(0.5, seed=20261126) == []
     monkeypatch.setattr(fuzz, "plainly", lambda data, most: ([b"else"], ""))
     assert fuzz.run(0.2, seed=1)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,17 @@ def paths():
 def test_what_is_not_used_is_not_loaded(loaded, role, what):
     assert "fairlead.core.connection" in loaded["worker"] and "fairlead.run.master" in loaded["master"]
     assert [name for name in UNUSED[what] if name in loaded[role]] == []
+
+
+def test_each_core_module_imports_alone():
+    """In whatever order: none of them needs another one to have been imported before it."""
+    source = Path(__file__).parent.parent / "src" / "fairlead"
+    names = [f"fairlead.{layer}.{path.stem}" for layer in ("core", "wire", "net") for path in (source / layer).glob("*.py")]
+    script = (
+        "import sys, importlib\n"
+        "for n in sys.argv[1:]:\n"
+        "  importlib.import_module(n)\n"
+        "  [sys.modules.pop(m) for m in list(sys.modules) if m.startswith('fairlead')]"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *names], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
