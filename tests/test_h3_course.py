@@ -224,12 +224,14 @@ def answer(talk: Talk, stream: int, priority: bytes = b"") -> None:
 
 
 def order_of(talk: Talk) -> list[int]:
-    """The streams of what `take` gives, without repetition."""
+    """The streams of what `take` gives until nothing waits, without repetition."""
     order: list[int] = []
-    for stream, raw, _ in talk.codec.take() or []:
-        if len(raw) > 100 and order[-1:] != [stream]:
-            order.append(stream)
-    return order
+    while True:
+        for stream, raw, _ in talk.codec.take() or []:
+            if len(raw) > 100 and order[-1:] != [stream]:
+                order.append(stream)
+        if not talk.codec.ready:
+            return order
 
 
 def test_who_is_urgent_goes_first():

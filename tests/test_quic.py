@@ -350,7 +350,7 @@ class Saying:
     limits = SimpleNamespace(connection_window=1 << 20)
 
     def __init__(self, engine):
-        self.engine, self.waiting_streams, self.uncredited = engine, set(), 0
+        self.engine, self.blocked_streams, self.uncredited = engine, set(), 0
 
     def carry_out(self, orders):
         pass
@@ -371,7 +371,7 @@ def test_an_end_alone_comes_though_its_packet_is_lost(server, certificate):
         pair.run(3)
         flight = []
         for chunk in ((stream, bytes(12_000), False), (stream, b"", True)):
-            codec = SimpleNamespace(take=lambda chunk=chunk: [chunk], orders=list, credit=list)
+            codec = SimpleNamespace(take=lambda chunk=chunk: [chunk], orders=list, credit=list, ready=[], allowance=1 << 20)
             QuicConn.say(Saying(pair.server), codec)
             flight += [data for data, _ in pair.server.take(pair.now)]
         hear = pair.client.receive

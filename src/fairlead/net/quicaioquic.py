@@ -311,7 +311,23 @@ class AioquicEngine(Engine):
         """Bytes that were not sent yet, of a stream or of all."""
         streams = self.conn._streams
         some = streams.values() if stream is None else [streams[stream]] if stream in streams else []
-        return sum(part.stop - part.start for one in some for part in one.sender._pending)
+        senders = [one.sender for one in some if one.sender._reset_error_code is None]
+        return sum([part.stop - part.start for one in senders for part in one._pending])
+
+    def flow(self, stream: int | None = None) -> int:
+        conn = self.conn
+        if stream is not None:
+            one = conn._streams.get(stream)
+            return one.max_stream_data_remote - one.sender._buffer_stop if one is not None else conn._remote_max_data
+        senders = [one.sender for one in conn._streams.values() if one.sender._reset_error_code is None]
+        fresh = sum([one._buffer_stop - one.highest_offset for one in senders])
+        return int(conn._remote_max_data - conn._remote_max_data_used - fresh)
+
+    def window(self, now: float) -> int:
+        conn = self.conn
+        if not self.done or (conn._pacing_at is not None and conn._pacing_at > now):
+            return 0
+        return int(conn._loss.congestion_window) - int(conn._loss.bytes_in_flight)
 
     def opener(self, unidirectional: bool) -> int:
         """A new stream of ours, or -1 while the peer allows none."""

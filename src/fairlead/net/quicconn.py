@@ -4,8 +4,12 @@
 Rules
 1. Datagrams go into the engine; what the engine tells is fed to the codec; what the codec says is given to the engine; what the
    engine makes of it is sent. All that a loop turn brought is answered at the end of that turn, in one go.
-2. A stream whose bytes wait in the engine beyond `HIGH` is `blocked` for the codec until they are below `LOW`. Bytes wait there
-   for the congestion window or for the peer's flow control, and it is this that slows whoever writes.
+2. Bodies stay with the codec, in the order of their priority (RFC 9218), until the engine can send them: it is handed what its
+   congestion window has room for and two packets besides, and nothing while more than that waits in it; for of what it holds of several
+   streams it sends a packet of each in turn. The two keep packets full, and the window from counting as unused (RFC 9002 section
+   7.8). So what is urgent overtakes all but that, and what was lost goes out again beside no more new bytes than those.
+   A stream that was handed more than the peer's flow control takes (RFC 9000 section 4) is `blocked` for the codec until that is
+   gone; and all together get no more than the window of the connection takes, and two packets.
 3. What the codec was given and has not credited may be `Limits.connection_window` bytes; beyond that the engine is paused, and
    so, by flow control, the peer. It is one budget for all streams: an engine credits what is taken from it.
 4. An exchange is over when its last byte left the engine for the first time and is with the kernel.
@@ -29,7 +33,8 @@ from fairlead.core.connection import Connection
 from fairlead.core.errors import FairleadError, NetError, WireError
 from fairlead.net.poll import Watcher
 
-HIGH, LOW = 131_072, 32_768
+PACKETS, TURN = 2, 131_072
+LEAST, FEW = 1_024, 4_096  # bytes: worth handing over; so few are soon used up
 KEEP_ALIVE = 10_000_000_000  # ns
 NO_ERROR = 0x100  # H3_NO_ERROR (RFC 9114 section 8.1)
 INTERNAL = 0x102  # H3_INTERNAL_ERROR
@@ -86,7 +91,6 @@ class QuicConn(Watcher):
         self.until = 0
         self.last_heard = 0
         self.uncredited = 0
-        self.waiting_streams: set[int] = set()
         self.blocked_streams: set[int] = set()
         self.inbox: list[bytes] = []
         self.inbox_from: Any = None
@@ -115,6 +119,7 @@ class QuicConn(Watcher):
         self.conn.codec = codec
         codec.now = self.poller.now()
         codec.opener = self.open_stream
+        codec.allowance = self.allow()
 
     def open_stream(self, unidirectional: bool) -> int:
         """A new stream of ours, -1 when the peer allows none now."""
@@ -160,7 +165,9 @@ class QuicConn(Watcher):
 
     def hold(self, now: int) -> bool:
         """Rule 8: nothing but acknowledgements came, and the next portion is not due."""
-        if self.codec is None or self.closed or self.closing or now - self.sent_at >= PORTION or not self.engine.unsent():
+        if self.codec is None or self.closed or self.closing or now - self.sent_at >= PORTION:
+            return False
+        if not self.codec.ready and not self.engine.unsent():
             return False
         self.held = True
         self.home.wake(self, (self.sent_at + PORTION) / 1e9)
@@ -306,17 +313,16 @@ class QuicConn(Watcher):
                     break
                 encrypted = self.transmit()
                 self.flushed(begin, encrypted)
-                self.unblock(codec)
+                if self.blocked_streams:
+                    self.unblock(codec)
                 if rounds > ROUNDS:
                     self.home.again(self)
                     break
                 if self.stuck:
                     break
-                if conn.waiting and not self.backlog():
+                if codec.roomy or conn.held:
                     conn.drained(self.poller.now())
-                elif codec.more and not codec.finished and not self.backlog():
-                    pass  # take again
-                else:
+                elif not codec.ready or codec.finished or not self.allow():
                     break
         finally:
             self.settling = False
@@ -329,12 +335,18 @@ class QuicConn(Watcher):
     def say(self, codec: Any) -> None:
         """What the codec has for the engine."""
         engine = self.engine
+        if codec.ready or codec.allowance < FEW:
+            codec.allowance = self.allow()
+        given = 0
         for stream, data, fin in codec.take() or ():
             if fin and not data and not engine.bare_fin:
                 data = NOTHING
             engine.send(stream, data, fin)
-            if len(data) > LOW or stream in self.waiting_streams:
-                self.waiting_streams.add(stream)
+            if engine.flow(stream) < 0 and stream not in self.blocked_streams:
+                self.blocked_streams.add(stream)
+                codec.blocked(stream)
+            given += len(data)
+        codec.allowance -= given
         self.carry_out(codec.orders())
         credits = codec.credit()
         if credits:
@@ -344,6 +356,16 @@ class QuicConn(Watcher):
                 engine.resume()
                 if engine.events():
                     self.poller.soon(self.go_on)
+
+    def allow(self) -> int:
+        """Rule 2: body bytes that the engine may be handed now."""
+        engine = self.engine
+        waiting = engine.unsent() + sum([engine.flow(stream) for stream in self.blocked_streams])
+        slack = PACKETS * engine.size()
+        if waiting > slack:
+            return 0
+        found = max(min(engine.window(self.poller.now() / 1e9), engine.flow(), TURN), 0) + slack - waiting
+        return int(found) if found >= LEAST else 0
 
     def go_on(self) -> None:
         """The engine had more for us while it was paused, or tells of what it has sent."""
@@ -426,18 +448,12 @@ class QuicConn(Watcher):
         conn.blocked_since = since
 
     def unblock(self, codec: Any) -> None:
-        """Rule 2."""
-        for stream in list(self.waiting_streams):
-            waiting = self.engine.unsent(stream)
-            if stream in self.blocked_streams:
-                if waiting <= LOW:
-                    self.blocked_streams.discard(stream)
-                    codec.unblocked(stream)
-            elif waiting > HIGH:
-                self.blocked_streams.add(stream)
-                codec.blocked(stream)
-            if waiting == 0:
-                self.waiting_streams.discard(stream)
+        """Rule 2: streams that go on."""
+        engine = self.engine
+        for stream in list(self.blocked_streams):
+            if engine.flow(stream) >= 0 or not engine.unsent(stream):
+                self.blocked_streams.discard(stream)
+                codec.unblocked(stream)
 
     # ---- time
 

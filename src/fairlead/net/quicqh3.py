@@ -35,6 +35,7 @@ GIVEN = 1 << 32  # pings with a token are numbered from here
 AGAIN = 1.0  # seconds until a token is given again that was not acknowledged
 TRIES = 4
 NARROW = 12_000  # bytes in flight on a path that nobody knows (RFC 9002 section 7.2)
+FAR = 1 << 60
 SALT = bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")  # of version 1
 
 
@@ -190,6 +191,12 @@ if qh3_connection is not None:
                     queue.append(("stop", native[1], native[2]))
                 elif kind == "stream_finished":
                     self._created_local_stream_ids.discard(native[1])
+                    engine.limits.pop(native[1], None)
+                    engine.handed.pop(native[1], None)
+                elif kind == "stream_credit":
+                    engine.limits[native[1]] = native[2]
+                elif kind == "connection_credit":
+                    engine.limit = native[1]
                 elif kind == "datagram":
                     queue.append(("datagram", native[1]))
                 elif kind == "connection_id_issued":
@@ -273,6 +280,9 @@ class Qh3Engine(Engine):
         self.awaited = self.asked = 0  # see `give`
         self.given = 0.0  # when it was
         self.room = self.spare = self.losses = 0  # see `has_room`; `room` 0 when the core's window is the only one
+        self.limit = self.sum = 0  # the peer's MAX_DATA, and what was handed in of all streams
+        self.limits: dict[int, int] = {}  # MAX_STREAM_DATA; missing: as its transport parameters say
+        self.handed: dict[int, int] = {}
         self.conn = Qh3Connection(
             self,
             reset_token,
@@ -298,13 +308,15 @@ class Qh3Engine(Engine):
             if conn._quic_logger is not None:
                 for one in datagrams:
                     conn._log_packets("packet_received", one)
-            before = conn._core.bytes_in_flight if self.room else 0
+            flying = conn._core.bytes_in_flight if self.room else 0
+            had = conn._core.get_send_buffer_size(None)
             if len(datagrams) == 1:
                 conn._core.receive_datagram(datagrams[0], peer, now, len(datagrams[0]))
             else:
                 conn._core.receive_many_datagrams(datagrams, peer, now)
             if self.room:
-                self.widen(before)
+                self.widen(flying)
+            self.sum -= had - conn._core.get_send_buffer_size(None)  # what a STOP_SENDING made it drop
             conn._drain_core()
             return
         for one in datagrams:
@@ -516,6 +528,34 @@ class Qh3Engine(Engine):
         elif conn._core.can_send_stream(stream):
             conn._record_local_stream(stream)
             conn._core.send_stream(stream, data, fin)
+        else:
+            return
+        size = len(data)
+        self.sum += size
+        self.handed[stream] = self.handed.get(stream, 0) + size
+
+    def reset(self, stream: int, code: int) -> None:
+        self.sum -= self.unsent(stream)
+        super().reset(stream, code)
+
+    def flow(self, stream: int | None = None) -> int:
+        """Rule 8."""
+        told = self.conn._applied_transport_parameters
+        if told is None or self.failed is not None:
+            return FAR
+        if stream is None:
+            limit = max(self.limit, told.initial_max_data or 0)
+            if self.sum > limit:
+                self.sum = min(self.sum, limit + self.unsent())
+            return int(limit - self.sum)
+        known = self.limits.get(stream, 0)
+        if stream & 2:
+            first = told.initial_max_stream_data_uni
+        elif stream & 1 == (not self.settings.client):
+            first = told.initial_max_stream_data_bidi_remote
+        else:
+            first = told.initial_max_stream_data_bidi_local
+        return int(max(known, first or 0) - self.handed.get(stream, 0))
 
     def timer(self) -> float | None:
         core = self.conn._core
@@ -576,6 +616,15 @@ class Qh3Engine(Engine):
         if conn._pre_handshake_state_replayed and conn._close_event is None:
             return int(conn._core.get_send_buffer_size(stream))
         return int(conn.get_send_buffer_size(stream))
+
+    def window(self, now: float) -> int:
+        core = self.conn._core
+        if core is None or not self.done or self.failed is not None:
+            return 0
+        due = core.get_timer()
+        if due is not None and due[0] == "pacing" and due[1] > now:
+            return 0
+        return int(min(core.congestion_window, self.room or FAR)) - int(core.bytes_in_flight)
 
     def opener(self, unidirectional: bool) -> int:
         """A new stream of ours, or -1 while the peer allows none."""

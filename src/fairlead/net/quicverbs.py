@@ -7,6 +7,7 @@
     send(stream, bytes, fin)  reset(stream, code)  stop(stream, code)  datagram(bytes)  close(code, reason)  ping()
     grant(token) for a client to come again with
     opener(unidirectional) -> stream or -1    unsent(stream or None) -> bytes    key_update()    facts()
+    window(now) -> bytes    flow(stream or None) -> bytes
 
 Rules
 1. An engine knows no socket and no clock: datagrams and seconds of one monotonic clock go in, datagrams come out.
@@ -19,6 +20,8 @@ Rules
 5. qh3's core is shown one address of a client for ever; where the client really is, is ours to find out (`net.quicpaths`).
 6. Ids that qh3 makes up itself are random, and told by "issued"; those of aioquic are ours (`Ids`).
 7. Once the handshake is over its state is dropped: it is the larger part of a connection's memory.
+8. qh3 tells what the peer's flow control takes, and we count what it was handed. While it is paused that is not heard, so who was
+   blocked goes on, too, when its bytes are gone; and the count yields to what must have been sent.
 """
 
 from __future__ import annotations
@@ -183,6 +186,20 @@ class Engine:
         raise NotImplementedError
 
     def unsent(self, stream: int | None = None) -> int:
+        raise NotImplementedError
+
+    def window(self, now: float) -> int:
+        """Bytes that congestion control lets out now: what is left of the window, 0 while the pacer waits (RFC 9002 section 7.7)
+        or before the handshake is over.
+        """
+        raise NotImplementedError
+
+    def size(self) -> int:
+        """Bytes of its datagrams, now."""
+        return self.mtu.current if self.mtu is not None else self.settings.size
+
+    def flow(self, stream: int | None = None) -> int:
+        """Bytes that the peer's flow control takes beyond what was handed in, of a stream or of all; below 0 when more was."""
         raise NotImplementedError
 
     def opener(self, unidirectional: bool) -> int:

@@ -8,15 +8,15 @@ from fairlead.wire.h3hear cimport Hearing
 from fairlead.wire.h3stream cimport Stream
 from fairlead.wire.qpack cimport Decoder
 
-cdef long long _FRAME, _COPIED, _TURN, _NO_ERROR, _INTERNAL, _CANCELLED
+cdef long long _FRAME, _COPIED, _PACKET, _LEAST, _NO_ERROR, _INTERNAL, _CANCELLED
 
 cdef class H3(Hearing):
     @cython.locals(chunks=list, decoder=Decoder)
     cpdef list take(self)
-    @cython.locals(left=cython.longlong, st=Stream)
+    @cython.locals(left=cython.longlong, run=cython.longlong, size=cython.longlong, st=Stream, before=Stream, mixed=cython.bint)
     cdef turns(self)
     @cython.locals(queue=list, chunk=bytes, size=cython.longlong, skip=cython.longlong, last=cython.bint)
-    cdef long long one_frame(self, Stream st) except -1
+    cdef long long one_frame(self, Stream st, long long most) except -1
     @cython.locals(stream=cython.longlong, out=bytearray)
     cdef put_data(self, Stream st, bytes chunk, long long size, bint end)
     cdef sent(self, Stream st)

@@ -8,15 +8,17 @@ It stands on QUIC streams that a transport carries. The seam with that transport
     stream_reset(stream, code, now)   the peer's RESET_STREAM           stop_sending(stream, code, now)  its STOP_SENDING
     datagram(data, now)               a QUIC DATAGRAM's payload         eof(now)      the connection is over
     opened()                          the peer allows more streams      drained(now)  the transport has room again
-    blocked(stream), unblocked(stream)  its buffer of a stream passed the high mark, or is below the low one again
+    blocked(stream), unblocked(stream)  the peer's flow control keeps bytes of a stream, or all of them are sent now
 
     take()    -> [(stream, bytes, fin)] or None      orders() -> [("reset" | "stop", stream, code), ("datagram", bytes),
     credit()  -> [(stream, bytes taken)]                          ("close", code, reason)]
 
 Rules of the seam
 1. After each of the verbs above, and when the rest said something: `take`, then `orders`, then `credit`. `more` is true after
-   `take` when bodies wait for their turn (take again when the buffers of the transport are below their mark), or when
+   `take` when bodies wait for their turn (take again when the transport has sent what it was given), or when
    somebody may be told of room: `drained`, or `feed(b"", now)`, does that. So does the one after `unblocked`.
+   `allowance`: body bytes that the next `take` may give, which the transport sets before it takes: what it can send soon, so that
+   whatever comes later and is more urgent waits for no more than that. `roomy` after `take`: somebody may be told of room.
 2. Peers are credited (MAX_DATA, MAX_STREAM_DATA) only what `credit` gives: what was read here, or by a body's reader.
 3. The transport answers STOP_SENDING with RESET_STREAM itself (RFC 9000 section 3.5). A stream whose both sides are over is
    its own to forget.
@@ -26,7 +28,7 @@ Rules of the seam
 7. What breaks the connection raises WireError with `code`; `take` and `orders` still hold what goes out.
 
 Rules of speaking are those of `h2`: framing is ours, the promise of a head is held to, bodies go out at once while nobody waits and
-the transport has room, else in turns (RFC 9218), and an answer that is over before its request stops it with H3_NO_ERROR. Goodbye
+the transport has room, else in turns (RFC 9218), one stream after another where they do not ask to be mixed; and an answer that is over before its request stops it with H3_NO_ERROR. Goodbye
 has two steps (section 5.2): GOAWAY with the highest number, and a second later with the first that is not taken any more. QUIC asks
 itself whether the peer lives, so `ping` does nothing.
 """
@@ -47,7 +49,8 @@ except ImportError:  # no compiler at install
 
 _FRAME = 16384  # body bytes in a DATA frame when others wait too
 _COPIED = 2048  # body bytes that are cheaper to copy than to send as a piece of their own
-_TURN = 131072  # bytes that one `take` gives of what waits in streams
+_PACKET = 1200  # bytes: who gave less than this may share its packets with who comes next
+_LEAST = 256  # body bytes that are worth a frame
 _NO_ERROR, _INTERNAL, _CANCELLED = 0x100, 0x102, 0x10C
 
 
@@ -71,27 +74,45 @@ class H3(Hearing):
             self.turns()
         chunks = self.chunks
         self.out_size = 0
-        self.more = bool(self.ready) or self.has_room()
+        self.roomy = self.has_room()
+        self.more = self.roomy or bool(self.ready)
         if not chunks:
             return None
         self.chunks = []
         return chunks
 
     def turns(self):
-        """Give the streams that wait their turns."""
-        left = _TURN
-        while self.ready and left > 0:
-            st = next_of(self.ready)
-            left -= self.one_frame(st) + 4
+        """Give the streams that wait their turns, as far as the transport allows.
 
-    def one_frame(self, st):
-        """One DATA frame of what a stream has waiting; how many body bytes."""
+        A transport sends what it holds of several streams a packet of each in turn. So the next stream has to wait for the next
+        `take`, when it is not one that wants to be mixed with this one (RFC 9218 section 10).
+        """
+        left = self.allowance - self.out_size
+        run = 0
+        st = None
+        while self.ready and left > _LEAST:
+            before = st
+            st = next_of(self.ready)
+            if before is not None and before is not st:
+                mixed = before.incremental and st.incremental and before.urgency == st.urgency
+                if not mixed:
+                    if run > _PACKET:
+                        return
+                    run = 0
+            size = self.one_frame(st, left) + 4
+            left -= size
+            run += size
+
+    def one_frame(self, st, most):
+        """One DATA frame of what a stream has waiting, of `most` body bytes; how many it got."""
         queue = st.queue
         chunk = queue[0]
         skip = st.skip
         size = len(chunk) - skip
-        if size > _FRAME and len(self.ready) > 1:
-            size = _FRAME
+        if most > _FRAME and st.incremental and len(self.ready) > 1:
+            most = _FRAME
+        if size > most:
+            size = most
             st.skip = skip + size  # the rest stays where it is: cutting it off would copy a large chunk for every frame
         else:
             del queue[0]
@@ -264,7 +285,13 @@ class H3(Hearing):
             return True
         if end:
             st.said_end = True
-        if not st.stuck and not st.queue and not self.ready and self.out_size < _TURN:
+        if (
+            not st.stuck
+            and not st.queue
+            and not self.ready
+            and size <= self.allowance - self.out_size
+            and (size <= _COPIED or len(self.streams) == 1)  # else what is more urgent may be said before this is taken
+        ):
             self.put_data(st, chunk, size, end)
             return True
         return self.hold(st, chunk, size)

@@ -7,7 +7,10 @@ cdef int _GRAVES, _RESETS, _NO_ERROR
 
 cdef class Ends(Frames):
     cdef dict graves
-    cdef list waiting, ready, waiters
+    cdef list waiting, waiters
+    cdef readonly list ready
+    cdef readonly bint roomy
+    cdef public long long allowance
     cdef long long begun, idle_since, check_at, age, body_idle
     cdef readonly long long max_streams
 

@@ -31,6 +31,8 @@ class Ends(Frames):
         self.waiting = []  # streams whose field section waits for QPACK's table
         self.ready = []
         self.waiters = []
+        self.roomy = False
+        self.allowance = 131072  # body bytes
         self.begun = self.idle_since = self.check_at = 0
         self.age = limits.age
         self.body_idle = limits.body_idle
@@ -122,7 +124,7 @@ class Ends(Frames):
             self.ready.append(st)
 
     def blocked(self, stream):
-        """The transport's buffer of a stream is over its high mark."""
+        """The transport holds bytes of a stream that it cannot send: the peer's flow control keeps them."""
         st = self.streams.get(stream)
         if st is None or st.stuck:
             return
@@ -135,14 +137,14 @@ class Ends(Frames):
             self.check_by(self.now + self.limits.write_idle)
 
     def unblocked(self, stream):
-        """The transport's buffer of a stream is under its low mark again."""
+        """The transport sent what it held of a stream."""
         st = self.streams.get(stream)
         if st is None or not st.stuck:
             return
         st.stuck = False
         self.went_on(st)
         self.enlist(st)
-        self.more = True
+        self.more = self.roomy = True
 
     def went_on(self, st):
         """It waits no more."""
