@@ -9,8 +9,9 @@ import random
 from collections.abc import Callable
 from types import SimpleNamespace
 
-import kit
 from aioquic.h3.connection import H3Connection
+
+import kit
 from fairlead.core.exchange import Answer
 from fairlead.core.handler import Handler, Service
 from fairlead.core.limits import Limits
@@ -87,8 +88,10 @@ class Piecewise(Answer):
 
 
 class Rig:
-    """`rate` in Mbit/s, `delay` in ms each way, `loss`: part of the server's packets; `queue`: bytes that wait for the link. `frames`: (time, stream, offset, size) of
-    each STREAM frame that left the server, in the order of the wire; `bodies`: what came.
+    """`rate` in Mbit/s, `delay` in ms each way, `loss`: part of the server's packets; `queue`: bytes that wait for the link.
+
+    `frames`: (time, stream, offset, size) of each STREAM frame that the client decrypted, in the order of the wire; `bodies`: how
+    many bytes came on a stream; `ended`: when its last did.
     """
 
     def __init__(self, engine: str, certificate, rate: float = 20.0, delay: float = 20.0, loss: float = 0.0, queue: int = 1 << 30,
@@ -206,7 +209,7 @@ class Rig:
 
     # ---- the server's home
 
-    def send(self, run, peer, packed) -> int:
+    def send(self, run, peer, packed, mark=0) -> int:
         for data in run:
             now = self.events.time
             if self.chance.random() < self.loss or (self.free_at - now) * self.rate > self.queue:
@@ -236,6 +239,9 @@ class Rig:
 
     def nothing(self, *_) -> None:
         """What this rig does not care about."""
+
+    def room(self, peer) -> int:
+        return 0
 
     issued = retired = secured = linger = leave = push = nothing
 

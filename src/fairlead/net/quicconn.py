@@ -5,9 +5,9 @@ Rules
 1. Datagrams go into the engine; what the engine tells is fed to the codec; what the codec says is given to the engine; what the
    engine makes of it is sent. All that a loop turn brought is answered at the end of that turn, in one go.
 2. Bodies stay with the codec, in the order of their priority (RFC 9218), until the engine can send them: it is handed what its
-   congestion window has room for and two packets besides, and nothing while more than that waits in it; for of what it holds of several
-   streams it sends a packet of each in turn. The two keep packets full, and the window from counting as unused (RFC 9002 section
-   7.8). So what is urgent overtakes all but that, and what was lost goes out again beside no more new bytes than those.
+   congestion window has room for and two packets besides, and nothing while more than those wait in it; for of what it holds of
+   several streams it sends a packet of each in turn. The two keep packets full, and the window from counting as unused (RFC 9002
+   section 7.8). So what is urgent overtakes all but that, and what was lost goes out again beside no more new bytes than those.
    A stream that was handed more than the peer's flow control takes (RFC 9000 section 4) is `blocked` for the codec until that is
    gone; and all together get no more than the window of the connection takes, and two packets.
 3. What the codec was given and has not credited may be `Limits.connection_window` bytes; beyond that the engine is paused, and

@@ -12,9 +12,10 @@ import logging
 from typing import Any
 
 from fairlead.net import quicsize
+from fairlead.net.quicflow import FAR, Flow
 from fairlead.net.quicmtu import REORDERED
 from fairlead.net.quicpaths import Paths
-from fairlead.net.quicseal import Keys
+from fairlead.net.quicseal import Keys, initial_keys
 from fairlead.net.quicsettings import VERSION, QuicSettings
 from fairlead.net.quicverbs import PROTOCOL_VIOLATION, Engine, Peer, keeper, watch_hello
 from fairlead.wire.h3frames import varint
@@ -35,8 +36,6 @@ GIVEN = 1 << 32  # pings with a token are numbered from here
 AGAIN = 1.0  # seconds until a token is given again that was not acknowledged
 TRIES = 4
 NARROW = 12_000  # bytes in flight on a path that nobody knows (RFC 9002 section 7.2)
-FAR = 1 << 60
-SALT = bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")  # of version 1
 
 
 if qh3_connection is not None:
@@ -163,9 +162,8 @@ if qh3_connection is not None:
                 return
             for direction, label in (("receive", "client in"), ("send", "server in")):
                 secret, key, iv, hp = initial_keys(initial_dcid, label)
-                self._require_core().install_packet_key(
-                    direction, 0, ("aes-128-gcm", "aes-128-ecb"), key, iv, hp, 0, secret, VERSION
-                )
+                suite = ("aes-128-gcm", "aes-128-ecb")
+                self._require_core().install_packet_key(direction, 0, suite, key, iv, hp, 0, secret, VERSION)
 
         def _learn_remote_source_cid(self, data: bytes) -> None:
             super()._learn_remote_source_cid(data)
@@ -191,12 +189,9 @@ if qh3_connection is not None:
                     queue.append(("stop", native[1], native[2]))
                 elif kind == "stream_finished":
                     self._created_local_stream_ids.discard(native[1])
-                    engine.limits.pop(native[1], None)
-                    engine.handed.pop(native[1], None)
-                elif kind == "stream_credit":
-                    engine.limits[native[1]] = native[2]
-                elif kind == "connection_credit":
-                    engine.limit = native[1]
+                    engine.credit.finished(native[1])
+                elif kind in ("stream_credit", "connection_credit"):
+                    engine.credit.heard(native)
                 elif kind == "datagram":
                     queue.append(("datagram", native[1]))
                 elif kind == "connection_id_issued":
@@ -243,18 +238,6 @@ if qh3_connection is not None:
                 logging.getLogger("fairlead.error").warning("no qlog: %s", error)
 
 
-def initial_keys(cid: bytes, label: str) -> tuple[bytes, bytes, bytes, bytes]:
-    """Secret, key, iv and header protection key of one side's Initial packets (RFC 9001 section 5.2)."""
-
-    def expand(secret: bytes, label: str, size: int) -> bytes:
-        name = b"tls13 " + label.encode()
-        info = size.to_bytes(2, "big") + bytes((len(name),)) + name + b"\0\1"
-        return hmac.digest(secret, info, "sha256")[:size]
-
-    secret = expand(hmac.digest(SALT, cid, "sha256"), label, 32)
-    return secret, expand(secret, "quic key", 16), expand(secret, "quic iv", 12), expand(secret, "quic hp", 16)
-
-
 class Qh3Engine(Engine):
     """On qh3."""
 
@@ -280,9 +263,7 @@ class Qh3Engine(Engine):
         self.awaited = self.asked = 0  # see `give`
         self.given = 0.0  # when it was
         self.room = self.spare = self.losses = 0  # see `has_room`; `room` 0 when the core's window is the only one
-        self.limit = self.sum = 0  # the peer's MAX_DATA, and what was handed in of all streams
-        self.limits: dict[int, int] = {}  # MAX_STREAM_DATA; missing: as its transport parameters say
-        self.handed: dict[int, int] = {}
+        self.credit = Flow(settings.client)
         self.conn = Qh3Connection(
             self,
             reset_token,
@@ -316,7 +297,7 @@ class Qh3Engine(Engine):
                 conn._core.receive_many_datagrams(datagrams, peer, now)
             if self.room:
                 self.widen(flying)
-            self.sum -= had - conn._core.get_send_buffer_size(None)  # what a STOP_SENDING made it drop
+            self.credit.sum -= had - conn._core.get_send_buffer_size(None)  # what a STOP_SENDING made it drop
             conn._drain_core()
             return
         for one in datagrams:
@@ -530,32 +511,15 @@ class Qh3Engine(Engine):
             conn._core.send_stream(stream, data, fin)
         else:
             return
-        size = len(data)
-        self.sum += size
-        self.handed[stream] = self.handed.get(stream, 0) + size
+        self.credit.said(stream, len(data))
 
     def reset(self, stream: int, code: int) -> None:
-        self.sum -= self.unsent(stream)
+        self.credit.sum -= self.unsent(stream)
         super().reset(stream, code)
 
     def flow(self, stream: int | None = None) -> int:
-        """Rule 8."""
         told = self.conn._applied_transport_parameters
-        if told is None or self.failed is not None:
-            return FAR
-        if stream is None:
-            limit = max(self.limit, told.initial_max_data or 0)
-            if self.sum > limit:
-                self.sum = min(self.sum, limit + self.unsent())
-            return int(limit - self.sum)
-        known = self.limits.get(stream, 0)
-        if stream & 2:
-            first = told.initial_max_stream_data_uni
-        elif stream & 1 == (not self.settings.client):
-            first = told.initial_max_stream_data_bidi_remote
-        else:
-            first = told.initial_max_stream_data_bidi_local
-        return int(max(known, first or 0) - self.handed.get(stream, 0))
+        return self.credit.of_all(told, self.unsent()) if stream is None else self.credit.left(told, stream)
 
     def timer(self) -> float | None:
         core = self.conn._core
@@ -621,8 +585,7 @@ class Qh3Engine(Engine):
         core = self.conn._core
         if core is None or not self.done or self.failed is not None:
             return 0
-        due = core.get_timer()
-        if due is not None and due[0] == "pacing" and due[1] > now:
+        if (due := core.get_timer()) is not None and due[0] == "pacing" and due[1] > now:
             return 0
         return int(min(core.congestion_window, self.room or FAR)) - int(core.bytes_in_flight)
 

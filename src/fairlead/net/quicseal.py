@@ -15,6 +15,7 @@ import hmac
 from typing import Any
 
 LABELS = {0x1301: ("sha256", 16), 0x1302: ("sha384", 32), 0x1303: ("sha256", 32)}  # of a suite: its hash, bytes of its key
+SALT = bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")  # of version 1
 TAG = 16
 SAMPLE = 4  # bytes behind the start of the packet number
 
@@ -24,6 +25,17 @@ def expand(name: str, secret: bytes, label: bytes, size: int) -> bytes:
     full = b"tls13 " + label
     info = size.to_bytes(2, "big") + bytes((len(full),)) + full + b"\0\1"
     return hmac.digest(secret, info, name)[:size]
+
+
+def initial_keys(cid: bytes, label: str) -> tuple[bytes, bytes, bytes, bytes]:
+    """Secret, key, iv and header protection key of one side's Initial packets (RFC 9001 section 5.2)."""
+    secret = expand("sha256", hmac.digest(SALT, cid, "sha256"), label.encode(), 32)
+    return (
+        secret,
+        expand("sha256", secret, b"quic key", 16),
+        expand("sha256", secret, b"quic iv", 12),
+        expand("sha256", secret, b"quic hp", 16),
+    )
 
 
 class Keys:

@@ -15,7 +15,7 @@ cdef class H3(Hearing):
     cpdef list take(self)
     @cython.locals(left=cython.longlong, run=cython.longlong, size=cython.longlong, st=Stream, before=Stream, mixed=cython.bint)
     cdef turns(self)
-    @cython.locals(queue=list, chunk=bytes, size=cython.longlong, skip=cython.longlong, last=cython.bint)
+    @cython.locals(queue=list, chunk=bytes, size=cython.longlong, skip=cython.longlong, last=cython.bint, mixed=cython.bint)
     cdef long long one_frame(self, Stream st, long long most) except -1
     @cython.locals(stream=cython.longlong, out=bytearray)
     cdef put_data(self, Stream st, bytes chunk, long long size, bint end)

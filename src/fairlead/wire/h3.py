@@ -28,9 +28,9 @@ Rules of the seam
 7. What breaks the connection raises WireError with `code`; `take` and `orders` still hold what goes out.
 
 Rules of speaking are those of `h2`: framing is ours, the promise of a head is held to, bodies go out at once while nobody waits and
-the transport has room, else in turns (RFC 9218), one stream after another where they do not ask to be mixed; and an answer that is over before its request stops it with H3_NO_ERROR. Goodbye
-has two steps (section 5.2): GOAWAY with the highest number, and a second later with the first that is not taken any more. QUIC asks
-itself whether the peer lives, so `ping` does nothing.
+the transport has room, else in turns (RFC 9218), one stream after another where they do not ask to be mixed. An answer that is over
+before its request stops it with H3_NO_ERROR. Goodbye has two steps (section 5.2): GOAWAY with the highest number, and a second
+later with the first that is not taken any more. QUIC asks itself whether the peer lives, so `ping` does nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ try:
 except ImportError:  # no compiler at install
     from fairlead.wire import _plain as _fast  # type: ignore[no-redef]
 
-_FRAME = 16384  # body bytes in a DATA frame when others wait too
+_FRAME = 16384  # body bytes of a stream's turn when it is to be mixed with others
 _COPIED = 2048  # body bytes that are cheaper to copy than to send as a piece of their own
 _PACKET = 1200  # bytes: who gave less than this may share its packets with who comes next
 _LEAST = 256  # body bytes that are worth a frame
@@ -109,8 +109,9 @@ class H3(Hearing):
         chunk = queue[0]
         skip = st.skip
         size = len(chunk) - skip
-        if most > _FRAME and st.incremental and len(self.ready) > 1:
-            most = _FRAME
+        mixed = st.incremental and len(self.ready) > 1
+        if mixed and most > _FRAME - st.turn:
+            most = _FRAME - st.turn
         if size > most:
             size = most
             st.skip = skip + size  # the rest stays where it is: cutting it off would copy a large chunk for every frame
@@ -120,9 +121,12 @@ class H3(Hearing):
         chunk = _fast.piece(chunk, skip, skip + size)
         st.queued -= size
         last = st.said_end and not queue
-        if not last and st.incremental and len(self.ready) > 1:
-            self.ready.remove(st)  # behind the others of its urgency
-            self.ready.append(st)
+        if mixed and not last:
+            st.turn += size
+            if st.turn >= _FRAME:
+                st.turn = 0
+                self.ready.remove(st)  # behind the others of its urgency
+                self.ready.append(st)
         if not queue:
             st.ready = False
             self.ready.remove(st)

@@ -2,7 +2,7 @@ cimport cython
 from fairlead.wire.h2stream cimport Stream as Shared
 
 cdef class Stream(Shared):
-    cdef public long long kind, left_in, wants, useless
+    cdef public long long kind, left_in, wants, useless, turn
     cdef public bytes buffer
     cdef public bytearray block, later, saying
     cdef public list tail

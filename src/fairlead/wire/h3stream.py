@@ -18,7 +18,8 @@ class Stream(Shared):
     tail                a trailer section that was heard; has_tail: one was, and nothing but unknown frames may follow
     useless             empty DATA and unknown frames so far
     saying              a head that waits for the first body bytes to leave with them
-    stuck               the transport's buffer of it is full; stopped: the peer reads no more of it
+    stuck               the peer's flow control keeps bytes of it in the transport; stopped: the peer reads no more of it
+    turn                bytes that it sent since its turn began, when it is mixed with others
     """
 
     def __init__(self, id):
@@ -28,7 +29,7 @@ class Stream(Shared):
         """In place of a constructor on the hot path."""
         self.begin(id, 1, 0)
         self.kind = -1
-        self.left_in = self.wants = self.useless = 0
+        self.left_in = self.wants = self.useless = self.turn = 0
         self.buffer = b""
         self.block = self.later = self.saying = None
         self.tail = None

@@ -1,0 +1,1 @@
+# Compiled as it is written: quicflow.py has no types of C.
