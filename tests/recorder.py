@@ -6,7 +6,7 @@ from fairlead.core.carrier import Carrier
 from fairlead.core.codec import Codec
 from fairlead.core.connection import Connection
 from fairlead.core.errors import NetError
-from fairlead.core.handler import Observer, Service
+from fairlead.core.handler import Handler, Observer, Service
 from fairlead.core.limits import Limits
 from fairlead.core.message import Request
 
@@ -121,3 +121,14 @@ class Peer:
     @property
     def answer(self):
         return b"".join(word[1] for word in self.codec.said if word[0] == "data")
+
+
+class Named(Handler):
+    """Who asks, as a filter before would have found out."""
+
+    def __init__(self, inner, principal):
+        self.inner, self.principal = inner, principal
+
+    def open(self, exchange):
+        exchange.principal = self.principal
+        self.inner.open(exchange)

@@ -7,12 +7,11 @@ import pytest
 
 from enginesuite import open_here
 from fairlead.core.errors import NetError
-from fairlead.core.handler import Handler
 from fairlead.serve.jobhttp import JobRoute
 from fairlead.serve.jobrun import current_job
 from fairlead.serve.jobs import JobKind, JobOptions, Jobs
 from fairlead.serve.jobwork import Work
-from recorder import Peer
+from recorder import Named, Peer
 
 
 async def add(a, b=0):
@@ -26,17 +25,6 @@ async def broken():
 async def slow():
     await current_job().progress({"at": 1})
     await asyncio.sleep(60)
-
-
-class Named(Handler):
-    """Who asks, as a filter before would have found out."""
-
-    def __init__(self, inner, principal):
-        self.inner, self.principal = inner, principal
-
-    def open(self, exchange):
-        exchange.principal = self.principal
-        self.inner.open(exchange)
 
 
 class Client:

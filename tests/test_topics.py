@@ -15,9 +15,7 @@ from fairlead.serve.topics import TopicOptions, TopicRoute
 from fairlead.store.contract import Gap, NewEvent, Offset, TopicConfig
 from fairlead.store.open import open_store
 from recorder import Peer
-
-JSON = (b"content-type", b"application/json")
-STREAM = (b"accept", b"text/event-stream")
+from topickit import JSON, STREAM, answered, header, says
 
 
 class Server(Handler):
@@ -46,24 +44,6 @@ class Server(Handler):
         peer = await self.done("POST", f"/t/{topic}", json.dumps(list(values)).encode(), JSON)
         assert peer.status == 204, peer.answer
         return header(peer, "stream-next-offset")
-
-
-async def answered(peer):
-    while peer.status is None:
-        await asyncio.sleep(0)
-    return peer
-
-
-def header(peer, name):
-    value = peer.codec.headers.get(name.encode())
-    return None if value is None else value.decode()
-
-
-async def says(peer, text, count=1):
-    """Until the stream has said it so often."""
-    while peer.answer.count(text.encode()) < count:
-        await asyncio.sleep(0)
-    return peer.answer.decode()
 
 
 def play(story, limits=None, **options):

@@ -7,26 +7,14 @@ import json
 import tempfile
 from contextlib import suppress
 
-from fairlead.core.handler import Handler
 from fairlead.serve.uploaddisk import Disk
 from fairlead.serve.uploadhttp import UploadRoute
 from fairlead.serve.uploads import UploadOptions, Uploads
 from fairlead.store.open import open_store
-from recorder import Peer
+from recorder import Named, Peer
 
 PARTIAL = "application/partial-upload"
 STREAM = "application/offset+octet-stream"
-
-
-class Named(Handler):
-    """Who asks, as a filter before would have found out."""
-
-    def __init__(self, inner, principal):
-        self.inner, self.principal = inner, principal
-
-    def open(self, exchange):
-        exchange.principal = self.principal
-        self.inner.open(exchange)
 
 
 class Got:

@@ -1,5 +1,5 @@
 cimport cython
-from fairlead.core.exchange cimport Answer, Channel, Exchange
+from fairlead.core.exchange cimport Answer, Exchange
 from fairlead.core.handler cimport Admission
 from fairlead.core.journey cimport Clock
 

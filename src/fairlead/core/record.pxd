@@ -2,7 +2,7 @@ cimport cython
 from fairlead.core.exchange cimport Exchange
 from fairlead.core.handler cimport Observer
 from fairlead.core.histogram cimport bucket
-from fairlead.core.journey cimport Clock, Journey
+from fairlead.core.journey cimport Journey
 from fairlead.core.lines cimport Lines, copy_octets
 from fairlead.core.message cimport Request, Response
 from fairlead.core.slab cimport Region

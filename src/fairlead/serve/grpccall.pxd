@@ -1,6 +1,5 @@
 cimport cython
 from fairlead.core.exchange cimport Exchange
-from fairlead.core.journey cimport Journey
 from fairlead.core.message cimport Response
 from fairlead.serve.grpcflow cimport Flow, Incoming, wake
 from fairlead.serve.grpchome cimport Home, Timer

@@ -7,7 +7,7 @@ from fairlead.core.message cimport Request, Response
 from fairlead.net.poll cimport Poller
 from fairlead.net.tcp cimport Tcp
 from fairlead.wire.hop cimport Hop as Codec
-from fairlead.wire.hopwords cimport Letter, Memory
+from fairlead.wire.hopwords cimport Letter
 
 cdef long long PATIENCE, SECOND
 cdef Py_ssize_t KEEP
@@ -92,9 +92,11 @@ cdef class Crossing(Answer):
     @cython.locals(link=Link, leg=Exchange)
     cpdef bint taken_back(self) except -1
     cpdef inform(self, int status, list headers)
-    @cython.locals(left=Exchange, leg=Exchange, journey=Journey, response=Response)
+    @cython.locals(journey=Journey)
+    cdef answering(self)
+    @cython.locals(left=Exchange, leg=Exchange, response=Response)
     cpdef head(self, object message, bint end)
-    @cython.locals(left=Exchange, journey=Journey, response=Response)
+    @cython.locals(left=Exchange, response=Response)
     cpdef bint at_once(self, object message, bytes body) except -1
     @cython.locals(left=Exchange)
     cdef hold(self, object message)

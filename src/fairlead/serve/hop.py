@@ -428,16 +428,20 @@ class Crossing(Answer):
         elif status > 101 and left.request.version != "1.0":
             left.inform(status, headers)
 
-    def head(self, message, end):
-        left = self.left
-        leg = self.leg
+    def answering(self):
+        """The worker's answer begins: nothing is asked again, and the marks of the link are not the request's."""
         self.answered = True
         self.kept = None
         self.settled()
-        journey = left.journey
+        journey = self.left.journey
         journey.leg_sent = journey.leg_head = 0
         if self.link.stuck:
             self.link.heard()
+
+    def head(self, message, end):
+        left = self.left
+        leg = self.leg
+        self.answering()
         response = message
         if response.upgrade and response.upgrade == HOLD:
             self.hold(message)
@@ -458,13 +462,7 @@ class Crossing(Answer):
         if response.upgrade or (self.hop.cookie and self.want != self.link.place):
             return False
         left = self.left
-        self.answered = True
-        self.kept = None
-        self.settled()
-        journey = left.journey
-        journey.leg_sent = journey.leg_head = 0
-        if self.link.stuck:
-            self.link.heard()
+        self.answering()
         left.whole(response, body)
         self.finished()
         return True

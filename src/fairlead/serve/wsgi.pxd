@@ -2,7 +2,6 @@ cimport cython
 from fairlead.core.connection cimport Connection
 from fairlead.core.exchange cimport Answer, Exchange
 from fairlead.core.handler cimport Handler
-from fairlead.core.journey cimport Journey
 from fairlead.core.message cimport Request, Response
 from fairlead.serve.blocking cimport Job, Lane
 

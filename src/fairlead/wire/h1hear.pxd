@@ -1,5 +1,5 @@
 cimport cython
-from fairlead.core.codec cimport Codec, Sink
+from fairlead.core.codec cimport Codec
 from fairlead.core.message cimport Common, Request, Response
 from fairlead.wire cimport _fast
 from fairlead.wire.h1body cimport Chunks

@@ -1,5 +1,5 @@
 cimport cython
-from fairlead.core.message cimport Common, Request, Response
+from fairlead.core.message cimport Common, Request
 from fairlead.wire cimport _fast
 from fairlead.wire.h2head cimport Asked, Given, response_of, trailers_of
 from fairlead.wire.h2stream cimport first_priority

@@ -2,7 +2,6 @@ cimport cython
 from fairlead.core.codec cimport Codec
 from fairlead.core.connection cimport Connection
 from fairlead.core.exchange cimport Exchange
-from fairlead.core.journey cimport Journey
 from fairlead.core.message cimport Request, Response
 from fairlead.wire cimport _fast
 from fairlead.wire.hopwords cimport Letter, Memory, get32, get64, marked

@@ -18,7 +18,6 @@ from hashlib import sha1
 
 from fairlead.core.errors import AppError, Refused, WireError
 from fairlead.core.message import Request, Response
-from fairlead.wire.h1bytes import token
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 LONGEST = 2048  # bytes of all offered subprotocols together: HPACK repeats long ones for a byte, and each is a str for the app
@@ -168,8 +167,3 @@ def good_origin(request, allowed):
     origin = values[0].lower().decode("latin-1")
     own = f"{request.scheme}://{request.authority.decode('latin-1').lower()}"
     return origin in [own if one == "self" else one.lower().rstrip("/") for one in allowed]
-
-
-def good_subprotocol(name):
-    """Is this a subprotocol's name?"""
-    return token(name.encode("latin-1", "replace"))

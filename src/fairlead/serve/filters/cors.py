@@ -25,7 +25,6 @@ class Cors:
             [tuple(one.lower().encode().split(b"*", 1)) for one in origins if "*" in one and one != "*"]
         )
         self.methods = b", ".join([one.encode() for one in methods])
-        self.allowed_methods = frozenset([one.encode() for one in methods])
         self.headers = frozenset([one.lower().encode() for one in headers])
         self.credentials = credentials
         self.max_age = b"%d" % max_age

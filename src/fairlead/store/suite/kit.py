@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..contract import (
-    Ack,
     Batch,
     Declaration,
     Engine,
@@ -167,12 +166,6 @@ async def soon(look: Callable[[], Awaitable[T]], want: Callable[[T], bool], what
             raise Failed(f"{what}: still {_short(got)} after {seconds:.0f} s")
         await asyncio.sleep(0.02)
     return got
-
-
-def at_least(declared: Declaration, ack: Ack) -> bool:
-    """Whether the engine promises that, or more."""
-    order = list(Ack)
-    return order.index(declared.ack) >= order.index(ack)
 
 
 def _short(value: Any) -> str:
