@@ -78,6 +78,15 @@ def test_flags_of_an_application_do_not_go_with_a_file(tmp_path, capsys):
     assert "write them into the file" in capsys.readouterr().err
 
 
+def test_an_access_log_that_cannot_be_written_is_one_line_that_says_where_to_name_another(tmp_path):
+    file = tmp_path / "fairlead.toml"
+    listener = '[[listener]]\nbind = "127.0.0.1:0"\n[[route]]\nrespond = 404\n'
+    file.write_text(f'[server]\nworkers = 1\n[log]\naccess = "no/such.log"\n{listener}')
+    done = fairlead("run", str(file))
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "cannot write the access log" in done.stderr and "(--access-log, or access of [log]" in done.stderr
+
+
 class Args:
     debug = False
 

@@ -38,6 +38,11 @@ WORDS = [
     (["run", "app:app", "--workers", "0"], 'is 0 (write a number from 1 to 1024, or "auto")'),
     (["run", "app:app", "--bind", "http://127.0.0.1:8000"], 'is a URL (write its address, "127.0.0.1:8000")'),
     (["status", "--admin", "nowhere"], '"nowhere" is no admin address (write unix:/path or http://host:port)'),
+    (["run", "app:app", "--page", "0.0.0.0"], '--page: "0.0.0.0" has no port (write "0.0.0.0:8000", or off)'),
+    (["run", "app:app", "--host", "127.0.0.1:80"], "--host 127.0.0.1:80 has a port (write --bind 127.0.0.1:80, or"),
+    (["run", "app:app", "--certfile", "nope.pem"], "--ssl-certfile: nope.pem does not exist"),
+    (["run", "app:app", "--wrokers", "2"], "did you mean --workers?"),
+    (["check", "f.toml", "--jsn"], "did you mean --json?"),
     (["watch", "70000"], "there is no port 70000 (ports are 1 to 65535)"),
 ]
 

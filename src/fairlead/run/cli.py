@@ -59,6 +59,9 @@ class Parser(argparse.ArgumentParser):
             what = "command" if wrong[1] == "COMMAND" else wrong[1]
             right = f"did you mean {meant[0]}?" if meant else f"there are {', '.join(known)}"
             message = f'there is no {what} "{wrong[2]}"; {right}'
+        if found := re.fullmatch(r"unrecognized arguments: (--[\w-]+).*", message):
+            meant = difflib.get_close_matches(found[1], options(self), 1)
+            message += f"; did you mean {meant[0]}?" if meant else ""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
@@ -83,6 +86,13 @@ def parser(only: str = "") -> Parser:
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     finish(top)
     return top
+
+
+def options(parser: argparse.ArgumentParser) -> list[str]:
+    """Every long option of a parser and of the commands below it."""
+    below = [sub for action in parser._actions if isinstance(action, argparse._SubParsersAction) for sub in action.choices.values()]
+    own = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+    return own + [name for sub in below for name in options(sub)]
 
 
 def finish(parser: argparse.ArgumentParser) -> None:

@@ -43,7 +43,7 @@ DEFAULT_BIND = "127.0.0.1:8000"
 NOT_BY_VARIABLE = ("app.target", "listener.name")  # what tells them apart
 LARGEST_FILE = 4 * 1024 * 1024
 WORDS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
-FLAGS = {"log.access": "--access-log"}
+FLAGS = {"log.access": "--access-log", "log.level": "--log-level", "server.reload_dirs": "--reload-dir"}
 PLACE = re.compile(r"\(at (?:line (\d+), column (\d+)|end of document)\)")
 QUOTES = "\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb"
 LAST_STEP = re.compile(r'(?:\[\d+\]|\.[^."\[\]]+|\."(?:[^"\\]|\\.)*")$')
@@ -474,15 +474,26 @@ def config_from_args(
     config = settle(config, problems)
     loopback = all(address.is_loopback for address in config.listeners[0].bind)
     if config.admin.page is None and "admin.page" not in config.sources and (page or loopback):
-        address = c.u.read_address(page or "127.0.0.1:9900") if page != "off" else None
+        address = page_address(page) if page != "off" else None
         config = replace(config, admin=replace(config.admin, page=address))
     return config
+
+
+def page_address(page: str) -> c.u.Address:
+    """What `--page` says, or the default; ConfigError when that is no address."""
+    try:
+        return c.u.read_address(page or "127.0.0.1:9900")
+    except BadValue as bad:
+        raise ConfigError(f"--page: {bad.message}", hint=f"{bad.hint}, or off") from None
 
 
 def build_flags(data: dict[str, Any], flags: dict[str, Any], env: Mapping[str, str]) -> tuple[c.Config, list[Problem]]:
     """``build`` for data that came from the command line: problems and origins name the flag."""
     config, problems = build(data, "", {}, env, flags)
-    names = {"listener[0].bind": "--bind", "listener[0].tls": "--tls", "route[0].app": "the application"}
+    names = {
+        "listener[0].bind": "--bind", "listener[0].tls.certificate": "--ssl-certfile", "listener[0].tls.key": "--ssl-keyfile",
+        "listener[0].tls.client_ca": "--ssl-ca-certs", "listener[0].tls": "--tls", "route[0].app": "the application",
+    }  # fmt: skip
 
     def told(problem: Problem) -> Problem:
         flag = next(

@@ -52,9 +52,8 @@ class Sink:
             try:
                 fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
             except OSError as error:
-                raise NetError(
-                    f"cannot write the access log {self.path}: {error.strerror}", side="us", hint="see [log] access"
-                ) from None
+                hint = "--access-log, or access of [log], names another file, - or off"
+                raise NetError(f"cannot write the access log {self.path}: {error.strerror}", side="us", hint=hint) from None
             self.fd, self.own = fd, True
         elif self.fd < 0:
             self.fd, self.own = reopened(1)

@@ -185,6 +185,9 @@ def binds(args: argparse.Namespace) -> list[str]:
     host, port = getattr(args, "host", None), getattr(args, "port", None)
     if host is not None or port is not None:
         host = host if host is not None else "127.0.0.1"
+        name, colon, number = host.rpartition(":")
+        if colon and number.isdigit() and (name.count(":") == 0 or name.endswith("]")):
+            raise ConfigError(f"--host {host} has a port", hint=f"write --bind {host}, or --host {name} --port {number}")
         found.append(f"{f'[{host}]' if ':' in host and host[:1] != '[' else host}:{8000 if port is None else port}")
     if getattr(args, "uds", None):
         found.append(f"unix:{args.uds}")

@@ -73,7 +73,11 @@ class Worker:
         if not self.values["in_thread"]:
             self.loop.add_signal_handler(signal.SIGTERM, self.told_to_leave)
         self.channel.watch(self.loop, self.heard, self.orphaned)
-        self.builder = Builder(self.loop, self.slab.region(self.values["slot"]), self.state, self.values)
+        try:
+            self.builder = Builder(self.loop, self.slab.region(self.values["slot"]), self.state, self.values)
+        except FairleadError as error:  # the access log cannot be written
+            self.failed(error)
+            return 1
         self.builder.works = self.works()
         self.builder.slab = self.slab
         self.builder.rates = filtering.shared_buckets(self.slab)
