@@ -26,14 +26,16 @@ FLAGS = [
 class Browser:
     """One page. `goto`, `run` JavaScript, `wait` for an expression to be true, `screenshot`."""
 
-    def __init__(self, width: int = 1400, height: int = 1000, dark: bool = False, flags: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, width: int = 1400, height: int = 1000, dark: bool = False, flags: tuple[str, ...] = (), inside: tuple[str, ...] = ()
+    ) -> None:
         self.profile = tempfile.mkdtemp(prefix="fairlead-chromium-")
         to_read, self.out = os.pipe()
         self.into, to_write = os.pipe()
         given = [f"--user-data-dir={self.profile}", f"--window-size={width},{height}", *flags]
         command = f'exec 3<&{to_read} 4>&{to_write}; exec "$0" "$@"'
         self.process = subprocess.Popen(
-            ["/bin/bash", "-c", command, program("chromium"), *FLAGS, *given, "about:blank"],
+            ["/bin/bash", "-c", command, *inside, program("chromium"), *FLAGS, *given, "about:blank"],
             pass_fds=(to_read, to_write), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(to_read)

@@ -23,6 +23,9 @@ Rules
    without it each acknowledgement would be answered with the two packets that it makes room for.
 9. Closing: "when all is acknowledged" is what a codec means by H3_NO_ERROR, for at most `limits.linger`; any other code
    goes at once.
+10. In the client's role, a server that acknowledges nothing for `patience` while requests are open and packets under way is gone,
+   or UDP has come to be blocked: no ICMP and no kernel tells so, and the engines wait for their idle time. A server that only
+   thinks acknowledges.
 """
 
 from __future__ import annotations
@@ -104,6 +107,7 @@ class QuicConn(Watcher):
         self.stamped = (0, UNKNOWN)
         self.facts_seen: dict[str, Any] = {}
         self.asked_streams = False
+        self.patience = self.waiting = 0  # rule 10: ns, and since when
 
     # ---- opening
 
@@ -144,6 +148,7 @@ class QuicConn(Watcher):
         inbox, self.inbox = self.inbox, []
         if inbox:
             self.last_heard = now
+            self.waiting = 0
             self.engine.receive(inbox, self.inbox_from, now / 1e9, self.inbox_ecn)
 
     def pull(self, woken: int, start: int) -> None:
@@ -479,6 +484,9 @@ class QuicConn(Watcher):
                 soon = self.last_heard + KEEP_ALIVE
                 if due == 0 or soon < due:
                     due = soon
+                if self.patience:
+                    self.waiting = self.waiting or self.poller.now()
+                    due = min(due, self.waiting + self.patience)
         if due and (self.slot == 0 or self.slot > due // 100_000_000 + 1):
             self.poller.wheel.add(due, self)
 
@@ -505,6 +513,12 @@ class QuicConn(Watcher):
                 if not self.gone:
                     self.settle()
                 return
+            if self.waiting and now >= self.waiting + self.patience:
+                self.waiting = 0
+                if not self.engine.idle() and not self.conn.idle():
+                    text = f"{self.peer[0]}:{self.peer[1]} was not heard for {self.patience / 1e9:g} s:"
+                    self.abort(NetError(text + " it is gone, or UDP is blocked", step="io", status=504, side="upstream", retry="fresh"))
+                    return
             if not self.conn.idle() and now >= self.last_heard + KEEP_ALIVE:
                 self.last_heard = now
                 self.engine.ping()

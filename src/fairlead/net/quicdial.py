@@ -280,6 +280,7 @@ class QuicOpening(Owner):
         conn = home.conn = QuicConn(home, engine, pool.service, peer, sock.getsockname()[:2], True)
         conn.make_codec = lambda conn, alpn: pool.make_codec(conn)
         conn.conn.owner = self
+        conn.patience = round(3e9 * pool.dial_timeout) if pool.dial_timeout else 0
         self.open.add(conn)
         conn.start(now)
         conn.settle()
@@ -312,7 +313,7 @@ class QuicOpening(Owner):
 
     def timed_out(self) -> None:
         """The deadline."""
-        text = f"{self.name} did not accept a connection in time"
+        text = f"{self.name} did not answer over UDP in time: it has no HTTP/3, or UDP is blocked"
         self.finish(NetError(text, step="dial", status=504, side="upstream", retry="always"))
 
     def cancel(self) -> None:

@@ -22,6 +22,8 @@ async def app(scope, receive, send):
             await asyncio.sleep(0.01)
     if path == "/page":
         start["headers"] = [(b"content-type", b"text/html")]
+    if path.startswith("/quiet/"):
+        await asyncio.sleep(float(path[7:]))
     await send(start)
     if path.startswith("/large/"):
         left = int(path[7:])
@@ -42,6 +44,8 @@ async def app(scope, receive, send):
         body = b""
     elif path == "/page":
         body = b"<p></p><script>fetch('/who').then(r => r.text()).then(t => document.querySelector('p').textContent = t)</script>"
+    elif path.startswith("/quiet/"):
+        body = b"at last"
     elif path in ("/digest", "/lazy"):
         body = f"{size} {digest.hexdigest()}".encode()
     else:
