@@ -67,7 +67,8 @@ for _ in range(int(sys.argv[2])):
     curl, out = Curl(), io.BytesIO()
     for option, value in (
         (CurlOpt.URL, b"https://127.0.0.1:8443/who"), (CurlOpt.SSL_VERIFYPEER, 0), (CurlOpt.SSL_VERIFYHOST, 0),
-        (CurlOpt.TIMEOUT, 30), (CurlOpt.WRITEDATA, out), (CurlOpt.PROXY, b""), (CurlOpt.ALTSVC, sys.argv[1].encode()), (CurlOpt.ALTSVC_CTRL, 0x38),
+        (CurlOpt.TIMEOUT, 30), (CurlOpt.WRITEDATA, out), (CurlOpt.PROXY, b""), (CurlOpt.ALTSVC, sys.argv[1].encode()),
+        (CurlOpt.ALTSVC_CTRL, 0x38),
         (CurlOpt.HTTP_VERSION, CurlHttpVersion.V2TLS if sys.argv[3:] else CurlHttpVersion.V3),
     ):
         curl.setopt(option, value)

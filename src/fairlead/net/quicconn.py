@@ -517,7 +517,8 @@ class QuicConn(Watcher):
                 self.waiting = 0
                 if not self.engine.idle() and not self.conn.idle():
                     text = f"{self.peer[0]}:{self.peer[1]} was not heard for {self.patience / 1e9:g} s:"
-                    self.abort(NetError(text + " it is gone, or UDP is blocked", step="io", status=504, side="upstream", retry="fresh"))
+                    text += " it is gone, or UDP is blocked"
+                    self.abort(NetError(text, step="io", status=504, side="upstream", retry="fresh"))
                     return
             if not self.conn.idle() and now >= self.last_heard + KEEP_ALIVE:
                 self.last_heard = now
