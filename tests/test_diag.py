@@ -203,3 +203,21 @@ def test_watch_shows_what_rose_between_two_looks(stack):
     second = watchport.look(sock.getsockname()[1], first["counters"])
     assert second["rose"]["overflows"] >= 5
     assert any("overflows +" in line for line in watchport.lines(second))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_what_waits_in_a_udp_socket_and_what_was_dropped_there(stack, host):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock, sender = (stack.enter_context(socket.socket(family, socket.SOCK_DGRAM)) for _ in range(2))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    try:
+        sock.bind((host, 0))
+    except OSError:
+        pytest.skip(f"no {host} here")
+    port = sock.getsockname()[1]
+    assert diag.datagrams(host, port) == (0, 0)
+    for _ in range(100):
+        sender.sendto(bytes(1000), (host, port))
+    waiting, dropped = diag.datagrams(host, port)
+    assert waiting >= 1000 and 0 < dropped < 100
+    assert diag.datagrams(host, port + 1 if port < 65535 else 1) == (0, 0)

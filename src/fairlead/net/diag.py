@@ -1,11 +1,12 @@
-"""What the kernel knows of TCP sockets that are not ours: sock_diag(7), and the counters of /proc/net/netstat.
+"""What the kernel knows of TCP sockets that are not ours: sock_diag(7), the counters of /proc/net/netstat; and /proc/net/udp.
 
 Rules
 1. Nothing is opened, connected or traced: a server that is looked at does not notice. No privileges are needed.
 2. A row of a listening socket has its accept queue: `rqueue` is how many connections wait, `wqueue` how many may (the
    backlog, capped by net.core.somaxconn; one more is let in). Of a connection they are bytes: not yet read, not yet
    acknowledged. A connection without inode is nobody's yet: it waits to be accepted, or is past its owner.
-3. The counters belong to the whole network namespace, not to a socket.
+3. The counters belong to the whole network namespace, not to a socket. What was dropped of UDP is a socket's own count: its
+   receive buffer was full, because its owner came too late.
 """
 
 from __future__ import annotations
@@ -116,3 +117,17 @@ def counters() -> dict[str, int]:
             known = dict(zip(names.split(), values.split()))
             return {name: int(known.get(field, 0)) for name, field in COUNTERS.items()}
     return {}
+
+
+def datagrams(host: str, port: int) -> tuple[int, int]:
+    """(bytes that wait to be read, datagrams dropped) of all UDP sockets bound to exactly this address; (0, 0) where not told."""
+    family, words = (socket.AF_INET6, 4) if ":" in host else (socket.AF_INET, 1)
+    packed = struct.unpack(f"={words}I", socket.inet_pton(family, host))
+    wanted = "".join(f"{word:08X}" for word in packed) + f":{port:04X}"
+    try:
+        text = Path("/proc/self/net/udp6" if words == 4 else "/proc/self/net/udp").read_text()
+    except OSError:
+        return 0, 0
+    rows = [line.split() for line in text.splitlines()[1:]]
+    found = [row for row in rows if row[1] == wanted and row[2].endswith(":0000")]
+    return sum(int(row[4].partition(":")[2], 16) for row in found), sum(int(row[-1]) for row in found)

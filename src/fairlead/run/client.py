@@ -128,7 +128,9 @@ def describe(where: str, value: dict[str, Any]) -> list[str]:
         queue = one["queue"]
         peak = f", {one['peak']} at most of late" if one.get("peak") else ""
         depth = f"   queue {queue['depth']}/{queue['limit']}{peak}" if queue["limit"] else ""
-        lines.append(f"  {one['name']:<8} {one['bind']}{depth}")
+        udp = one.get("udp")
+        dropped = f" ({udp['dropped']} datagrams dropped: the socket was full)" if udp and udp["dropped"] else ""
+        lines.append(f"  {one['name']:<8} {one['bind']}{depth}{f', HTTP/3{dropped}' if udp else ''}")
     for one in value.get("store", ()):
         kept = f", keeper pid {one['keeper']}" if one["keeper"] else ""
         lines.append(f"  store    {one['url']}   {one['engine']}, ack {one['ack']}{'; '.join(['', *one['notes']])}{kept}")

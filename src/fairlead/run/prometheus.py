@@ -120,6 +120,14 @@ def add_accept_path(out: list[str], status: dict[str, Any]) -> None:
     ):
         head(out, name, "gauge", text)
         out.extend(f'{name}{{listener="{escape(one["bind"])}"}} {one["queue"][value]}' for one in listeners)
+    quic = [one for one in listeners if "udp" in one]
+    for name, kind, text, value in (
+        ("fairlead_udp_waiting_bytes", "gauge", "Datagrams of HTTP/3 that wait to be read, by address.", "waiting_bytes"),
+        ("fairlead_udp_dropped_total", "counter", "Datagrams of HTTP/3 dropped because a socket was full.", "dropped"),
+    ):
+        if quic:
+            head(out, name, kind, text)
+            out.extend(f'{name}{{listener="{escape(one["bind"])}"}} {one["udp"][value]}' for one in quic)
     path = status.get("accept_path", {})
     for name, text in (
         ("overflows", "Handshakes that met a full accept queue, in this network namespace since the start."),

@@ -7,6 +7,7 @@ import sys
 from time import monotonic, time
 from typing import Any
 
+from fairlead.net import diag
 from fairlead.run import version
 from fairlead.run.plan import JOBS
 
@@ -44,12 +45,22 @@ def of(master: Any) -> dict[str, Any]:
         ],
         "health": master.probes.status(),
         "listeners": [
-            {**one, "peak": master.accept_path.peak(one["bind"])[0]} for one in master.holder.status()
+            {**one, "peak": master.accept_path.peak(one["bind"])[0], **datagrams(master, one["name"], one["bind"])}
+            for one in master.holder.status()
         ],
         "store": master.keepers.status(),
         "accept_path": master.accept_path.report(),
         "limits": limits(master),
     }
+
+
+def datagrams(master: Any, name: str, bind: str) -> dict[str, Any]:
+    """{"udp": what waits to be read and what was dropped} of a listener with HTTP/3; {} of another."""
+    if not any(one.name == name and "h3" in one.protocols for one in master.plan.listeners):
+        return {}
+    host, _, port = bind.rpartition(":")
+    waiting, dropped = diag.datagrams(host.strip("[]"), int(port))
+    return {"udp": {"waiting_bytes": waiting, "dropped": dropped}}
 
 
 def limits(master: Any) -> dict[str, Any]:
