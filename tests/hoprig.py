@@ -20,7 +20,7 @@ except ImportError:
 
 APP = 7
 CLAIMS = 64
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Notes(Observer):

@@ -14,7 +14,7 @@ from fairlead.serve.upstream import Settings, Upstream
 from fairlead.wire.h1 import H1
 
 SECOND = 1_000_000_000
-DEADLINE = 3.0
+DEADLINE = 30.0
 
 
 class Notes(Observer):

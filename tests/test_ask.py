@@ -126,7 +126,7 @@ def test_nobody_listens_and_nobody_answers():
         server = await asyncio.start_server(silent, "127.0.0.1", 0)
         async with server:
             with pytest.raises(NetError, match="no answer within") as late:
-                await ask("GET", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", timeout=0.05)
+                await ask("GET", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", timeout=0.5)
         assert late.value.step == "receive" and late.value.status == 504
         with pytest.raises(NetError) as unknown:
             await ask("GET", "http://name.invalid/")

@@ -5,6 +5,7 @@ import asyncio
 from fairlead.store.contract import Item, NewEvent, TopicConfig
 from fairlead.store.hub import Hub
 from fairlead.store.open import open_store
+from topickit import settled
 
 
 def test_who_asked_hears_and_nobody_after_stopping():
@@ -19,7 +20,7 @@ def test_who_asked_hears_and_nobody_after_stopping():
         await store.log.append("a", [NewEvent(b"1")])
         await store.log.append("b", [NewEvent(b"1")])
         await store.leases.put("q", [Item("1", b"")])
-        await asyncio.sleep(0.01)
+        await settled()
         assert sorted(set(map(str, heard))) == ["(1, 1)", "(2, 1)", "q"]
         heard.clear()
         stops[0]()
@@ -27,7 +28,7 @@ def test_who_asked_hears_and_nobody_after_stopping():
         queue()
         await store.log.append("a", [NewEvent(b"2")])
         await store.leases.put("q", [Item("2", b"")])
-        await asyncio.sleep(0.01)
+        await settled()
         assert heard == [(2, 2)]
         stops[1]()
         assert not hub.topics and not hub.queues
@@ -55,7 +56,7 @@ def test_a_listener_may_stop_inside_its_call_and_one_that_raises_harms_nobody():
         hub.topic("a", lambda last, events: heard.append("always"))
         for data in (b"1", b"2"):
             await store.log.append("a", [NewEvent(data)])
-            await asyncio.sleep(0.01)
+            await settled()
         assert heard == ["once", "always", "always"]
         await store.close()
 

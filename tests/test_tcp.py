@@ -201,7 +201,7 @@ class Counted(Handler):
         exchange.answer = Count(exchange)
 
 
-async def until(condition, seconds=5.0):
+async def until(condition, seconds=30.0):
     """Wait for a condition that another task or the kernel brings about."""
     end = asyncio.get_running_loop().time() + seconds
     while not condition():
@@ -385,7 +385,7 @@ async def test_what_a_full_read_left_behind_is_read_and_so_is_the_end_behind_it(
                 await loop.sock_sendall(sock, b"put %010d\n" % (size - 15) + b"x" * (size - 15))
                 sock.shutdown(socket.SHUT_WR)
                 answer = b""
-                while data := await asyncio.wait_for(loop.sock_recv(sock, 100), 5):
+                while data := await asyncio.wait_for(loop.sock_recv(sock, 100), 30):
                     answer += data
                 assert answer == b"200\n%d" % (size - 15)
 
@@ -398,11 +398,11 @@ async def test_a_last_request_and_the_goodbye_behind_it_are_both_heard():
             sock.setblocking(False)
             for _ in range(3):
                 sock.send(b"a\n")
-                assert await asyncio.wait_for(loop.sock_recv(sock, 100), 5) == b"200\nbody of a"
+                assert await asyncio.wait_for(loop.sock_recv(sock, 100), 30) == b"200\nbody of a"
             sock.send(b"b\n")
             sock.shutdown(socket.SHUT_WR)  # both are there at our next look
             answer = b""
-            while data := await asyncio.wait_for(loop.sock_recv(sock, 100), 5):
+            while data := await asyncio.wait_for(loop.sock_recv(sock, 100), 30):
                 answer += data
             assert answer == b"200\nbody of b"
             await until(lambda: bench.observer.closes)

@@ -6,7 +6,6 @@ import random
 import ssl
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -281,10 +280,10 @@ def test_a_name_that_is_not_ascii_is_refused_in_words(kind, ca):
 
 
 def test_garbage_truncation_and_mutation_never_crash(kind, ca):
-    dice, until = random.Random(7), time.monotonic() + 2
+    dice = random.Random(7)
     server_tls, client_tls = server_of(ca), client_of(ca)
     raised = 0
-    while time.monotonic() < until:
+    for _ in range(300):
         client, server = client_tls.engine("localhost"), server_tls.engine()
         victim = dice.randrange(6)
         try:

@@ -13,7 +13,7 @@ import pytest
 from fairlead.store.contract import NewEvent
 from fairlead.store.hub import Hub
 from fairlead.store.memory import Memory
-from topickit import STREAM, Server, events_of
+from topickit import STREAM, Server, events_of, settled
 
 GATED = ("head", "read", "append", "delete", "create")
 
@@ -61,14 +61,6 @@ class Gated(Memory):
         task = asyncio.get_running_loop().create_task(later())
         self.hinting.add(task)
         task.add_done_callback(self.hinting.discard)
-
-
-async def settled():
-    """Until nothing goes on by itself: the clock stands, so what is to go on is among what is ready."""
-    ready = asyncio.get_running_loop()._ready
-    await asyncio.sleep(0)
-    while ready:
-        await asyncio.sleep(0)
 
 
 async def appending(server, count):

@@ -15,7 +15,7 @@ from fairlead.serve.topics import TopicOptions, TopicRoute
 from fairlead.store.contract import Gap, NewEvent, Offset, TopicConfig
 from fairlead.store.open import open_store
 from recorder import Peer
-from topickit import JSON, STREAM, answered, header, says
+from topickit import JSON, STREAM, answered, header, says, settled
 
 
 class Server(Handler):
@@ -300,7 +300,7 @@ def test_a_slow_reader_may_get_the_last_of_each_key():
         peer = await stalled(server, "latest")
         for key, value in (("x", 1), ("y", 2), ("x", 3)):
             await server.store.log.append("a", [NewEvent(b'"%s%d"' % (key.encode(), value), key=key)])
-        await asyncio.sleep(0.01)
+        await settled()
         resume(peer)
         said = await says(peer, '"x3"')
         assert '"y2"' in said and '"x1"' not in said

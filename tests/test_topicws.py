@@ -277,7 +277,7 @@ def test_claimed_items_are_acknowledged_once():
 
 def test_what_a_socket_holds_is_extended_while_it_is_open_and_given_back_when_it_ends():
     async def story(server):
-        server.groups.ttl = 0.3
+        server.groups.ttl = 1.5  # a busy machine may stand still for half of it
         await make(server, "a")
         socket = server.socket("/t/a?sub=0")
         await socket.asks(1, claim={"topic": "a", "group": "g"})
@@ -285,7 +285,7 @@ def test_what_a_socket_holds_is_extended_while_it_is_open_and_given_back_when_it
         (item,) = (await socket.asks(2, claim={"topic": "a", "group": "g"}))["items"]
         begun = item["until"]
         queue = "group/a/g"
-        while await server.store.now() < begun + 0.3:  # twice as long as it was claimed for
+        while await server.store.now() < begun + 0.2:  # longer than it was claimed for
             assert await server.store.leases.claim(queue, 1, 5.0) == [], "nobody else gets it"
             await asyncio.sleep(0.02)
         socket.leave()

@@ -198,6 +198,14 @@ async def until(condition):
         await asyncio.sleep(0)
 
 
+async def settled():
+    """Let the loop run until nothing goes on by itself: what the memory engine sets going needs no time, but some turns."""
+    ready = asyncio.get_running_loop()._ready
+    await asyncio.sleep(0)
+    while ready:
+        await asyncio.sleep(0)
+
+
 def play(story, workers=1, seconds=60, url="memory:", ack=None, **options):
     """A story with one worker, or with several over one store."""
 
