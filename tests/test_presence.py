@@ -115,7 +115,7 @@ def test_the_members_of_a_killed_worker_vanish_and_are_told_of():
         await there(two, "bob")
         stays.leave()
 
-    play(story, workers=2, presence=True, lease=0.3, linger=0.0)
+    play(story, workers=2, presence=True, lease=1.5, linger=0.0)
 
 
 def test_a_principal_is_who_it_is_and_nobody_else():
