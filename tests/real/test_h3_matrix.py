@@ -103,6 +103,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory, health: SimpleNamespace) -> 
         rest = (ports["retry"], tuple(ports.values()), certs.pin(cert), go)
         found: dict[str, Any] = {engine: h3matrix.Site(real, ports[engine], *rest) for engine in ("qh3", "aioquic")}
         yield found | {"server": server, "edge": ports["edge"]}
+        server.kill()
 
 
 @pytest.fixture(scope="module", autouse=True)
