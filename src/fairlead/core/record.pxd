@@ -1,19 +1,10 @@
 cimport cython
 from fairlead.core.exchange cimport Exchange
-from fairlead.core.handler cimport Observer
 from fairlead.core.histogram cimport bucket
 from fairlead.core.journey cimport Journey
-from fairlead.core.lines cimport Lines, copy_octets
+from fairlead.core.lines cimport Lines
 from fairlead.core.message cimport Request, Response
-from fairlead.core.slab cimport Region
-
-cdef extern from *:
-    """
-    /* the memory under a memoryview; whoever holds the pointer holds the view */
-    static CYTHON_INLINE void* fl_memory(PyObject* view) { return PyMemoryView_GET_BUFFER(view)->buf; }
-    """
-    long long* words_of "fl_memory" (object view) noexcept
-    unsigned char* octets_of "fl_memory" (object view) noexcept
+from fairlead.core.recordwrite cimport Writer
 
 cdef bint COMPILED
 
@@ -21,23 +12,18 @@ cdef class Known:
     cdef public bytes peer
     cdef public long long last
 
-cdef class Recorder(Observer):
-    cdef public Region region
-    cdef long long* cells
-    cdef unsigned char* raw
+cdef class Recorder(Writer):
     cdef long long[19] took
     cdef long long[8] timers
     cdef public Lines log
     cdef public object poller, timer, flush_timer, last_route
     cdef public double flush_after
-    cdef public list admissions, routes, route_numbers, route_names, slow_list
-    cdef public dict known, methods, causes
+    cdef public list admissions, routes, route_names, slow_list
+    cdef public dict known, causes
     cdef public set open
-    cdef str last_text, other_text
-    cdef bytes last_bytes, other_bytes
     cdef public bint flushing, closed_down
     cdef public object on_slow
-    cdef public long long slow_floor, slow_after, offset, number, due, lag_now, lag_before, ticks
+    cdef public long long slow_floor, slow_after, number, due, lag_now, lag_before, ticks
     cdef public Py_ssize_t last_found, fresh
     cdef Py_ssize_t ring_at, ring_size, histograms_at, route_cells_at, route_totals_at
     cdef Py_ssize_t slot_requests, slot_class, slot_in, slot_out, slot_unstamped, slot_clamped, slot_process, slot_total
@@ -53,16 +39,8 @@ cdef class Recorder(Observer):
     cdef fold(self, Py_ssize_t at, Py_ssize_t number, bint tunnel)
     @cython.locals(found=Py_ssize_t, i=Py_ssize_t)
     cdef Py_ssize_t find_route(self, object route) except -2
-    @cython.locals(request=Request, route=cython.longlong, flags=cython.longlong, quality=cython.longlong, attempts=cython.longlong, method=bytes, version=bytes, start=Py_ssize_t, text=Py_ssize_t, n_id=cython.longlong, n_method=cython.longlong, n_target=cython.longlong, n_host=cython.longlong, n_peer=cython.longlong, n_end=cython.longlong, n_version=cython.longlong, lengths=cython.longlong, custom=Py_ssize_t, check=cython.longlong, i=Py_ssize_t, cells="long long*", raw="unsigned char*")
-    cdef write(self, Py_ssize_t at, Exchange exchange, Journey j, long long status, Py_ssize_t found, bytes peer, bytes end, long long number)
-    @cython.locals(cells="long long*")
-    cdef write_points(self, Py_ssize_t at, Journey j)
-    cpdef Py_ssize_t write_custom(self, Py_ssize_t at, list custom) except -1
-    @cython.locals(i=Py_ssize_t)
-    cdef write_net(self, Py_ssize_t at, tuple net)
     @cython.locals(cells="long long*")
     cpdef add_net(self, tuple net)
-    cdef bytes known_bytes(self, str text)
     @cython.locals(start=cython.longlong, before=cython.longlong, head=cython.longlong, route=bytes, found=Py_ssize_t, request=Request, method=bytes, version=bytes, log=Lines)
     cdef line(self, Exchange exchange, Journey j, int status, Known known, bytes peer, bytes end)
     cpdef arm(self)
@@ -76,6 +54,3 @@ cdef class Recorder(Observer):
     cpdef broke(self, Exchange exchange, object error)
     cpdef bytes cause(self, Exchange exchange)
     cpdef add_total(self, str name, long long count)
-
-@cython.locals(count=Py_ssize_t, i=Py_ssize_t)
-cdef Py_ssize_t put(unsigned char* raw, Py_ssize_t at, bytes data, const unsigned char* d, Py_ssize_t most) except -1

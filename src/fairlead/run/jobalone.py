@@ -8,8 +8,6 @@ no server, we keep the store ourselves, and a server that starts meanwhile canno
 from __future__ import annotations
 
 import argparse
-import asyncio
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -19,9 +17,7 @@ from typing import Any
 from fairlead.core.errors import ConfigError
 from fairlead.run import config as c
 from fairlead.run import storing
-
-LOOK = 1.0  # seconds between looks whether a keeper that is not ours is still there
-log = logging.getLogger("fairlead")
+from fairlead.run.keeping import alive
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,29 +90,3 @@ def keeper_of(url: str) -> str:
         if address and alive(address):
             return str(address)
     return ""
-
-
-def alive(address: str) -> bool:
-    """Somebody listens there."""
-    import socket
-
-    with socket.socket(socket.AF_UNIX) as sock:
-        try:
-            sock.connect(address)
-        except OSError:
-            return False
-    return True
-
-
-async def follow(keepers: Any) -> None:
-    """A keeper that is not ours may go, and come back elsewhere: then the workers are made anew, with its new address."""
-    while True:
-        await asyncio.sleep(LOOK)
-        for url, address in list(keepers.borrowed.items()):
-            if alive(address):
-                continue
-            found = await asyncio.to_thread(keepers.borrow, url)
-            if found and found != address:
-                log.warning("the store's keeper has moved: new processes for jobs")
-                keepers.borrowed[url] = found
-                await keepers.master.reload(True)

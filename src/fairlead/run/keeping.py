@@ -37,6 +37,7 @@ log = logging.getLogger("fairlead")
 BACKOFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds before the n-th start in a row that did not last
 LASTED = 10.0  # seconds after which a keeper counts as having started well
 GOING = 10.0  # seconds to finish commits in
+LOOK = 1.0  # seconds between looks whether a keeper that is not ours is still there
 
 
 class Kept:
@@ -177,9 +178,7 @@ class Keepers:
             if self.borrow is not None and url not in self.kept and url not in self.borrowed:
                 if found := await asyncio.to_thread(self.borrow, url):
                     self.borrowed[url] = found
-                    from fairlead.run.jobalone import follow
-
-                    self.master.spawn(follow(self))
+                    self.master.spawn(self.follow(self.borrow))
             if url not in self.kept and url not in self.borrowed:
                 address, sock = self.master.given.keepers.pop(url, ("", None))
                 kept = self.kept[url] = Kept(url, config, address, sock)
@@ -190,6 +189,19 @@ class Keepers:
                     del self.kept[url]
                     raise FairleadError(f"the store cannot be opened: {error}")
         self.places[config.store] = storing.Places(urls, {url: kept.address for url, kept in self.kept.items()} | self.borrowed)
+
+    async def follow(self, borrow: Callable[[str], str]) -> None:
+        """A keeper that is not ours may go, and come back elsewhere: then the workers are made anew, with its new address."""
+        while True:
+            await asyncio.sleep(LOOK)
+            for url, address in list(self.borrowed.items()):
+                if alive(address):
+                    continue
+                found = await asyncio.to_thread(borrow, url)
+                if found and found != address:
+                    log.warning("the store's keeper has moved: new processes for jobs")
+                    self.borrowed[url] = found
+                    await self.master.reload(True)
 
     def of(self, config: c.Config) -> storing.Places | None:
         """What a role is told that serves this configuration."""
@@ -274,3 +286,13 @@ def listen(user: dict[str, Any]) -> tuple[str, socket.socket]:
         shutil.chown(address, user["user"], user["group"])
     sock.listen(1024)
     return address, sock
+
+
+def alive(address: str) -> bool:
+    """Somebody listens there."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.connect(address)
+        except OSError:
+            return False
+    return True
