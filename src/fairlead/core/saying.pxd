@@ -15,9 +15,6 @@ cdef class Saying(Faults):
     cpdef say_head(self, Exchange ex, object message, bint end)
     @cython.locals(now=cython.longlong, codec=Codec, j=Journey, whole=cython.bint)
     cpdef say_whole(self, Exchange ex, object message, bytes body)
-    @cython.final
-    @cython.locals(j=Journey)
-    cdef answering(self, Exchange ex, object message, long long now)
     @cython.locals(room=cython.bint, codec=Codec)
     cpdef bint say_data(self, Exchange ex, bytes chunk, bint end) except -1
     @cython.locals(codec=Codec, count=cython.longlong)
