@@ -2,6 +2,7 @@
 
     python bench/h3load.py PORT --requests 20000 --connections 10 --streams 10 --path /
     python bench/h3load.py PORT --handshakes 500           # a connection and one request each, 4 at a time
+    python bench/h3load.py PORT --handshakes 500 --fresh   # none goes on with the ticket of another
     python bench/h3load.py PORT --hold 500                 # opens them, asks once each, says so, and waits for a line on its input
 """
 
@@ -40,6 +41,8 @@ class Load(Owner):
         self.dial_timeout = 30.0
         self.dialer = Dialer(poller)
         self.client = QuicClient(TLS)
+        if options.fresh:
+            self.client.keep = lambda name, ticket: None
         self.left = options.requests
         self.good = self.running = self.failed = 0
         self.done = asyncio.get_running_loop().create_future()
@@ -153,5 +156,6 @@ if __name__ == "__main__":
     parser.add_argument("--streams", type=int, default=10)
     parser.add_argument("--handshakes", type=int, default=0)
     parser.add_argument("--hold", type=int, default=0)
+    parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--path", default="/")
     asyncio.run(main(parser.parse_args()))

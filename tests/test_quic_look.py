@@ -87,7 +87,7 @@ def test_the_engine_is_told_of_transport_parameters_what_it_would_tell_itself():
     from qh3.quic.packet import pull_quic_transport_parameters
     from qh3.quic.tls_bridge import QuicTlsBridge
 
-    from fairlead.net.quicqh3 import parameters
+    from fairlead.net.quicqh3tls import parameters
 
     configuration = QuicConfiguration(is_client=False, idle_timeout=80.0, max_datagram_frame_size=65535)
     for retried in (None, b"12345678"):

@@ -7,7 +7,6 @@ core's own word for "nothing to send". The version is pinned for that.
 
 from __future__ import annotations
 
-import hmac
 import logging
 from typing import Any
 
@@ -17,16 +16,18 @@ from fairlead.net.quicmtu import REORDERED
 from fairlead.net.quicpaths import Paths
 from fairlead.net.quicseal import Keys, initial_keys
 from fairlead.net.quicsettings import VERSION, QuicSettings
+from fairlead.net.quictls import Refused, ServerTls
 from fairlead.net.quicverbs import PROTOCOL_VIOLATION, Engine, Peer, keeper, watch_hello
 from fairlead.wire.h3frames import varint
-from fairlead.wire.quicframes import NEW_TOKEN, PING, acknowledged, integer
+from fairlead.wire.quicframes import NEW_TOKEN, PING, acknowledged
 
 try:
     import qh3.quic.connection as qh3_connection
-    import qh3.quic.crypto as qh3_crypto
     import qh3.tls as qh3_tls
     from qh3.quic.packet import encode_quic_retry as qh3_retry  # noqa: F401
-    from qh3.quic.tls_bridge import QuicTlsBridge, QuicTlsBridgeError
+    from qh3.quic.tls_bridge import QuicTlsBridgeError
+
+    from fairlead.net import quicqh3tls
 except ImportError:
     qh3_connection = None  # type: ignore[assignment]
 
@@ -36,80 +37,11 @@ GIVEN = 1 << 32  # pings with a token are numbered from here
 AGAIN = 1.0  # seconds until a token is given again that was not acknowledged
 TRIES = 4
 NARROW = 12_000  # bytes in flight on a path that nobody knows (RFC 9002 section 7.2)
+CRYPTO = 6  # the frame's type
 
 
 if qh3_connection is not None:
     logging.getLogger("quic").setLevel(logging.CRITICAL)  # what peers do wrong is told in our own log
-
-    def expand_label(algorithm: int, secret: bytes, label: bytes, hash_value: bytes, length: int) -> bytes:
-        """HKDF-Expand-Label (RFC 8446 section 7.1), in one call of OpenSSL for what one block holds: all but odd lengths."""
-        if length > algorithm >> 3:
-            return bytes(qh3_expand(algorithm, secret, label, hash_value, length))
-        name = b"tls13 " + label
-        info = b"".join((length.to_bytes(2, "big"), bytes((len(name),)), name, bytes((len(hash_value),)), hash_value, b"\1"))
-        return hmac.digest(secret, info, f"sha{algorithm}")[:length]
-
-    qh3_expand = qh3_tls.hkdf_expand_label
-    probes = [(bits, b"s" * 32, b"quic key", b"h" * 32, 16) for bits in (256, 384)]
-    if all([expand_label(*one) == qh3_expand(*one) for one in probes]):
-        for module in (qh3_tls, qh3_crypto):  # a handshake derives 23 keys, and qh3's own way takes a tenth of its time
-            setattr(module, "hkdf_expand_label", expand_label)  # noqa: B010
-
-    class Bridge(QuicTlsBridge):
-        """qh3's TLS, with a server's transport parameters written at once: its own way takes 64 KiB of memory for each."""
-
-        engine: Any = None
-
-        def next_traffic_secret(self) -> Any:
-            """As the original; the last ones are kept, for packets of our own."""
-            found = super().next_traffic_secret()
-            if found is not None and self.engine is not None and found.epoch == qh3_tls.Epoch.ONE_RTT:
-                place = 1 if found.direction == qh3_tls.Direction.ENCRYPT else 0
-                self.engine.secrets[place] = (int(found.cipher_suite), found.secret)
-            return found
-
-        def serialize_transport_parameters(self) -> bytes:
-            configuration = self.configuration
-            if not configuration.is_client and self._quic_logger is None:
-                return parameters(self, configuration)
-            return unbounded(bytes(super().serialize_transport_parameters()))
-
-    def unbounded(raw: bytes) -> bytes:
-        """Parameters without max_udp_payload_size: qh3's clients say 1,472, and take more (RFC 9000 section 18.2)."""
-        out, at = b"", 0
-        while at < len(raw):
-            kind, end = integer(raw, at)
-            length, end = integer(raw, end)
-            out += b"" if kind == 0x03 else raw[at : end + length]
-            at = end + length
-        return out
-
-    def parameters(bridge: Any, configuration: Any) -> bytes:
-        """What a server says (RFC 9000 section 18.2), as qh3 would: streams are as many as its core allows."""
-        versions = (bridge.version, *configuration.supported_versions)
-        window = configuration.max_stream_data
-        numbers = (
-            (0x04, configuration.max_data), (0x01, int(configuration.idle_timeout * 1000)), (0x07, window), (0x06, window),
-            (0x05, window), (0x08, 100), (0x09, 103), (0x0A, 3), (0x0B, 25),
-            (0x0E, 8 if configuration.active_connection_id_limit is None else configuration.active_connection_id_limit),
-            (0x20, configuration.max_datagram_frame_size),
-        )  # fmt: skip
-        strings = (
-            (0x0F, bridge.local_initial_source_connection_id),
-            (0x00, bridge.original_destination_connection_id),
-            (0x02, bridge.stateless_reset_token),
-            (0x10, bridge.retry_source_connection_id),
-            (0x11, b"".join([int(one).to_bytes(4, "big") for one in versions])),
-        )
-        out: list[bytes] = []
-        for kind, number in numbers:
-            if number is not None:
-                body = varint(number)
-                out += (varint(kind), varint(len(body)), body)
-        for kind, text in strings:
-            if text is not None:
-                out += (varint(kind), varint(len(text)), text)
-        return b"".join(out)
 
     class Qh3Connection(qh3_connection.QuicConnection):
         """qh3's facade with our own way of hearing its core."""
@@ -120,9 +52,31 @@ if qh3_connection is not None:
             self.reset_token = reset_token
             self.nameless = False
             self.proven = False  # a token said where the client is
+            self.quick: ServerTls | None = None
 
         def _create_tls(self, remote_source_cid: bytes | None) -> Any:
-            made = self._tls = Bridge(
+            """Ours (`net.quictls`) for a server that it can serve, else qh3's."""
+            settings = self.engine.settings
+            if self._is_client or settings.trust is not None or self._quic_logger is not None or self._version != VERSION:
+                return self.thorough(remote_source_cid)
+            if quicqh3tls.strange():
+                return self.thorough(remote_source_cid)
+            if not settings.told:
+                settings.told = quicqh3tls.common_parameters(self._configuration)
+            original = self._original_destination_connection_id or b""
+            own = quicqh3tls.own_parameters(self.host_cid, original, self.reset_token, self._retry_source_connection_id)
+            self._tls = self.quick = ServerTls(settings, settings.told + own)  # type: ignore[assignment]
+            return self.quick
+
+        @property
+        def tls(self) -> Any:
+            """qh3's, where it is used."""
+            return None if self._tls is None or self.quick is not None else self._tls.tls
+
+        def thorough(self, remote_source_cid: bytes | None) -> Any:
+            """qh3's TLS."""
+            self.quick = None
+            made = self._tls = quicqh3tls.Bridge(
                 self._configuration,
                 version=self._version or 1,
                 local_initial_source_connection_id=self.host_cid,
@@ -166,6 +120,11 @@ if qh3_connection is not None:
                 self._require_core().install_packet_key(direction, 0, suite, key, iv, hp, 0, secret, VERSION)
 
         def _learn_remote_source_cid(self, data: bytes) -> None:
+            if self.quick is not None:
+                if not self.quick.source and not self.nameless and data[0] & 0x80:
+                    at = 6 + data[5]
+                    self.quick.source = data[at + 1 : at + 1 + data[at]]
+                return
             super()._learn_remote_source_cid(data)
             if self.nameless and self._tls is not None:
                 self._tls.remote_initial_source_connection_id = b""
@@ -213,14 +172,34 @@ if qh3_connection is not None:
         def heard_crypto(self, native: tuple[Any, ...]) -> None:
             tls, core = self._tls, self._require_core()
             if tls is None:  # a client says nothing of TLS once its handshake is over (RFC 9001 section 4.1.3, 6)
-                core.close(PROTOCOL_VIOLATION, 6, b"CRYPTO after the handshake")
+                core.close(PROTOCOL_VIOLATION, CRYPTO, b"CRYPTO after the handshake")
                 return
+            _, epoch, offset, data = native[:4]
+            quick = self.quick
+            if quick is not None:
+                if self.heard_quick(quick, core, epoch, data):
+                    return
+                offset, data = 0, quick.held
+                tls = self.thorough(quick.source if quick.source or self.nameless else None)
             try:
-                tls.receive_crypto(qh3_tls.Epoch(native[1]), native[3], native[2], version=core.version)
+                tls.receive_crypto(qh3_tls.Epoch(epoch), data, offset, version=core.version)
                 self._drain_tls()
             except QuicTlsBridgeError as error:
                 core.close(error.error_code, int(error.frame_type), error.reason_phrase.encode())
                 self.ended(error.error_code, error.reason_phrase)
+
+        def heard_quick(self, tls: ServerTls, core: Any, epoch: int, data: bytes) -> bool:
+            """For our own TLS; False when qh3's is to have it."""
+            try:
+                if tls.receive(epoch, data):
+                    if tls.keys:
+                        quicqh3tls.further(self, tls, core)
+                    return True
+            except Refused as error:
+                core.close(error.code, CRYPTO, str(error).encode())
+                self.ended(error.code, str(error))
+                return True
+            return False
 
         def ended(self, code: int, reason: Any) -> None:
             """The connection is closing, or closed: told once."""
@@ -308,18 +287,22 @@ class Qh3Engine(Engine):
 
     def finish(self, place: int) -> None:
         """The handshake is over: said before what the same datagram brought."""
-        conn, tls = self.conn, self.conn._tls.tls
+        conn, tls, quick = self.conn, self.conn.tls, self.conn.quick
         self.done = True
-        self.alpn = tls.alpn_negotiated or ""
-        self.cid_size = len(conn._tls.remote_initial_source_connection_id or b"")
-        self.resumed, self.early = tls.session_resumed, tls.early_data_accepted
-        self.cipher = f"TLS_{tls.key_schedule.cipher_suite.name}" if tls.key_schedule is not None else ""
+        if quick is not None:
+            self.resumed, self.early, self.cipher = quick.resumed, quick.early, quick.suite.name
+            self.cid_size = len(quick.source)
+        else:
+            self.alpn = tls.alpn_negotiated or ""
+            self.cid_size = len(conn._tls.remote_initial_source_connection_id or b"")
+            self.resumed, self.early = tls.session_resumed, tls.early_data_accepted
+            self.cipher = f"TLS_{tls.key_schedule.cipher_suite.name}" if tls.key_schedule is not None else ""
         if self.cipher.startswith("TLS_TLS_"):
             self.cipher = self.cipher[4:]
         conn._events.clear()
         self.queue.insert(place, ("done",))
         if not self.settings.client and conn._quic_logger is None:
-            conn._tls = None
+            conn._tls = conn.quick = None
 
     def run_timer(self, now: float) -> None:
         core = self.conn._core

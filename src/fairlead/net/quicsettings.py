@@ -48,6 +48,8 @@ class QuicSettings:
         self.wildcard: dict[str, Any] = {}
         self.first: Any = None
         self.made: Any = None
+        self.ready: dict[int, Any] = {}  # of a pair's id: how `net.quictls` shows it
+        self.told = b""  # transport parameters that are the same for all connections
         self.trust: Any = None  # a `quicauth.Trust`, on a listener that asks for certificates
         self.pair: Any = None  # what we show as a client: (certificate, chain, key)
 
@@ -113,6 +115,16 @@ class QuicSettings:
         name = name.lower().rstrip(".")
         found = self.exact.get(name) or self.wildcard.get(name.partition(".")[2]) or self.first
         return found  # type: ignore[no-any-return]
+
+    def shown(self, name: str) -> Any:
+        """The certificate for a name, as `net.quictls` shows it."""
+        pair = self.choose(name)
+        found = self.ready.get(id(pair))
+        if found is None:
+            from fairlead.net.quictls import Shown
+
+            found = self.ready[id(pair)] = Shown(pair)
+        return found
 
     # ---- the engines' objects
 

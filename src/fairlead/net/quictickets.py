@@ -14,11 +14,23 @@ from __future__ import annotations
 import struct
 from datetime import timedelta
 from time import time
-from typing import Any
+from typing import Any, NamedTuple
 
 HEAD = struct.Struct("!HIdIHHB")  # suite, age_add, issued, early, length of the secret, of the name, of the ALPN
 SKEW = 10_000  # ms
+DAY = 86_400  # seconds a ticket holds
 MOST = 10_000  # tickets of a lone process
+
+
+class Kept(NamedTuple):
+    """A ticket that was shown: its cipher suite, what was added to its age, its age in seconds, early data, secret, and name."""
+
+    suite: int
+    add: int
+    age: float
+    early: int
+    secret: bytes
+    name: str
 
 
 class Lone:
@@ -48,11 +60,15 @@ class Tickets:
 
     def keep(self, ticket: Any, name: str, module: Any) -> None:
         """A ticket was issued to a client that asked for `name`."""
-        secret, asked = bytes(ticket.resumption_secret), name.encode()
         early = ticket.max_early_data_size or 0
+        self.store(bytes(ticket.ticket), int(ticket.cipher_suite), ticket.age_add, early, bytes(ticket.resumption_secret), name)
+
+    def store(self, identity: bytes, suite: int, add: int, early: int, secret: bytes, name: str) -> None:
+        """As `keep`, with the number of the cipher suite, and how much early data may come with it."""
+        asked = name.encode()
         sizes = (len(secret), len(asked), len(self.alpn))
-        body = HEAD.pack(int(ticket.cipher_suite), ticket.age_add, self.clock(), early, *sizes)
-        self.place.keep(bytes(ticket.ticket), body + secret + asked + self.alpn)
+        body = HEAD.pack(suite, add, self.clock(), early, *sizes)
+        self.place.keep(identity, body + secret + asked + self.alpn)
 
     def judge(self, module: Any, name: str, age: int, early: bool, early_allowed: bool) -> Any:
         """The callback that finds a ticket for one ClientHello: it asks for `name`, claims the (obfuscated) `age`, and sends
@@ -60,42 +76,48 @@ class Tickets:
         """
 
         def find(identity: bytes) -> Any:
-            body = self.place.take(bytes(identity))
-            found = self.read(module, bytes(identity), body) if body is not None else None
-            if found is None or (found.server_name or "") != name:
-                self.refused += 1
+            kept = self.open(bytes(identity), name, age, early, early_allowed)
+            if kept is None:
                 return None
-            if early and not (early_allowed and found.max_early_data_size and self.fits(found, age)):
-                self.refused += 1
-                return None
-            self.taken += 1
-            return found
+            begun = module.utcnow() - timedelta(seconds=kept.age)
+            made = module.SessionTicket(
+                age_add=kept.add,
+                cipher_suite=module.CipherSuite(kept.suite),
+                not_valid_before=begun,
+                not_valid_after=begun + timedelta(seconds=DAY),
+                resumption_secret=kept.secret,
+                server_name=kept.name,
+                ticket=identity,
+            )
+            made.max_early_data_size = kept.early or None
+            return made
 
         return find
 
-    def read(self, module: Any, identity: bytes, body: bytes) -> Any:
-        """The ticket that a body stands for, as the engine has it; None when it is for another protocol."""
+    def open(self, identity: bytes, name: str, age: int, early: bool, early_allowed: bool) -> Kept | None:
+        """What this ticket stands for, for the ClientHello of `judge`; nobody gets it again. None when it does not hold."""
+        body = self.place.take(identity)
+        kept = self.read(body) if body is not None else None
+        if kept is None or kept.name != name or kept.age > DAY:
+            self.refused += 1
+            return None
+        if early and not (early_allowed and kept.early and self.fits(kept, age)):
+            self.refused += 1
+            return None
+        self.taken += 1
+        return kept
+
+    def read(self, body: bytes) -> Kept | None:
+        """What a body says; None when it is for another protocol."""
         suite, add, issued, early, secret, name, alpn = HEAD.unpack_from(body)
         at = HEAD.size
         end = at + secret + name
         if body[end : end + alpn] != self.alpn:
             return None
-        age = timedelta(seconds=max(0.0, self.clock() - issued))
-        begun = module.utcnow() - age
-        made = module.SessionTicket(
-            age_add=add,
-            cipher_suite=module.CipherSuite(suite),
-            not_valid_before=begun,
-            not_valid_after=begun + timedelta(days=1),
-            resumption_secret=body[at : at + secret],
-            server_name=body[at + secret : end].decode(),
-            ticket=identity,
-        )
-        made.max_early_data_size = early or None
-        return made
+        age = max(0.0, self.clock() - issued)
+        return Kept(suite, add, age, early, body[at : at + secret], body[at + secret : end].decode())
 
-    def fits(self, ticket: Any, age: int) -> bool:
+    def fits(self, kept: Kept, age: int) -> bool:
         """Is the age that the client claims what we see?"""
-        claimed = (age - ticket.age_add) & 0xFFFFFFFF
-        seen = ticket.obfuscated_age - ticket.age_add & 0xFFFFFFFF
-        return bool(abs(claimed - seen) <= SKEW)
+        claimed = (age - kept.add) & 0xFFFFFFFF
+        return bool(abs(claimed - int(kept.age * 1000)) <= SKEW)
