@@ -222,11 +222,16 @@ def test_a_ticket_holds_for_its_name_and_early_data_for_its_age(library, name, a
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    x509 = pytest.importorskip("cryptography.x509")
+    pytest.importorskip("cryptography.x509")
+    return made_certificate(tmp_path_factory.mktemp("quic"))
+
+
+def made_certificate(home):
+    """The files of one for localhost."""
+    from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    home = tmp_path_factory.mktemp("quic")
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     begin = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
@@ -472,8 +477,9 @@ def test_no_datagram_makes_an_engine_raise_and_a_good_one_after_it_is_heard(serv
     assert pair.data(pair.server, stream) == b"still here"
 
 
-def test_an_engine_that_fails_closes_its_connection_and_nothing_else(certificate):
-    pair = Pair("aioquic", "qh3", certificate)
+@pytest.mark.parametrize("server", ["qh3", "aioquic"])
+def test_an_engine_that_fails_closes_its_connection_and_nothing_else(server, certificate):
+    pair = Pair("aioquic", server, certificate)
     pair.run()
 
     class Panic(BaseException):
@@ -484,6 +490,9 @@ def test_an_engine_that_fails_closes_its_connection_and_nothing_else(certificate
 
     pair.server.guarded(broken)
     assert pair.server.events()[-1][0] == "closed" and pair.server.over
+    pair.client.receive([data for data, _ in pair.server.farewell(pair.now)], ("127.0.0.1", 443), pair.now)
+    pair.run(60)
+    assert any(event[:2] == ("closed", 1) for event in pair.heard[pair.client]) and pair.server.farewell(pair.now) == []
     pair.server.receive([b"x"], PEER, pair.now)
     assert pair.server.take(pair.now) == []
 

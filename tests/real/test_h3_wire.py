@@ -246,6 +246,32 @@ def test_an_acknowledgement_of_what_was_never_sent_ends_the_connection(site, eng
     asyncio.run(main())
 
 
+@engines
+def test_who_does_not_hear_that_the_connection_is_over_is_told_again(site, engine):
+    """RFC 9000 section 10.2.1; the connection was silent for a while before."""
+
+    async def main() -> None:
+        async with Client("aioquic", site.ports[engine]) as client:
+            await client.get("/who")
+            lost = 0
+
+            def deaf(data: bytes) -> bool:
+                nonlocal lost
+                lost += 1
+                return lost > 3
+
+            client.heard_from = deaf
+            client.quic.send_stream_data(2, b"\x00", False)  # it is the control stream, so a frame DATA is wrong there
+            client.transmit()
+            while not client.over.done():
+                client.quic.send_ping(3)
+                client.transmit()
+                await asyncio.wait([client.over], timeout=0.05)
+            assert int(client.closed.error_code) == 0x105
+
+    asyncio.run(main())
+
+
 def test_the_keys_of_a_packet_are_no_good_for_another_connection(site):
     async def main() -> None:
         async with Client("aioquic", site.ports["qh3"]) as one, Client("aioquic", site.ports["qh3"]) as other:

@@ -17,6 +17,7 @@ try:
 except ImportError:
     aio_connection = None  # type: ignore[assignment]
 
+log = logging.getLogger("fairlead.error")
 
 if aio_connection is not None:
 
@@ -259,6 +260,12 @@ class AioquicEngine(Engine):
         suite = self.conn.tls.key_schedule.cipher_suite if self.conn.tls.key_schedule is not None else None
         self.cipher = f"TLS_{suite.name}" if suite is not None else ""
         self.queue.append(("done",))
+
+    def say(self, stream: int, data: bytes, fin: bool) -> None:
+        try:
+            self.conn.send_stream_data(stream, data, fin)
+        except (RuntimeError, ValueError) as error:  # the peer has stopped it, and we have not heard that yet
+            log.debug("QUIC: %s", error)
 
     def grant(self, token: bytes) -> None:
         self.conn.token = token

@@ -26,6 +26,7 @@ Rules
 10. In the client's role, a server that acknowledges nothing for `patience` while requests are open and packets under way is gone,
    or UDP has come to be blocked: no ICMP and no kernel tells so, and the engines wait for their idle time. A server that only
    thinks acknowledges.
+11. Who goes on though we have closed is told again while `home` has us linger, ever more rarely (RFC 9000 section 10.2.1).
 """
 
 from __future__ import annotations
@@ -33,14 +34,12 @@ from __future__ import annotations
 from typing import Any
 
 from fairlead.core.connection import Connection
-from fairlead.core.errors import FairleadError, NetError, WireError
-from fairlead.net.poll import Watcher
+from fairlead.core.errors import NetError, WireError
+from fairlead.net.quicends import INTERNAL, NO_ERROR, Ending
 
 PACKETS, TURN = 2, 131_072
 LEAST, FEW = 1_024, 4_096  # bytes: worth handing over; so few are soon used up
 KEEP_ALIVE = 10_000_000_000  # ns
-NO_ERROR = 0x100  # H3_NO_ERROR (RFC 9114 section 8.1)
-INTERNAL = 0x102  # H3_INTERNAL_ERROR
 EXACT, UNKNOWN = 0, 5
 NEAR = 0.5  # seconds: the engine's deadlines beyond are rough, and sit in the wheel
 ROUNDS = 32
@@ -65,7 +64,7 @@ class QuicTls:
         self.done = True
 
 
-class QuicConn(Watcher):
+class QuicConn(Ending):
     """`QuicConn(home, engine, service, peer, local)`. `home` has `udp`, `poller`, `wake(conn, at)`, `leave(conn)` and `push(conn)`.
 
     `make_codec(conn, alpn)` is called when the handshake is done, or when early data comes. `early` is true until then.
@@ -99,6 +98,8 @@ class QuicConn(Watcher):
         self.inbox_from: Any = None
         self.inbox_ecn = 0
         self.timer_at = 0.0  # seconds: what `home` was asked to wake us at
+        self.parting: list[tuple[bytes, Any]] = []
+        self.asked = 0
         self.outbox: list[tuple[bytes, Any]] = []
         self.stuck = False
         self.sent_at = 0  # when we last sent, ns
@@ -154,6 +155,10 @@ class QuicConn(Watcher):
     def pull(self, woken: int, start: int) -> None:
         """The batch is over: hear what the engine has to tell, and answer."""
         now = self.poller.now()
+        if self.parting:
+            self.inbox = []
+            self.part_again()
+            return
         count = sum([len(one) for one in self.inbox])
         self.take_in(now)
         done = self.poller.now()
@@ -540,69 +545,3 @@ class QuicConn(Watcher):
         before, self.facts_seen = self.facts_seen, found
         lost = found.get("lost", 0) - before.get("lost", 0)
         journey.net = (0, 0, found.get("rtt_us", 0), found.get("in_flight", 0), lost)
-
-    # ---- closing
-
-    def close(self, why: Any) -> None:
-        """Close once everything said is sent and acknowledged."""
-        if self.closed:
-            return
-        self.why = self.why or why
-        if self.codec is None:
-            self.shut(NO_ERROR, "")
-            return
-        self.codec.finished = True
-        self.touch()
-
-    def close_when_told(self) -> None:
-        """Rule 9."""
-        if self.closing or self.closed:
-            return
-        self.closing = True
-        if self.engine.idle():
-            self.shut(NO_ERROR, "")
-            return
-        self.until = self.poller.now() + self.limits.linger
-        self.arm()
-
-    def acknowledged(self) -> None:
-        """We are closing: is everything acknowledged?"""
-        if self.closing and not self.closed and self.engine.idle():
-            self.shut(NO_ERROR, "")
-
-    def shut(self, code: int, reason: str, application: bool = True) -> None:
-        """CONNECTION_CLOSE, now."""
-        if self.closed:
-            return
-        self.engine.close(code, reason[:200], application)
-        self.lost(self.why)
-        self.transmit()
-
-    def abort(self, why: Any) -> None:
-        """Close at once."""
-        if self.closed:
-            return
-        self.why = why if isinstance(why, FairleadError) or why is None else NetError(str(why), step="io", status=499)
-        self.shut(NO_ERROR if why is None or getattr(why, "status", 0) == 503 else INTERNAL, str(why or ""))
-
-    def lost(self, why: Any) -> None:
-        """Nothing more is said or heard. The engine may still answer packets that come late (RFC 9000 section 10.2)."""
-        if not self.closed:
-            self.closed = True
-            self.inbox = []
-            self.poller.wheel.remove(self)
-            self.conn.gone(why)
-            if self.on_close is not None:
-                self.on_close(self)
-                self.on_close = None
-            self.make_codec = None
-        if self.engine.over or self.engine.failed is not None:
-            self.leave()
-        else:
-            self.home.linger(self)
-
-    def leave(self) -> None:
-        """The engine is done, too."""
-        if not self.gone:
-            self.gone = True
-            self.home.leave(self)

@@ -11,15 +11,14 @@ import logging
 from typing import Any
 
 from fairlead.net import quicsize
+from fairlead.net.quicbeside import AGAIN, HEAD, Beside
 from fairlead.net.quicflow import FAR, Flow
 from fairlead.net.quicmtu import REORDERED
-from fairlead.net.quicpaths import Paths
-from fairlead.net.quicseal import Keys, initial_keys
+from fairlead.net.quicseal import initial_keys
 from fairlead.net.quicsettings import VERSION, QuicSettings
 from fairlead.net.quictls import Refused, ServerTls
-from fairlead.net.quicverbs import PROTOCOL_VIOLATION, Engine, Peer, keeper, watch_hello
-from fairlead.wire.h3frames import varint
-from fairlead.wire.quicframes import NEW_TOKEN, PING, acknowledged
+from fairlead.net.quicverbs import PROTOCOL_VIOLATION, Peer, keeper, watch_hello
+from fairlead.wire.quicframes import PING, acknowledged
 
 try:
     import qh3.quic.connection as qh3_connection
@@ -31,12 +30,6 @@ try:
 except ImportError:
     qh3_connection = None  # type: ignore[assignment]
 
-HEAD = 48  # bytes of a short packet that tell its number: with an id of 20 bytes they are 41
-ALONE = 20  # bytes of a packet with a PING alone, behind the id: a number of two, and what is protected
-GIVEN = 1 << 32  # pings with a token are numbered from here
-AGAIN = 1.0  # seconds until a token is given again that was not acknowledged
-TRIES = 4
-NARROW = 12_000  # bytes in flight on a path that nobody knows (RFC 9002 section 7.2)
 CRYPTO = 6  # the frame's type
 
 
@@ -217,31 +210,16 @@ if qh3_connection is not None:
                 logging.getLogger("fairlead.error").warning("no qlog: %s", error)
 
 
-class Qh3Engine(Engine):
+class Qh3Engine(Beside):
     """On qh3."""
 
     bare_fin = False  # 2.1: a STREAM frame with nothing but FIN is not sent again when it is lost
 
     def __init__(self, settings: QuicSettings, reset_token: bytes | None, **given: Any) -> None:
         super().__init__(settings)
-        self.made_of = settings.size  # bytes of the datagrams that the core makes
         self.probed = -1  # the number of a probe that is under way
         handler = given.pop("session_ticket_handler", None) or keeper(self, qh3_tls)
         fetcher = (lambda _: None) if handler is not None and not settings.client else None
-        self.shown: Peer | None = None  # the only address that a server's core knows of, see `net.quicpaths`
-        self.at: Peer | None = None  # where its client is
-        self.paths: Paths | None = None
-        self.secrets: list[Any] = [None, None]  # what we hear with, what we say with: (suite, secret), then `Keys`
-        self.phase: int | None = 0
-        self.updates = 0  # of the keys
-        self.said = self.got = 0  # datagrams
-        self.head = b""  # the first bytes of the last one said
-        self.cid = b""  # by which the client called us last
-        self.cid_size = 0  # bytes of the client's own ids
-        self.token = b""  # to be given to the client
-        self.awaited = self.asked = 0  # see `give`
-        self.given = 0.0  # when it was
-        self.room = self.spare = self.losses = 0  # see `has_room`; `room` 0 when the core's window is the only one
         self.credit = Flow(settings.client)
         self.conn = Qh3Connection(
             self,
@@ -277,6 +255,10 @@ class Qh3Engine(Engine):
             if self.room:
                 self.widen(flying)
             self.credit.sum -= had - conn._core.get_send_buffer_size(None)  # what a STOP_SENDING made it drop
+            if self.shaky:
+                self.ready = self.take(now)
+                if self.shaky and now < self.held_until:
+                    return
             conn._drain_core()
             return
         for one in datagrams:
@@ -325,6 +307,8 @@ class Qh3Engine(Engine):
         out: list[tuple[bytes, Peer]] = []
         if core is None or self.failed is not None:
             return out
+        if self.ready:
+            out, self.ready = self.ready, []
         mtu = self.mtu if self.done else None
         if mtu is not None:
             mtu.before(now)
@@ -342,6 +326,7 @@ class Qh3Engine(Engine):
             raise
         except BaseException as error:
             self.fail(error)
+        self.look_at_window(core, now)
         if self.token and self.done and self.failed is None and now >= self.given + AGAIN:
             self.guarded(self.give, now, out)
         if out:
@@ -358,132 +343,6 @@ class Qh3Engine(Engine):
             self.over = True
             self.conn.end_log()
         return out
-
-    def grant(self, token: bytes) -> None:
-        self.token = token
-
-    def give(self, now: float, out: list[tuple[bytes, Peer]]) -> None:
-        """NEW_TOKEN, for which the core has no word: it is asked for a PING alone, and sent is a packet of ours with that number
-        and the token behind the PING. Nothing else was in it, so nothing is lost, and the core tells when it is acknowledged.
-        """
-        core = self.conn._core
-        self.asked += 1
-        if self.asked > TRIES or core.state != "connected":
-            self.token = b""
-            return
-        self.given = now
-        core.send_ping(GIVEN + self.asked)
-        one = core.poll_transmit(now)
-        if one is None:
-            return
-        packet = one[0]
-        if len(packet) == 1 + self.cid_size + ALONE and not packet[0] & 0x80:
-            self.awaited = GIVEN + self.asked
-            kept, size = self.secrets[1], 1 + self.cid_size
-            keys = kept if isinstance(kept, Keys) else Keys(*kept)
-            keys.advance(self.updates)
-            number = keys.number(packet, size, self.said)
-            said = bytes((PING, NEW_TOKEN)) + varint(len(self.token)) + self.token
-            packet = keys.seal(0x40 | core.send_key_phase << 2, packet[1:size], number, said, 2)
-        out.append((packet, self.at or one[1]))
-
-    # ---- paths: what `net.quicpaths` asks of us
-
-    def placed(self, datagrams: list[bytes], peer: Peer, now: float) -> list[bytes]:
-        """What came from an address of the client, as the core is to see it."""
-        self.got += len(datagrams)
-        self.turned()
-        if self.paths is None:
-            if peer == self.at:
-                self.cid = datagrams[-1][1:9]
-                return datagrams
-            self.paths = Paths(self, self.at, self.got, self.cid, now)  # type: ignore[arg-type]
-        if peer != self.at or self.paths.busy:
-            return self.paths.look(datagrams, peer, now)
-        return datagrams
-
-    def turned(self) -> None:
-        """Were the keys updated?"""
-        phase = self.conn._core.receive_key_phase
-        if phase != self.phase:
-            self.phase = phase
-            self.updates += 1
-
-    def keys(self, place: int, generation: int) -> Keys:
-        """Of a direction."""
-        found = self.secrets[place]
-        if not isinstance(found, Keys):
-            found = self.secrets[place] = Keys(*found)
-        found.advance(generation)
-        return found
-
-    def opened(self, data: bytes) -> tuple[int, int, bytes] | None:
-        """(first byte, packet number, payload) of what the peer sent, or None."""
-        found = self.keys(0, self.updates).open(data, 1 + len(self.conn.host_cid), self.got, self.updates)
-        if found is not None:
-            self.got = max(self.got, found[1])
-        return found
-
-    def closed_again(self, data: bytes, first: int, number: int, payload: bytes) -> bytes:
-        """A client's packet with another payload, for the core."""
-        keys = self.keys(0, self.updates)
-        size = 1 + len(self.conn.host_cid)
-        return keys.of(self.updates + ((first >> 2 ^ self.updates) & 1)).seal(first, data[1:size], number, payload, (first & 3) + 1)
-
-    def sealed(self, said: bytes, least: int) -> bytes | None:
-        """A packet of ours with these frames, filled up to `least` bytes; None when none can be said now. Nothing waits in the core
-        to be sent: its next packet number is the one after the last it used, and it is made to skip it.
-        """
-        core = self.conn._core
-        if core.state != "connected" or not self.done or not self.head or self.head[0] & 0x80:
-            return None
-        phase = core.send_key_phase
-        keys = self.keys(1, self.updates + ((self.updates ^ phase) & 1))
-        size = 1 + self.cid_size
-        number = keys.number(self.head, size, self.said)
-        for sent in core.outstanding_application_packets:
-            number = max(number, sent[0])
-        number += 1
-        said += bytes(max(0, least - size - 4 - len(said) - 16))
-        packet = keys.seal(0x40 | phase << 2, self.head[1:size], number, said)
-        core.restore_send_packet_number(2, number + 1)
-        self.head, self.said = packet[:HEAD], number + 1
-        return packet
-
-    def rtt(self) -> float:
-        """Seconds."""
-        return float(self.conn._core.smoothed_rtt or 0.333)
-
-    def follow(self, peer: Peer, far: bool, renamed: bool) -> None:
-        """The client is at `peer` from now on; `far`: on another host; `renamed`: it calls us by another id."""
-        self.at = peer
-        if far:
-            self.room = NARROW
-            self.losses = self.conn._core.loss_total
-        if renamed:
-            self.attempt(self.conn._core.change_connection_id)
-
-    def has_room(self, core: Any) -> bool:
-        """May another packet be asked for? The core keeps the window of the path before, so on a new one ours is smaller: it begins
-        as every path does and grows with each byte that is acknowledged (RFC 9002 section 7.3.1), until it is the core's. Whatever
-        it is, a timer is worth two packets and a turn that brought something one, or nothing would ever be heard to be lost.
-        """
-        if core.bytes_in_flight < self.room:
-            return True
-        self.spare -= 1
-        return self.spare >= 0
-
-    def widen(self, before: int) -> None:
-        """After something came; `before`: bytes in flight until then."""
-        core = self.conn._core
-        self.spare = max(self.spare, 1)
-        if core.loss_total != self.losses:
-            self.losses = core.loss_total
-            self.room = max(self.room // 2, NARROW // 5)
-        else:
-            self.room += max(0, before - core.bytes_in_flight)
-        if self.room >= core.congestion_window:
-            self.room = 0
 
     def say(self, stream: int, data: bytes, fin: bool) -> None:
         conn = self.conn
@@ -510,6 +369,8 @@ class Qh3Engine(Engine):
             return None
         found = core.get_timer()
         at = None if found is None else float(found[1])
+        if self.shaky and self.held_until and core.has_events:
+            at = self.held_until if at is None else min(at, self.held_until)
         if self.paths is not None and (due := self.paths.due()) is not None:
             at = due if at is None else min(at, due)
         return self.soonest(at)

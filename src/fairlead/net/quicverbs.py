@@ -51,6 +51,7 @@ class Engine:
         self.queue: deque[tuple[Any, ...]] = deque()
         self.paused = False
         self.failed: BaseException | None = None
+        self.parted = False
         self.over = False  # closed, and it will say nothing more
         self.done = False
         self.alpn = ""
@@ -160,6 +161,19 @@ class Engine:
     def facts(self) -> dict[str, Any]:
         """What the engine tells of the path: rtt_us, lost, in_flight, window; missing where it does not say."""
         return {}
+
+    def farewell(self, now: float) -> list[tuple[bytes, Peer]]:
+        """What a failed engine still makes: CONNECTION_CLOSE with INTERNAL_ERROR, so that the peer comes again at once."""
+        if self.failed is None or self.parted or not self.done:
+            return []
+        self.parted = True
+        try:
+            self.conn.close(INTERNAL_ERROR, 0, "the server failed")
+            return [(data, self.peer() or peer) for data, peer in self.conn.datagrams_to_send(now)]
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # it does not even say that
+            return []
 
     def take(self, now: float) -> list[tuple[bytes, Peer]]:
         raise NotImplementedError
