@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """Beside the core of a qh3 connection: packets of ours, and what its core cannot do, done around it.
 
 Rules

@@ -1,0 +1,1 @@
+# Compiled as it is written: quicbeside.py has no types of C.
