@@ -555,6 +555,17 @@ def test_the_ecn_bits_of_a_datagram_are_those_it_was_sent_with(kind, family, bou
             assert b"".join(one[0] for one in got) == b"a" * 50 + b"b" * 50 and {one[5] for one in got} == {mark}
 
 
+def test_a_buffer_that_is_smaller_than_wanted_is_said_once(caplog):
+    udp.SAID.clear()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as small:
+        small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        udp.say_buffer(small)
+        udp.say_buffer(small)
+    (said,) = caplog.messages
+    assert "64 KiB may wait" in said and "net.core.rmem_max" in said
+    udp.SAID.clear()
+
+
 @pytest.mark.parametrize("kind", [_fast.Datagrams, _plain.Datagrams])
 def test_an_answer_leaves_from_the_address_that_was_asked(kind):
     ours, theirs = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))

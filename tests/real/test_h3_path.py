@@ -39,6 +39,15 @@ quic = {{ engine = "{engine}" }}
 [[route]]
 app = "h3app:app"
 """
+ALONE = CONFIG.partition("[[listener]]")[0] + """
+[[listener]]
+bind = "127.0.0.1:@PORT@"
+protocols = ["h1", "h2", "h3"]
+tls = "dev"
+quic = { engine = "@ENGINE@" }
+[[route]]
+app = "h3app:app"
+"""
 # downloads over one connection until what came is as large as it should be; prints how many came of each size
 CLIENT = """
 import asyncio, os, socket, subprocess, sys
@@ -190,15 +199,7 @@ def test_a_path_that_grows_narrow_under_a_download_is_a_black_hole_and_is_left(r
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_on_loopback_datagrams_become_as_large_as_the_setting(real, engine):
-    config = CONFIG.partition("[[listener]]")[0] + """
-[[listener]]
-bind = "127.0.0.1:@PORT@"
-protocols = ["h1", "h2", "h3"]
-tls = "dev"
-quic = { engine = "@ENGINE@" }
-[[route]]
-app = "h3app:app"
-""".replace("@ENGINE@", engine)
+    config = ALONE.replace("@ENGINE@", engine)
     server = real.fairlead(config=config, files={"h3app.py": (HERE / "apps" / "h3app.py").read_text()}, port=free_port(), tls=True)
     sizes = download([], "127.0.0.1", server.port, 8900, 8952)
     assert max(sizes) == 8952

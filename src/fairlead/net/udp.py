@@ -11,13 +11,14 @@ Rules
 4. Nothing is fragmented (RFC 9000 section 14): what is larger than the path takes is lost, and path MTU discovery (`net.quicmtu`)
    sees it; what is larger than our own way to the peer is not tried (`room`).
 5. What waits to be read may be `BUFFER` bytes: with the usual 208 KiB, a sender whose window is larger loses packets at every
-   pause of ours. Beyond net.core.rmem_max it takes CAP_NET_ADMIN.
+   pause of ours. Beyond net.core.rmem_max it takes CAP_NET_ADMIN; a server that has neither says so, once (`say_buffer`).
 6. A send that cannot be done is lost, as any datagram may be: only "no room now" is told, so that the caller can wait.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 
 try:
@@ -36,6 +37,8 @@ MOST = 64  # datagrams of one call
 BYTES = 65000  # and bytes
 LARGEST = 65507  # bytes of a datagram: an IPv4 packet's 65,535 without its headers
 NO_OFFLOAD = (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
+SAID: list[int] = []
+log = logging.getLogger("fairlead.error")
 WILD = ("0.0.0.0", "::")
 
 
@@ -106,6 +109,17 @@ class Udp:
             return True
         self.sent += len(packets)
         return True
+
+
+def say_buffer(sock: socket.socket) -> None:
+    """A warning when less may wait than we want, the first time in a process."""
+    held = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the kernel tells twice what was asked, for its own use
+    if held < BUFFER and not SAID:
+        SAID.append(held)
+        log.warning(
+            "UDP: %d KiB may wait to be read where we want %d, so fast uploads over HTTP/3 lose packets: "
+            "raise net.core.rmem_max to %d, or give CAP_NET_ADMIN", held >> 10, BUFFER >> 10, BUFFER,
+        )  # fmt: skip
 
 
 def set_up(sock: socket.socket) -> None:

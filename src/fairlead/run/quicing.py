@@ -91,6 +91,7 @@ class Side:
         """A QuicListener on a UDP socket, not started."""
         from fairlead.net.quic import QuicListener
         from fairlead.net.quictoken import Tokens
+        from fairlead.net.udp import say_buffer
 
         builder = self.builder
         share = self.share
@@ -99,6 +100,7 @@ class Side:
         made.place = number_of(address)
         made.region = builder.region.index
         made.idle = builder.idle
+        say_buffer(made.own)
         self.configure(made, tcp)
         return made
 
