@@ -24,6 +24,7 @@ HEAD = 48  # bytes of a short packet that tell its number: with an id of 20 byte
 ALONE = 20  # bytes of a packet with a PING alone, behind the id: a number of two, and what is protected
 GIVEN = 1 << 32  # pings with a token are numbered from here
 AGAIN = 1.0  # seconds until a token is given again that was not acknowledged
+STAYS = 0.02  # seconds until a token is given: a connection for a single answer nearby does not pay for it
 TRIES = 4
 NARROW = 12_000  # bytes in flight on a path that nobody knows (RFC 9002 section 7.2)
 

@@ -11,7 +11,7 @@ import logging
 from typing import Any
 
 from fairlead.net import quicsize
-from fairlead.net.quicbeside import AGAIN, HEAD, Beside
+from fairlead.net.quicbeside import AGAIN, HEAD, STAYS, Beside
 from fairlead.net.quicflow import FAR, Flow
 from fairlead.net.quicmtu import REORDERED
 from fairlead.net.quicseal import initial_keys
@@ -265,6 +265,7 @@ class Qh3Engine(Beside):
             before = len(self.queue)
             conn.receive_datagram(one, peer, now)
             if conn._handshake_complete and not self.done:
+                self.given = now + STAYS - AGAIN
                 self.finish(before)
 
     def finish(self, place: int) -> None:
