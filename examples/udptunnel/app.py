@@ -1,13 +1,12 @@
-"""UDP through HTTP/3 (CONNECT-UDP, RFC 9298) as an ASGI application: datagrams of a request become UDP packets to one host, and
-back.
+"""UDP through HTTP (CONNECT-UDP, RFC 9298) as an ASGI application: datagrams of a request become UDP packets to one host, and back.
+Over HTTP/3, HTTP/2 and HTTP/1.1 alike.
 
     [[route]]
     path = "/.well-known/masque/udp/*"
     app = "app:app"
 
-A client asks for `/.well-known/masque/udp/HOST/PORT/` with `:protocol = connect-udp`. Only the hosts in ALLOWED are reached: an
-open relay
-sends anybody's packets to anybody.
+A client asks for `/.well-known/masque/udp/HOST/PORT/` by an extended CONNECT with `:protocol = connect-udp`, or with HTTP/1.1 by
+`Upgrade: connect-udp`. Only the hosts in ALLOWED are reached: an open relay sends anybody's packets to anybody.
 """
 
 import asyncio

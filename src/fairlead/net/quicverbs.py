@@ -37,6 +37,7 @@ from fairlead.wire.offer import Offered, offered
 
 INTERNAL_ERROR = 0x1
 PROTOCOL_VIOLATION = 0xA
+AROUND = 48  # bytes of a packet around a DATAGRAM frame's payload: head with an id of 20, number, type and length, tag
 log = logging.getLogger("fairlead.error")
 Peer = tuple[str, int]
 
@@ -139,8 +140,9 @@ class Engine:
             log.debug("QUIC: %s", error)
 
     def datagram(self, data: bytes) -> None:
-        """A DATAGRAM frame (RFC 9221); lost when the peer takes none."""
-        self.attempt(self.conn.send_datagram_frame, data)
+        """A DATAGRAM frame (RFC 9221); lost when the peer takes none, or when no packet can hold it."""
+        if len(data) <= self.size() - AROUND:
+            self.attempt(self.conn.send_datagram_frame, data)
 
     def ping(self) -> None:
         """Something that must be acknowledged."""

@@ -37,7 +37,8 @@ cdef class Cycle(Work):
     cdef bytes chunk
     cdef object held_by
     cdef long long held, left
-    cdef bint body_over, delivered, gone, half, full, bodiless, trailers, sent, complete
+    cdef public bint full
+    cdef bint body_over, delivered, gone, half, bodiless, trailers, sent, complete
 
     @cython.locals(conn=Connection)
     cdef begin(self, App app, Exchange exchange)

@@ -25,6 +25,7 @@ from fairlead.core.errors import AppError, NetError
 from fairlead.core.handler import Handler
 from fairlead.core.message import Response, is_event_stream
 from fairlead.core.region import WAIT
+from fairlead.serve.datagrams import answered
 from fairlead.serve.done import DONE, Disconnected, is_disconnect
 from fairlead.serve.errorpage import debug_page
 from fairlead.serve.extensions import as_bytes, attach, send_path, send_zero_copy, tls_extension, whole_number
@@ -89,7 +90,7 @@ class App(Handler):
             self.set_scene(conn)
         scope = conn.scene.copy()
         method = request.method
-        usual = True
+        usual = not request.upgrade
         if method != "GET":
             scope["method"] = method
             usual = method in METHODS
@@ -165,10 +166,8 @@ class Cycle(Work):
         self.scope: Any = None
         self.ended = False
         self.response: Any = None
-        self.receivers = None
-        self.senders = None
+        self.receivers = self.senders = self.chunks = None
         self.chunk = None
-        self.chunks = None
         self.held = 0
         self.left = -1
         self.body_over = exchange.heard_end
@@ -313,6 +312,8 @@ class Cycle(Work):
         response.reason = response.upgrade = b""
         response.trailers = None
         self.response = response
+        if self.exchange.intake is not None and self.exchange.request.upgrade + self.exchange.request.protocol:
+            answered(self.exchange, response)
         if (headers is None or len(message) > 3) and message.get("trailers", False):  # else there is no place for it
             self.trailers = True
 
@@ -353,7 +354,7 @@ class Cycle(Work):
         given = message.get("body")
         body = given if type(given) is bytes else as_bytes(given)
         more = (given is None or len(message) > 2) and message.get("more_body", False)
-        if not self.sent and not more and not self.trailers:
+        if not self.sent and not more and not self.trailers and response.status != 101:
             self.all_at_once(body)
             return DONE
         if not self.sent:
@@ -615,6 +616,5 @@ def wake(waiters):
 
 def tls_of(engine):
     """The `tls` extension of a connection."""
-    if engine.scope is None:
-        engine.scope = tls_extension(engine)
+    engine.scope = engine.scope or tls_extension(engine)
     return engine.scope

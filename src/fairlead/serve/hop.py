@@ -29,6 +29,7 @@ from fairlead.core.errors import NetError, Refused
 from fairlead.core.exchange import Answer
 from fairlead.core.handler import Handler
 from fairlead.net.tcp import Tcp
+from fairlead.serve.datagrams import bridge, capsuled
 from fairlead.wire.hop import Hop as Codec
 from fairlead.wire.hopwords import HOLD, Letter
 
@@ -304,6 +305,8 @@ class Hop(Handler):
     def open(self, exchange):
         crossing = Crossing.__new__(Crossing)
         crossing.begin(self, exchange)
+        if exchange.request.protocol and capsuled(exchange.request):
+            bridge(exchange)
         if self.cookie:
             crossing.want = place_in(exchange.request, self.cookie)
         upward = Upward.__new__(Upward)
@@ -391,7 +394,7 @@ class Crossing(Answer):
             room = leg.data(chunk, False)
         if self.body_over:
             leg.end(self.trailers)
-        elif self.left.request.expect:
+        elif self.left.request.expect or self.left.request.protocol:  # a tunnel's answer comes before its first bytes
             leg.conn.flush()
         if self.kept_size > KEEP:
             self.kept = None

@@ -37,7 +37,6 @@ from fairlead.core.message import Response, is_event_stream
 from fairlead.net.poll import Watcher
 from fairlead.serve import wscross
 from fairlead.serve.heads import Heads, Options, last_stop
-from fairlead.wire.wshand import is_websocket
 
 __all__ = ["Options", "Pair", "Proxy", "Split"]
 PATIENCE = 1_000_000_000  # ns to wait for an upstream's 100 (RFC 9110 section 10.1.1: not for ever)
@@ -198,7 +197,7 @@ class Pair(Answer):
         request = proxy.outgoing(left, self.target)
         leg.request = request
         given = left.request
-        if given.protocol or (given.upgrade and leg.conn.codec.multiplexed and is_websocket(given)):
+        if given.protocol or (given.upgrade and leg.conn.codec.multiplexed and wscross.crosses(given)):
             wscross.ask(self, leg, request)
             return
         if given.length:

@@ -1,4 +1,5 @@
-"""A proxied WebSocket whose two sides speak different HTTP versions: the handshake is translated, the frames pass as they are.
+"""A proxied WebSocket, or tunnel of capsules (`serve.datagrams`), whose two sides speak different HTTP versions: the handshake is
+translated, the frames pass as they are.
 
 | client | upstream | what is sent on | what the client gets |
 |---|---|---|---|
@@ -13,7 +14,8 @@ Rules
    agreement (a client's extended CONNECT). Any other answer passes as an answer.
 2. An extended CONNECT may be said only after the peer's SETTINGS allowed it (RFC 8441 section 3). On a connection so new
    that they have not come, the stream is given back and asked for again when they are there: streams open in order.
-3. What the client sends before the answer is held, at most one window, and sent on when the tunnel is open.
+3. A tunnel of capsules has no key, and its datagrams are QUIC's on each side that takes those (RFC 9297 section 3.5).
+4. What the client sends before the answer is held, at most one window, and sent on when the tunnel is open.
 """
 
 from __future__ import annotations
@@ -25,16 +27,23 @@ from typing import Any
 from fairlead.core.errors import FairleadError, NetError, Refused
 from fairlead.core.message import Response
 from fairlead.net.poll import Watcher
-from fairlead.wire.wshand import accept_key, only
+from fairlead.serve.datagrams import bridge, capsuled
+from fairlead.wire.wshand import accept_key, is_websocket, only
 
 SETTLING = 5_000_000_000  # ns to wait for a new connection's SETTINGS
 SPENT = frozenset((b"upgrade", b"connection", b"sec-websocket-accept", b"content-length", b"transfer-encoding"))
 
 
+def crosses(request: Any) -> bool:
+    """Is an Upgrade that HTTP/1.1 asks for one that the other versions have as an extended CONNECT?"""
+    return bool(is_websocket(request) or capsuled(request))
+
+
 def ask(pair: Any, leg: Any, request: Any) -> None:
     """Say the handshake on a leg, in the leg's version."""
     given = pair.left.request
-    if given.protocol and given.protocol != b"websocket":
+    protocol = capsuled(given) or b"websocket"
+    if given.protocol and given.protocol != protocol:
         raise Refused(f"extended CONNECT for {given.protocol.decode('latin-1')} is not proxied", status=501)
     pair.tunnel = pair.translated = True
     if given.protocol:
@@ -42,21 +51,22 @@ def ask(pair: Any, leg: Any, request: Any) -> None:
     else:
         pair.left.answer = leg
     if leg.conn.codec.multiplexed:
-        connect(pair, leg, request)
+        connect(pair, leg, request, protocol)
         return
-    request.method, request.length, request.upgrade = "GET", 0, b"websocket"
-    key = (b"sec-websocket-key", b64encode(os.urandom(16)))
-    ours = [key, (b"connection", b"upgrade"), (b"upgrade", b"websocket")]
+    request.method, request.length, request.upgrade = "GET", 0, protocol
+    ours = [(b"connection", b"upgrade"), (b"upgrade", protocol)]
+    if protocol == b"websocket":
+        ours.append((b"sec-websocket-key", b64encode(os.urandom(16))))
     request.headers = [field for field in request.headers if field[0] != b"sec-websocket-key"] + ours
     limit(pair, leg)
     leg.head(request, True)
 
 
-def connect(pair: Any, leg: Any, request: Any) -> None:
+def connect(pair: Any, leg: Any, request: Any, protocol: bytes) -> None:
     """An extended CONNECT on a leg, as soon as it may be said."""
     codec = leg.conn.codec
     if not codec.connect_protocol:
-        why = NetError("the upstream takes no WebSocket over HTTP/2", step="send", status=502, side="upstream", retry="never")
+        why = NetError("the upstream takes no extended CONNECT", step="send", status=502, side="upstream", retry="never")
         pair.leg = leg.answer = None
         leg.reset(why, "both")
         if codec.settled:
@@ -64,7 +74,7 @@ def connect(pair: Any, leg: Any, request: Any) -> None:
         else:
             again(pair, codec)
         return
-    request.method, request.length, request.protocol = "CONNECT", -1, b"websocket"
+    request.method, request.length, request.protocol = "CONNECT", -1, protocol
     request.headers = [field for field in request.headers if field[0] != b"sec-websocket-key"]
     limit(pair, leg)
     leg.head(request, False)
@@ -116,12 +126,13 @@ def answered(pair: Any, message: Any) -> bool:
     left, leg = pair.left, pair.leg
     asked, given = leg.request, left.request
     agreed = message.status == 101 if asked.upgrade else 200 <= message.status < 300
-    if asked.upgrade and agreed:
+    socket = (given.protocol or asked.protocol or asked.upgrade) == b"websocket"
+    if socket and asked.upgrade and agreed:
         agreed = only(message, b"sec-websocket-accept") == accept_key(only(asked, b"sec-websocket-key"))
     if not agreed:
         if message.status != 101 and not (given.protocol and 200 <= message.status < 300):
             return False
-        why = NetError("the upstream did not open the WebSocket", step="receive", status=502, side="upstream", retry="never")
+        why = NetError("the upstream did not open the tunnel", step="receive", status=502, side="upstream", retry="never")
         leg.answer = None
         leg.reset(why, "both")
         left.fail(why)
@@ -129,8 +140,12 @@ def answered(pair: Any, message: Any) -> bool:
     pair.proxy.returning(message)
     headers = [field for field in message.headers if field[0] not in SPENT]
     if not given.protocol:
-        headers += [(b"connection", b"upgrade"), (b"upgrade", b"websocket")]
+        headers += [(b"connection", b"upgrade"), (b"upgrade", asked.protocol)]
+    if socket and not given.protocol:
         headers.append((b"sec-websocket-accept", accept_key(only(given, b"sec-websocket-key"))))
+    if not socket:
+        bridge(left)
+        bridge(leg)
     uplink = pair.uplink
     pair.open_tunnel(Response(200 if given.protocol else 101, headers))
     left.tunnel = leg.tunnel = True

@@ -5,7 +5,8 @@
 Rules
 1. A capsule is told when it is whole. One whose length is beyond `most` is passed over as it comes, told as None, and nothing of it
    is kept: a type that nobody knows is skipped just so (section 3.2).
-2. A tunnel that ends inside a capsule was cut: `whole` is False (section 3.3).
+2. `Split` takes the datagrams out and lets every other capsule pass as it comes: for who carries a tunnel and knows no more of it.
+3. A tunnel that ends inside a capsule was cut: `whole` is False (section 3.3).
 """
 
 from __future__ import annotations
@@ -57,6 +58,52 @@ class Capsules:
             at = inside + size
         self.rest = data[at:]
         return found
+
+
+class Split:
+    """Parts a tunnel's bytes: DATAGRAM capsules are told, all others pass. One of more than `most` bytes is dropped (`dropped`)."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self.most = most
+        self.rest = b""
+        self.left = self.skip = self.dropped = 0
+
+    @property
+    def whole(self) -> bool:
+        """No capsule is cut where the bytes end so far."""
+        return not self.rest and not self.left and not self.skip
+
+    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
+        """(datagrams, all that is none)."""
+        data, self.rest = self.rest + data, b""
+        datagrams: list[bytes] = []
+        passed: list[bytes] = []
+        at, end = 0, len(data)
+        while at < end:
+            if self.left or self.skip:
+                size = min(self.left or self.skip, end - at)
+                if self.left:
+                    passed.append(data[at : at + size])
+                    self.left -= size
+                else:
+                    self.skip -= size
+                at += size
+                continue
+            kind, inside = integer(data, at)
+            size, inside = integer(data, inside) if kind >= 0 else (-1, inside)
+            if size < 0 or (kind == DATAGRAM and end - inside < size <= self.most):
+                self.rest = data[at:]
+                break
+            if kind != DATAGRAM:
+                passed.append(data[at:inside])
+                self.left, at = size, inside
+            elif size > self.most:
+                self.dropped += 1
+                self.skip, at = size, inside
+            else:
+                datagrams.append(data[inside : inside + size])
+                at = inside + size
+        return datagrams, b"".join(passed)
 
 
 def capsule(kind: int, payload: bytes) -> bytes:
