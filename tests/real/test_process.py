@@ -291,6 +291,19 @@ def test_reload_and_drain_by_command_say_what_they_did(real):
     assert server.wait() == 0
 
 
+def test_a_reload_that_comes_while_the_server_starts_waits_for_that(real):
+    slow = "import pathlib, time\nwhile not pathlib.Path('go').exists():\n    time.sleep(0.02)\n" + APP
+    server = real.fairlead(config=CONFIG, files={"shop.py": slow}, wait=False)
+    eventually(lambda: "starting" in real.command("status", home=server.home).stdout, what="a server that starts")
+    with socket.socket(socket.AF_UNIX) as admin:
+        admin.settimeout(60)
+        admin.connect(str(next(server.home.glob("fairlead-*.sock"))))
+        admin.sendall(b"POST /api/reload?workers=1 HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")
+        (server.home / "go").touch()
+        answer = b"".join(iter(lambda: admin.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200") and b"new workers serve" in answer, answer
+
+
 def test_a_swap_under_load_loses_no_request(real):
     server = started(real, config=CONFIG)
     file = server.home / "fairlead.toml"

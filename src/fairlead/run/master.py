@@ -81,10 +81,9 @@ class Master:
         self.memory = Memory()
         self.began = time()
         self.since = monotonic()
-        self.reloads = 0
+        self.reloads = self.exit_code = 0
         self.stopping = self.stopped_at_once = False
         self.ready = False
-        self.exit_code = 0
         self.tickets = Tickets(self.tell_tickets)
         self.probes = Probes(self.tell_sick)
         self.tickets.keys = self.given.ticket_keys or self.tickets.keys
@@ -126,9 +125,10 @@ class Master:
             self.try_tls()
             self.watched = self.watch_code()  # before a worker imports it, so that no change is missed
             await self.keepers.serve(self.config)
-            await self.first_start()
-            if not self.stopping:
-                self.ready = True
+            async with self.busy:  # who asks for a reload meanwhile waits for it
+                await self.first_start()
+                self.ready = not self.stopping
+            if self.ready:
                 pidfile.write(self.config.server.pid_file)
                 self.tickets.turn(self.loop, self.config.server.ticket_rotation)
                 self.probes.serve(self.config)
@@ -369,9 +369,9 @@ class Master:
         """Serve the configuration as it is now. {did: same|swap|workers|failed, message, error, problems}; never
         raises.
         """
-        if self.stopping or not self.ready:
-            return failed("the server is starting or stopping")
         async with self.busy:
+            if not self.ready:
+                return failed("the server is stopping")
             systemd.reloading()
             try:
                 config = self.load() if self.load is not None else self.config

@@ -47,8 +47,8 @@ async def upgrade(master: Master) -> dict[str, Any]:
     if os.getpid() == 1:
         return refused("this server is process 1: with its end the container ends", "use: fairlead reload --workers")
     async with master.busy:
-        if master.stopping or not master.ready:
-            return refused("the server is starting or stopping")
+        if not master.ready:
+            return refused("the server is stopping")
         channel, theirs = Channel.pair()
         try:
             new = master.heir = execute(theirs)
