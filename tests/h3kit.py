@@ -9,8 +9,8 @@ from fairlead.core.errors import WireError
 from fairlead.core.limits import Limits
 from fairlead.core.message import Common, Request, Response
 from fairlead.wire.h3 import H3
-from fairlead.wire.h3frames import varint
 from fairlead.wire.qpack import Decoder
+from fairlead.wire.quicint import varint
 
 DATA, HEADERS, CANCEL_PUSH, SETTINGS, PUSH, GOAWAY, MAX_PUSH = 0, 1, 3, 4, 5, 7, 13
 UPDATE, UPDATE_PUSH = 0xF0700, 0xF0701

@@ -22,7 +22,7 @@ from fairlead.net.quicsettings import QuicSettings
 from fairlead.net.quictoken import Tokens
 from fairlead.wire import quic as packets
 from fairlead.wire.h3 import H3
-from fairlead.wire.h3frames import varint
+from fairlead.wire.quicint import varint
 
 SERVER, CLIENT = ("127.0.0.1", 443), ("127.0.0.1", 1000)
 CID = b"01234567"
@@ -95,7 +95,7 @@ class Rig:
     """
 
     def __init__(self, engine: str, certificate, rate: float = 20.0, delay: float = 20.0, loss: float = 0.0, queue: int = 1 << 30,
-                 **options) -> None:  # fmt: skip
+                 datagrams: bool = False, **options) -> None:  # fmt: skip
         self.events, self.udp = Events(), self
         self.poller = self.events
         self.rate, self.delay, self.loss, self.queue = rate / 8000, int(delay * 1e6), loss, queue  # bytes a ns, ns, part, bytes
@@ -106,6 +106,7 @@ class Rig:
         self.ended: dict[int, int] = {}
         self.began: dict[int, int] = {}
         self.pending: list[bytes] = []
+        self.heard: list[bytes] = []  # datagrams
         self.lost = 0
         theirs = QuicSettings("aioquic", client=True)
         theirs.name, theirs.verify = "localhost", False
@@ -134,7 +135,7 @@ class Rig:
         self.client_timer()
         self.http = None
         self.events.run(lambda: self.client.done and not self.conn.early)
-        self.http = H3Connection(self.client.conn)
+        self.http = H3Connection(self.client.conn, enable_webtransport=datagrams)  # which announces datagrams
         self.speak()
         self.events.run(lambda: self.conn.codec is not None and self.conn.codec.settled)
         self.frames.clear()
@@ -190,7 +191,9 @@ class Rig:
         queue = self.client.events()
         while queue:
             event = queue.popleft()
-            if event[0] == "data" and event[1] & 3 == 0:
+            if event[0] == "datagram":
+                self.heard.append(event[1])
+            elif event[0] == "data" and event[1] & 3 == 0:
                 self.bodies[event[1]] = self.bodies.get(event[1], 0) + len(event[2])
                 if event[3]:
                     self.ended[event[1]] = self.events.time

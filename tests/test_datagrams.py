@@ -9,7 +9,7 @@ from fairlead.serve.datagrams import BYTES, MOST, Datagrams
 def made():
     """Those of a request; its connection hands over nothing by itself."""
     conn = SimpleNamespace(codec=SimpleNamespace(on_datagram=None))
-    return Datagrams(SimpleNamespace(conn=conn, stream=5, request=SimpleNamespace(protocol=b"connect-udp")))
+    return Datagrams(SimpleNamespace(conn=conn, stream=5), b"connect-udp", True)
 
 
 def test_the_oldest_go_when_nobody_receives():

@@ -147,3 +147,30 @@ def test_the_link_is_not_idle_for_it(engine, certificate):  # noqa: F811
     rig.finish(*streams)
     took = (rig.events.time - began) / 1e9
     assert took < 1.35 * 1_200_000 * 8 / 50e6 + 0.1, f"{took:.3f} s"
+
+
+@both
+def test_datagrams_wait_for_the_window_beside_a_body_and_the_oldest_are_dropped(engine, certificate):  # noqa: F811
+    rig = Rig(engine, certificate, rate=5, datagrams=True)
+    stream = rig.ask("/600000/piecewise")
+    rig.speak()
+    rig.events.run(lambda: stream in rig.bodies)
+    codec = rig.conn.codec
+
+    def say(number):
+        assert codec.say_datagram(stream + 1, number.to_bytes(4, "big") + bytes(996))
+        rig.conn.touch()
+
+    for number in range(20_000):
+        say(number)
+    assert len(codec.outbox) == 256
+    assert codec.say_datagram(stream + 1, bytes(60_000))  # for which there is no packet
+    for number in range(20_000, 20_100):
+        rig.events.at(rig.events.time + number * 1000, lambda number=number: say(number))
+    rig.finish(stream)
+    beside = len(rig.heard)
+    last = (20_099).to_bytes(4, "big")
+    rig.events.run(lambda: rig.heard[-1][1:5] == last)
+    numbers = [int.from_bytes(data[1:5], "big") for data in rig.heard]
+    assert numbers == sorted(numbers) and numbers[0] >= 20_000 - 256 and numbers[-1] == 20_099
+    assert beside > 50 and len(numbers) <= 356  # the body left none of them behind

@@ -376,7 +376,8 @@ def test_an_end_alone_comes_though_its_packet_is_lost(server, certificate):
         pair.run(3)
         flight = []
         for chunk in ((stream, bytes(12_000), False), (stream, b"", True)):
-            codec = SimpleNamespace(take=lambda chunk=chunk: [chunk], orders=list, credit=list, ready=[], allowance=1 << 20)
+            codec = SimpleNamespace(
+                take=lambda chunk=chunk: [chunk], orders=list, credit=list, ready=[], outbox=(), allowance=1 << 20)
             QuicConn.say(Saying(pair.server), codec)
             flight += [data for data, _ in pair.server.take(pair.now)]
         hear = pair.client.receive

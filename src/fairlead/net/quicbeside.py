@@ -17,8 +17,8 @@ from fairlead.net.quicpaths import Paths
 from fairlead.net.quicseal import Keys
 from fairlead.net.quicsettings import QuicSettings
 from fairlead.net.quicverbs import Engine, Peer
-from fairlead.wire.h3frames import varint
 from fairlead.wire.quicframes import NEW_TOKEN, PING
+from fairlead.wire.quicint import varint
 
 HEAD = 48  # bytes of a short packet that tell its number: with an id of 20 bytes they are 41
 ALONE = 20  # bytes of a packet with a PING alone, behind the id: a number of two, and what is protected

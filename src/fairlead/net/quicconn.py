@@ -27,6 +27,8 @@ Rules
    or UDP has come to be blocked: no ICMP and no kernel tells so, and the engines wait for their idle time. A server that only
    thinks acknowledges.
 11. Who goes on though we have closed is told again while `home` has us linger, ever more rarely (RFC 9000 section 10.2.1).
+12. Datagrams wait with the codec, too, and are handed over as the window has room for them, for half of it while bodies want to
+   leave as well: an engine keeps what it was handed, however much it is.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from typing import Any
 from fairlead.core.connection import Connection
 from fairlead.core.errors import NetError, WireError
 from fairlead.net.quicends import INTERNAL, NO_ERROR, Ending
+from fairlead.net.quicverbs import AROUND
 
 PACKETS, TURN = 2, 131_072
 LEAST, FEW = 1_024, 4_096  # bytes: worth handing over; so few are soon used up
@@ -345,6 +348,8 @@ class QuicConn(Ending):
     def say(self, codec: Any) -> None:
         """What the codec has for the engine."""
         engine = self.engine
+        if codec.outbox:
+            self.tell(codec)
         if codec.ready or codec.allowance < FEW:
             codec.allowance = self.allow()
         given = 0
@@ -366,6 +371,13 @@ class QuicConn(Ending):
                 engine.resume()
                 if engine.events():
                     self.poller.soon(self.go_on)
+
+    def tell(self, codec: Any) -> None:
+        """Rule 12: datagrams."""
+        engine = self.engine
+        room = max(engine.window(self.poller.now() / 1e9), 0)
+        for data in codec.messages(room // 2 if codec.ready else room, engine.size(), AROUND):
+            engine.datagram(data)
 
     def allow(self) -> int:
         """Rule 2: body bytes that the engine may be handed now."""
@@ -393,8 +405,6 @@ class QuicConn(Ending):
                 self.blocked_streams.discard(order[1])
             elif kind == "stop":
                 engine.stop(order[1], order[2])
-            elif kind == "datagram":
-                engine.datagram(order[1])
             elif kind == "close":
                 if order[1] == NO_ERROR:
                     self.close_when_told()

@@ -11,7 +11,7 @@ Rules
 
 from __future__ import annotations
 
-from fairlead.wire.h3frames import varint
+from fairlead.wire.quicint import varint
 
 DATAGRAM = 0
 MOST = 65536  # bytes of a capsule's payload: no UDP datagram is longer

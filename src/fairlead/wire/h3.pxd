@@ -3,12 +3,12 @@ from fairlead.core.message cimport Request, Response
 from fairlead.wire cimport _fast
 from fairlead.wire.h2head cimport Given, said_trailers, status_field
 from fairlead.wire.h2stream cimport next_of, priority_of
-from fairlead.wire.h3frames cimport varint
+from fairlead.wire.quicint cimport varint
 from fairlead.wire.h3hear cimport Hearing
 from fairlead.wire.h3stream cimport Stream
 from fairlead.wire.qpack cimport Decoder
 
-cdef long long _FRAME, _COPIED, _PACKET, _LEAST, _NO_ERROR, _INTERNAL, _CANCELLED
+cdef long long _FRAME, _COPIED, _PACKET, _LEAST, _NO_ERROR, _INTERNAL, _CANCELLED, _DATAGRAMS, _DATAGRAM_BYTES
 
 cdef class H3(Hearing):
     @cython.locals(chunks=list, decoder=Decoder)
@@ -45,3 +45,5 @@ cdef class H3(Hearing):
     @cython.locals(st=Stream, code=cython.longlong)
     cpdef reset(self, long long stream, object why, str side)
     cpdef bint say_datagram(self, long long stream, bytes payload) except -1
+    @cython.locals(found=list, size=cython.longlong, made=bytes)
+    cpdef list messages(self, long long room, long long packet, long long around)

@@ -10,8 +10,8 @@ It stands on QUIC streams that a transport carries. The seam with that transport
     opened()                          the peer allows more streams      drained(now)  the transport has room again
     blocked(stream), unblocked(stream)  the peer's flow control keeps bytes of a stream, or all of them are sent now
 
-    take()    -> [(stream, bytes, fin)] or None      orders() -> [("reset" | "stop", stream, code), ("datagram", bytes),
-    credit()  -> [(stream, bytes taken)]                          ("close", code, reason)]
+    take()    -> [(stream, bytes, fin)] or None      orders() -> [("reset" | "stop", stream, code), ("close", code, reason)]
+    credit()  -> [(stream, bytes taken)]             messages(room, packet, around) -> [a QUIC DATAGRAM's payload]
 
 Rules of the seam
 1. After each of the verbs above, and when the rest said something: `take`, then `orders`, then `credit`. `more` is true after
@@ -25,7 +25,8 @@ Rules of the seam
 4. ("close", 0x100, "") means: when all that was taken is acknowledged. Any other code: at once, and no verb after it.
 5. `opener(unidirectional)` -> a new stream's id, -1 when the peer allows none now; then `opened()` when it does.
 6. Exchanges are numbered by their QUIC stream's id plus one, because 0 is no stream to the rest (`Codec.open_stream`).
-7. What breaks the connection raises WireError with `code`; `take` and `orders` still hold what goes out.
+7. Datagrams wait here until the transport can send them, at most 256 and 256 KiB: the oldest is dropped (RFC 9221 section 5.3).
+8. What breaks the connection raises WireError with `code`; `take` and `orders` still hold what goes out.
 
 Rules of speaking are those of `h2`: framing is ours, the promise of a head is held to, bodies go out at once while nobody waits and
 the transport has room, else in turns (RFC 9218), one stream after another where they do not ask to be mixed. An answer that is over
@@ -38,9 +39,9 @@ from __future__ import annotations
 from fairlead.core.errors import AppError
 from fairlead.wire.h2head import said_trailers, status_field
 from fairlead.wire.h2stream import next_of, priority_of
-from fairlead.wire.h3frames import varint
 from fairlead.wire.h3hear import Hearing
 from fairlead.wire.h3stream import Stream
+from fairlead.wire.quicint import varint
 
 try:
     from fairlead.wire import _fast
@@ -51,6 +52,7 @@ _FRAME = 16384  # body bytes of a stream's turn when it is to be mixed with othe
 _COPIED = 2048  # body bytes that are cheaper to copy than to send as a piece of their own
 _PACKET = 1200  # bytes: who gave less than this may share its packets with who comes next
 _LEAST = 256  # body bytes that are worth a frame
+_DATAGRAMS, _DATAGRAM_BYTES = 256, 262_144
 _NO_ERROR, _INTERNAL, _CANCELLED = 0x100, 0x102, 0x10C
 
 
@@ -364,5 +366,27 @@ class H3(Hearing):
         """A datagram of a request's stream (RFC 9297 section 2.1). False: the peer takes none, or the stream is over."""
         if not self.datagrams or stream - 1 not in self.streams or self.dead:
             return False
-        self.ordered.append(("datagram", varint((stream - 1) // 4) + payload))
+        made = varint((stream - 1) // 4) + payload
+        outbox = self.outbox
+        outbox.append(made)
+        self.outbox_size += len(made)
+        while len(outbox) > _DATAGRAMS or self.outbox_size > _DATAGRAM_BYTES:
+            self.outbox_size -= len(outbox.popleft())
         return True
+
+    def messages(self, room, packet, around):
+        """Datagrams for which there is room, the oldest first. Each takes `around` bytes more than its own; one that fits no packet
+        is dropped.
+        """
+        found = []
+        outbox = self.outbox
+        while outbox:
+            size = len(outbox[0]) + around
+            if room < size <= packet:
+                break
+            made = outbox.popleft()
+            self.outbox_size -= len(made)
+            if size <= packet:
+                room -= size
+                found.append(made)
+        return found

@@ -2,7 +2,7 @@ cimport cython
 from fairlead.wire cimport _fast
 from fairlead.wire.h2stream cimport keep_priority, priority_of
 from fairlead.wire.h3ends cimport Ends
-from fairlead.wire.h3frames cimport varint
+from fairlead.wire.quicint cimport varint
 from fairlead.wire.h3stream cimport Stream, Uni
 from fairlead.wire.qpack cimport Decoder
 

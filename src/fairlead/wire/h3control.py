@@ -13,9 +13,9 @@ from __future__ import annotations
 from fairlead.core.errors import WireError
 from fairlead.wire.h2stream import LONGEST, keep_priority, priority_of
 from fairlead.wire.h3ends import Ends
-from fairlead.wire.h3frames import varint
 from fairlead.wire.h3rules import reset_by_peer
 from fairlead.wire.h3stream import Uni
+from fairlead.wire.quicint import varint
 
 try:
     from fairlead.wire import _fast

@@ -3,15 +3,17 @@ from fairlead.core.codec cimport Codec
 from fairlead.wire.h2limits cimport Guard
 from fairlead.wire.h3stream cimport Stream
 from fairlead.wire.qpack cimport Decoder, Encoder
+from fairlead.wire.quicint cimport varint
 
 cdef tuple _FLOODS
-cdef long long _FOUR, _EIGHT
+cdef long long _FOUR
 
 cdef class Frames(Codec):
     cdef public object opener
     cdef list chunks, heads, ordered
+    cdef readonly object outbox
     cdef dict credits
-    cdef long long out_size
+    cdef long long out_size, outbox_size
     cdef bytearray control
     cdef readonly long long control_stream, decoder_stream
     cdef readonly dict streams
@@ -39,5 +41,3 @@ cdef class Frames(Codec):
     cdef count(self, int kind)
     cpdef list orders(self)
     cpdef list credit(self)
-
-cpdef bytes varint(long long value)

@@ -6,14 +6,16 @@ one piece. Orders go out behind it.
 
 from __future__ import annotations
 
+from collections import deque
+
 from fairlead.core.codec import Codec
 from fairlead.wire.h2limits import Guard
 from fairlead.wire.h3rules import broken, code_of
 from fairlead.wire.qpack import Decoder, Encoder
+from fairlead.wire.quicint import varint
 
 _FLOODS = ("reset-flood", "settings-flood", "ping-flood", "empty-flood", "window-flood", "priority-flood")
 _FOUR = 0x3FFF
-_EIGHT = 0x3FFFFFFF
 
 
 class Frames(Codec):
@@ -29,6 +31,8 @@ class Frames(Codec):
         self.chunks = []
         self.heads = []  # streams with a head that waits
         self.ordered = []
+        self.outbox: deque[bytes] = deque()  # datagrams
+        self.outbox_size = 0
         self.credits = {}
         self.out_size = 0
         self.control = bytearray()
@@ -155,16 +159,3 @@ class Frames(Codec):
         credits = list(self.credits.items())
         self.credits = {}
         return credits
-
-
-def varint(value):
-    """A QUIC integer (RFC 9000 section 16) in the fewest bytes; with bit 62 set, in four at least."""
-    wide = value >> 62
-    value &= 0x3FFFFFFFFFFFFFFF
-    if value <= 63 and not wide:
-        return bytes((value,))
-    if value <= _FOUR and not wide:
-        return bytes((0x40 | value >> 8, value & 255))
-    if value <= _EIGHT:
-        return (value | 0x80000000).to_bytes(4, "big")
-    return (value | 0xC000000000000000).to_bytes(8, "big")

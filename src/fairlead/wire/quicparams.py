@@ -12,7 +12,7 @@ Rules
 
 from __future__ import annotations
 
-from fairlead.wire.h3frames import varint
+from fairlead.wire.quicint import varint
 
 IDLE, PAYLOAD, DATA, LOCAL, REMOTE, UNI = 1, 3, 4, 5, 6, 7
 STREAMS, STREAMS_UNI, EXPONENT, DELAY, NO_MOVING, IDS, SOURCE = 8, 9, 10, 11, 12, 14, 15
