@@ -4,8 +4,8 @@
 
 1. Each exchange ends on both sides, with every byte or a reset, and no stream, byte or packet in flight is left.
 2. No engine raises, and no connection ends: but qh3 2.1 with one of its own at the other end, whose handshake may never be over
-   on such a link, and a core that forgot a stream of which a copy was still to be sent (`Qh3Engine.look_at_window`); these are
-   counted, and told when they are more than one in twenty.
+   on such a link, and a core that forgot a stream of which a copy was still to be sent (`Qh3Engine.look_at_window`), or, as a
+   client, did not forget one that both sides reset; these are counted, and told when they are more than one in twenty.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import quiclossy
 from test_quic import made_certificate
 
+KEPT = "known: (1, 0, 0, 1)"  # a stream, and nothing to say on it
 KINDS = [("aioquic", "qh3"), ("aioquic", "aioquic"), ("qh3", "aioquic")]
 
 
@@ -37,7 +38,7 @@ def run(seconds: float, seed: int) -> list[str]:
         try:
             exchanges += quiclossy.talk(*kind, pair, state, worst=worst).finished
         except AssertionError as error:
-            if "qh3" in kind and "(ValueError)" in str(error):
+            if "qh3" in kind and ("(ValueError)" in str(error) or str(error).endswith(KEPT)):
                 known += 1
             else:
                 failed.append(f"[{state} {kind} {worst}] {error}")
