@@ -283,7 +283,7 @@ def test_publish_read_and_follow_on_the_command_line(server: Process) -> None:
         (["publish", "URL/put/absent", "1"], 1, b"the server answered 404: there is no such topic"),
         (["read", "URL/t/bad", "--after", "x"], 1, b"not an offset"),
         (["read", "URL/t/bad", "-H", "x"], 2, b"not a header"),
-        (["follow", "URL/t/bad", "--by", "pigeon"], 2, b"invalid choice"),
+        (["follow", "URL/t/bad", "--by", "pigeon"], 2, b'there is no --by "pigeon"'),
         (["read", "http://127.0.0.1:1/t", "--patience", "0"], 1, b"Connection refused"),
         (["publish", "URL/t/bad", "--lines", "1\n{\n"], 2, b"line 2 is not JSON"),
     ],
