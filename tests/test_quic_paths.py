@@ -13,21 +13,24 @@ from quicnet import HOME, Net
 from test_quic import certificate  # noqa: F401 - a fixture
 
 engines = pytest.mark.parametrize("server", ["qh3", "aioquic"])
+nameless = pytest.mark.parametrize("nameless", [False, True], ids=["named", "nameless"])  # Chromium's ids are empty
 OTHER, FAR, DEAD = ("127.0.0.1", 2000), ("192.0.2.9", 3000), ("198.51.100.7", 9)
 
 
 @engines
+@nameless
 @pytest.mark.parametrize("to", [OTHER, FAR])
-def test_who_moves_is_followed_once_it_answers_there(server, to, certificate):  # noqa: F811
-    net = Net("aioquic", server, certificate).shake()
+def test_who_moves_is_followed_once_it_answers_there(server, nameless, to, certificate):  # noqa: F811
+    net = Net("aioquic", server, certificate, nameless=nameless).shake()
     net.alive, net.at = {to}, to  # the old address is gone at once
     net.ask(answer=50_000)
     assert net.server.peer()[:2] == to and len(net.heard[net.server]) and net.server.failed is None
 
 
 @engines
-def test_an_address_that_never_answers_gets_little_and_changes_nothing(server, certificate):  # noqa: F811
-    net = Net("aioquic", server, certificate).shake()
+@nameless
+def test_an_address_that_never_answers_gets_little_and_changes_nothing(server, nameless, certificate):  # noqa: F811
+    net = Net("aioquic", server, certificate, nameless=nameless).shake()
     net.client.send(stream := net.client.opener(False), bytes(2000), True)
     net.at = DEAD
     net.flush()
@@ -41,8 +44,9 @@ def test_an_address_that_never_answers_gets_little_and_changes_nothing(server, c
 
 
 @engines
-def test_who_copies_every_packet_and_is_faster_gets_little_and_harms_nobody(server, certificate):  # noqa: F811
-    net = Net("aioquic", server, certificate).shake()
+@nameless
+def test_who_copies_every_packet_and_is_faster_gets_little_and_harms_nobody(server, nameless, certificate):  # noqa: F811
+    net = Net("aioquic", server, certificate, nameless=nameless).shake()
     net.copy = lambda data: net.write(data, DEAD)
     for _ in range(3):
         net.ask(size=5_000, answer=100_000)
@@ -53,8 +57,9 @@ def test_who_copies_every_packet_and_is_faster_gets_little_and_harms_nobody(serv
 
 
 @engines
-def test_a_client_moves_any_number_of_times_and_comes_back(server, certificate):  # noqa: F811
-    net = Net("aioquic", server, certificate).shake()
+@nameless
+def test_a_client_moves_any_number_of_times_and_comes_back(server, nameless, certificate):  # noqa: F811
+    net = Net("aioquic", server, certificate, nameless=nameless).shake()
     for port in (*range(2000, 2020), *range(2010, 2020), 1000):
         net.at = ("127.0.0.1", port)
         net.alive = {net.at}
@@ -65,8 +70,9 @@ def test_a_client_moves_any_number_of_times_and_comes_back(server, certificate):
 
 
 @engines
-def test_a_client_moves_in_the_middle_of_a_download_and_of_an_upload(server, certificate):  # noqa: F811
-    net = Net("aioquic", server, certificate).shake()
+@nameless
+def test_a_client_moves_in_the_middle_of_a_download_and_of_an_upload(server, nameless, certificate):  # noqa: F811
+    net = Net("aioquic", server, certificate, nameless=nameless).shake()
     stream = net.client.opener(False)
     net.client.send(stream, bytes(400_000), True)
     net.run(lambda: len(net.data(net.server, stream)) > 100_000)
@@ -137,8 +143,9 @@ def probe(net: Net, at) -> bytes:
 
 
 @engines
-def test_who_only_looks_is_answered_there_and_not_followed(server, certificate):  # noqa: F811
-    net = Net("aioquic", server, certificate).shake()
+@nameless
+def test_who_only_looks_is_answered_there_and_not_followed(server, nameless, certificate):  # noqa: F811
+    net = Net("aioquic", server, certificate, nameless=nameless).shake()
     net.alive.add(OTHER)
     heard = []
 
@@ -155,6 +162,10 @@ def test_who_only_looks_is_answered_there_and_not_followed(server, certificate):
     assert {peer for _, peer, _ in net.packets[before:]} >= {OTHER} and net.server.peer()[:2] == HOME
     net.ask(answer=10_000)
     assert net.server.peer()[:2] == HOME
+    net.at, net.alive = OTHER, {OTHER}  # and now it goes there
+    net.ask(answer=10_000)
+    net.run(1.0)
+    assert net.server.peer()[:2] == OTHER and net.server.failed is None and net.client.failed is None
 
 
 def test_a_packet_that_comes_late_from_an_address_that_was_left_moves_nobody(certificate):  # noqa: F811

@@ -501,7 +501,7 @@ class Chromium:
         assert self.at(site, port=site.retry).run("document.body.textContent").startswith("http/3 GET ")
 
     early = Cannot("sends it only for a second connection within a ticket's life, which no flag asks for")
-    migrate = Cannot("when its network changes, which no flag asks for")
+    migrate = See("test_h3_nat.py")
 
 
 class QuicGo:

@@ -164,6 +164,19 @@ if aio_connection is not None:
             if self.ids is None:
                 super()._replenish_connection_ids()
 
+        # A client whose ids are empty (Chromium) gives no others, so it is called by none at each of its addresses (RFC 9000
+        # section 9.5). aioquic waits for a spare one before it says anything at an address that is not the current one.
+
+        def _find_network_path(self, addr: Peer) -> Any:
+            path = super()._find_network_path(addr)
+            if not (self._is_client or self._peer_cid.cid or path.peer_cid):
+                path.peer_cid = self._peer_cid
+            return path
+
+        def _retire_peer_cid(self, connection_id: Any) -> None:
+            if connection_id.cid:  # who has empty ones takes their end for a violation (section 19.16)
+                super()._retire_peer_cid(connection_id)
+
         def _handle_ack_frame(self, context: Any, frame_type: int, buf: Any) -> None:
             """As the original, but who acknowledges what was never sent is told so (RFC 9000 section 13.1)."""
             at = buf.tell()
