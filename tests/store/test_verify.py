@@ -7,6 +7,7 @@ import pytest
 from fairlead.run.cli import main
 from fairlead.store.suite.faults import Relay, through
 from fairlead.store.suite.kept import KeeperProcess
+from fairlead.store.suite.kit import Bench
 from fairlead.store.suite.verify import Skipped, Subject, full_disk, set_back
 
 
@@ -58,3 +59,9 @@ def test_the_relay_passes_bytes_and_cuts_them():
 def test_the_relay_stands_in_a_url_with_its_user_and_options():
     assert through("postgresql://me:secret@db:5433/x?a=b", 99) == "postgresql://me:secret@127.0.0.1:99/x?a=b"
     assert through("redis://localhost", 99) == "redis://127.0.0.1:99"
+
+
+def test_no_name_of_a_check_is_the_beginning_of_another():
+    bench = Bench.__new__(Bench)
+    names = [bench.name("k") for _ in range(150)]
+    assert not [one for one in names for other in names if one is not other and other.startswith(one)]

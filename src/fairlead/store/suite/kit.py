@@ -81,8 +81,8 @@ class Bench:
         return self.engine.state
 
     def name(self, kind: str = "t") -> str:
-        """A name that nothing else has."""
-        return f"verify-{kind}-{os.getpid()}-{next(_numbers)}"
+        """A name that nothing else has, and that nothing else begins with."""
+        return f"verify-{kind}-{os.getpid()}-{next(_numbers):09d}"
 
     async def more(self) -> Engine:
         """Another connection to the same store, as another worker would have. Closed after the check."""
