@@ -77,15 +77,24 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        deadline = time.monotonic() + PATIENCE
+        self.begin()
+        while not self.ready():
+            if self.process.poll() is not None:
+                said = (self.folder / "log").read_text()[-2000:]
+                if "still in use" not in said[-400:] or time.monotonic() > deadline:
+                    raise RuntimeError(f"{self.command[0]} did not start:\n{said}")
+                self.begin()  # a child of one that was killed is not gone yet
+            elif time.monotonic() > deadline:
+                raise RuntimeError(f"{self.command[0]} does not answer")
+            time.sleep(0.02)
+
+    def begin(self) -> None:
+        """Its process."""
         who = {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []} if self.user else {}
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder,
                                             start_new_session=True, **who)  # fmt: skip
-        deadline = time.monotonic() + PATIENCE
-        while not self.ready():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{self.command[0]} did not start:\n{(self.folder / 'log').read_text()[-2000:]}")
-            time.sleep(0.02)
 
     def send(self, number: int) -> None:
         """Send it, to it alone."""

@@ -61,6 +61,11 @@ class Load:
         while asyncio.get_running_loop().time() < end or (faults is not None and not faults.done()):
             await asyncio.sleep(0.1)
         self.stopping = True
+        if faults is not None and faults.done() and faults.exception() is not None:  # its process may be gone for good
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await faults
         await asyncio.gather(*tasks)
         if faults is not None:
             await faults
