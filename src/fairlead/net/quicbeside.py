@@ -22,6 +22,7 @@ from fairlead.wire.quicint import varint
 
 HEAD = 48  # bytes of a short packet that tell its number: with an id of 20 bytes they are 41
 ALONE = 20  # bytes of a packet with a PING alone, behind the id: a number of two, and what is protected
+PING_ALONE = bytes((PING,))
 GIVEN = 1 << 32  # pings with a token are numbered from here
 AGAIN = 1.0  # seconds until a token is given again that was not acknowledged
 STAYS = 0.02  # seconds until a token is given: a connection for a single answer nearby does not pay for it
@@ -95,13 +96,14 @@ class Beside(Engine):
             return
         packet = one[0]
         if len(packet) == 1 + self.cid_size + ALONE and not packet[0] & 0x80:
-            self.awaited = GIVEN + self.asked
             kept, size = self.secrets[1], 1 + self.cid_size
             keys = kept if isinstance(kept, Keys) else Keys(*kept)
             keys.advance(self.updates)
-            number = keys.number(packet, size, self.said)
-            said = bytes((PING, NEW_TOKEN)) + varint(len(self.token)) + self.token
-            packet = keys.seal(0x40 | core.send_key_phase << 2, packet[1:size], number, said, 2)
+            made = keys.open(packet, size, self.said, self.updates)
+            if made is not None and made[2].rstrip(b"\0") == PING_ALONE:  # no HANDSHAKE_DONE, which is as short
+                self.awaited = GIVEN + self.asked
+                said = PING_ALONE + bytes((NEW_TOKEN,)) + varint(len(self.token)) + self.token
+                packet = keys.seal(0x40 | core.send_key_phase << 2, packet[1:size], made[1], said, 2)
         out.append((packet, self.at or one[1]))
 
     # ---- paths: what `net.quicpaths` asks of us

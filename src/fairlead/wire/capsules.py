@@ -3,10 +3,11 @@
     capsule = type, length (QUIC integers, RFC 9000 section 16), payload          DATAGRAM is type 0
 
 Rules
-1. A capsule is told when it is whole. One whose length is beyond `most` is passed over as it comes, told as None, and nothing of it
-   is kept: a type that nobody knows is skipped just so (section 3.2).
-2. `Split` takes the datagrams out and lets every other capsule pass as it comes: for who carries a tunnel and knows no more of it.
-3. A tunnel that ends inside a capsule was cut: `whole` is False (section 3.3).
+1. `Split` takes the datagrams out and lets every other capsule pass as it comes, for who carries a tunnel and knows no more of it: a
+   type that nobody knows is none of its business (section 3.2).
+2. A datagram is told when it is whole. One whose length is beyond `most` is passed over as it comes, and nothing of it is kept.
+3. What is kept is joined once, when it is enough: a capsule that comes byte by byte costs its bytes, not their square.
+4. A tunnel that ends inside a capsule was cut: `whole` is False (section 3.3).
 """
 
 from __future__ import annotations
@@ -17,55 +18,13 @@ DATAGRAM = 0
 MOST = 65536  # bytes of a capsule's payload: no UDP datagram is longer
 
 
-class Capsules:
-    """Reads the capsules of one tunnel. `known`: the types that are told; None for all."""
-
-    def __init__(self, most: int = MOST, known: frozenset[int] | None = frozenset((DATAGRAM,))) -> None:
-        self.most = most
-        self.known = known
-        self.rest = b""
-        self.left = 0
-
-    @property
-    def whole(self) -> bool:
-        """No capsule is cut where the bytes end so far."""
-        return not self.rest and not self.left
-
-    def feed(self, data: bytes) -> list[tuple[int, bytes | None]]:
-        """Bytes of the tunnel: (type, payload) of each capsule that they complete; None for a payload that was too long."""
-        found: list[tuple[int, bytes | None]] = []
-        if self.left:
-            skipped = min(self.left, len(data))
-            self.left -= skipped
-            data = data[skipped:]
-        data = self.rest + data
-        at, end = 0, len(data)
-        while at < end:
-            kind, inside = integer(data, at)
-            size, inside = integer(data, inside) if kind >= 0 else (-1, inside)
-            if size < 0:
-                break
-            told = self.known is None or kind in self.known
-            if not told or size > self.most:
-                if told:
-                    found.append((kind, None))
-                self.left = max(size - (end - inside), 0)
-                at = min(inside + size, end)
-                continue
-            if size > end - inside:
-                break
-            found.append((kind, data[inside : inside + size]))
-            at = inside + size
-        self.rest = data[at:]
-        return found
-
-
 class Split:
     """Parts a tunnel's bytes: DATAGRAM capsules are told, all others pass. One of more than `most` bytes is dropped (`dropped`)."""
 
     def __init__(self, most: int = MOST) -> None:
         self.most = most
-        self.rest = b""
+        self.rest = bytearray()  # a capsule that is not whole
+        self.need = 0  # bytes of it that something can be done with
         self.left = self.skip = self.dropped = 0
 
     @property
@@ -75,7 +34,11 @@ class Split:
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         """(datagrams, all that is none)."""
-        data, self.rest = self.rest + data, b""
+        if self.rest:
+            self.rest += data
+            if len(self.rest) < self.need:
+                return [], b""
+            data, self.rest = bytes(self.rest), bytearray()
         datagrams: list[bytes] = []
         passed: list[bytes] = []
         at, end = 0, len(data)
@@ -92,7 +55,8 @@ class Split:
             kind, inside = integer(data, at)
             size, inside = integer(data, inside) if kind >= 0 else (-1, inside)
             if size < 0 or (kind == DATAGRAM and end - inside < size <= self.most):
-                self.rest = data[at:]
+                self.rest = bytearray(data[at:])
+                self.need = inside - at + size if size >= 0 else end - at + 1
                 break
             if kind != DATAGRAM:
                 passed.append(data[at:inside])
