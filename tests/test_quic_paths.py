@@ -222,6 +222,18 @@ def test_challenges_fill_a_datagram_when_the_credit_is_there(server, certificate
 # ---- the parts
 
 
+def test_junk_with_the_id_of_a_connection_makes_no_address_known(certificate):  # noqa: F811
+    net = Net("aioquic", "qh3", certificate).shake()
+    caught = []
+    net.copy = caught.append
+    net.ask()
+    junk = caught[-1][:-1] + bytes((caught[-1][-1] ^ 1,))
+    for port in range(4000, 4020):
+        net.write(junk, (FAR[0], port))
+    net.ask()
+    assert set(net.server.paths.known) == {HOME} and net.server.peer()[:2] == HOME
+
+
 def test_packet_numbers_are_whole_again():
     for number in (0, 1, 127, 128, 255, 256, 1000, 65_535, 65_536, 1 << 30):
         for bits in (8, 16, 32):

@@ -128,6 +128,14 @@ def test_a_handshake_with_each_kind_of_key_and_again_with_its_ticket(kind, pairs
     assert not shake(Client(ticket=ticket), settings).resumed  # once
 
 
+def test_who_never_finishes_has_no_ticket_kept(pairs):
+    settings = settings_of(pairs["P-256"])
+    assert server(settings).receive(0, Client().hello())
+    assert not settings.tickets.place.kept
+    shake(Client(), settings)
+    assert len(settings.tickets.place.kept) == 1
+
+
 @pytest.mark.parametrize("suite", quictls.SUITES, ids=lambda one: one.name)
 def test_every_cipher_suite(suite, pairs):
     settings = settings_of(pairs["P-256"])

@@ -13,7 +13,7 @@ Rules
 3. A challenge is sent again after each probe timeout, doubled, each time with other data (section 8.2.1), and given up after three
    of the longest (section 8.2.4). It fills `LEAST` bytes; when the credit was too small for that, a full one follows the answer.
 4. An address that was proven within `RECENT` is gone back to at once (section 9.3).
-5. At most `MOST` addresses are remembered, the oldest unproven one is forgotten first.
+5. At most `MOST` addresses are remembered, those from which something opened; the oldest unproven one is forgotten first.
 6. Moving to another host begins with a small window (section 9.4; `Qh3Engine.has_room`); to another port it keeps the window. Who
    called us by another id is called by another one (section 9.5).
 """
@@ -77,7 +77,7 @@ class Paths:
 
     def look(self, datagrams: list[bytes], peer: Peer, now: float) -> list[bytes]:
         """What came from an address, as the engine is to see it."""
-        path = self.known.get(peer) or self.met(peer)
+        path = self.known.get(peer) or Path(peer)
         out = [self.seen(data, path, now) for data in datagrams]
         if self.wanted is not self.at:
             if self.wanted.proven and now - self.wanted.proven < RECENT:
@@ -87,22 +87,23 @@ class Paths:
                 self.begin(self.at, now)
         return out
 
-    def met(self, peer: Peer) -> Path:
-        """A new address. Rule 5."""
+    def met(self, path: Path) -> None:
+        """A new address, from which the client was heard. Rule 5."""
         if len(self.known) >= MOST:
             others = [one for one in self.known.values() if one is not self.at]
             gone = min(others, key=lambda one: one.proven)
             del self.known[gone.peer]
             if self.wanted is gone:
                 self.wanted = self.at
-        path = self.known[peer] = Path(peer)
-        return path
+        self.known[path.peer] = path
 
     def seen(self, data: bytes, path: Path, now: float) -> bytes:
         """One datagram. Rule 1."""
         opened = self.engine.opened(data)
         if opened is None:
             return data
+        if path.peer not in self.known:
+            self.met(path)
         first, number, payload = opened
         path.got += len(data)
         path.cid = data[1:9]

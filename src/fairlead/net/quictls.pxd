@@ -42,6 +42,7 @@ cdef class ServerTls:
     cdef readonly bint resumed, early
     cdef readonly list keys, said
     cdef bytes expected, later
+    cdef tuple ticket
     @cython.locals(size=Py_ssize_t)
     cpdef bint receive(self, int epoch, bytes data) except -1
     @cython.locals(held=bytes, size=Py_ssize_t, hello=Hello)
@@ -52,6 +53,6 @@ cdef class ServerTls:
     cdef answer(self, Hello hello, Suite suite, Shown shown, tuple share)
     cdef resume(self, Hello hello, Suite suite, object tickets, object transcript)
     cdef bytes extensions(self)
-    cdef give(self, object tickets, Suite suite, bytes master)
+    cdef give(self, Suite suite, bytes master)
 
 cdef Suite first_suite(bytes theirs)

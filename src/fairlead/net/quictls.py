@@ -12,7 +12,8 @@ Rules
 3. One ticket is taken, in the mode with a key exchange (section 4.2.9), when it is for the same cipher suite; its binder is
    compared in constant time. A wrong one ends the handshake, and the ticket is gone (`net.quictickets`).
 4. The client's Finished is foretold, since nobody asks it for a certificate here: the ticket that goes out before it came depends
-   on that (section 4.6.1). Listeners that ask for certificates use qh3's TLS, with `net.quicauth`.
+   on that (section 4.6.1). It is kept only once the Finished has come, so who never finishes takes nobody's place. Listeners that
+   ask for certificates use qh3's TLS, with `net.quicauth`.
 5. Messages do not span epochs, and nothing comes behind them (section 5.1): alert unexpected_message.
 6. Private operations are qh3's compiled ones (aws-lc): key exchange and signature. HMAC and hashes are OpenSSL's.
 """
@@ -194,6 +195,7 @@ class ServerTls:
         self.keys: list[tuple[bool, int, bytes]] = []
         self.said: list[tuple[int, bytes]] = []
         self.expected = self.later = b""
+        self.ticket: Any = None  # to be kept once the client has finished
 
     def receive(self, epoch: int, data: bytes) -> bool:
         """CRYPTO bytes, in order. See the module. Raises Refused."""
@@ -213,6 +215,8 @@ class ServerTls:
                 raise alert(DECRYPT)
             self.stage = OVER
             self.keys.append((False, ONE_RTT, self.later))
+            if self.ticket is not None:
+                self.settings.tickets.store(*self.ticket)
         return True
 
     def started(self) -> bool:
@@ -287,7 +291,7 @@ class ServerTls:
         self.said += ((INITIAL, server_hello), (HANDSHAKE, flight + finished))
         if tickets is not None:
             transcript.update(message(20, self.expected))
-            self.give(tickets, suite, suite.derive(master, b"res master", transcript.digest()))
+            self.give(suite, suite.derive(master, b"res master", transcript.digest()))
         self.held = b""
         self.stage = ANSWERED
 
@@ -315,7 +319,7 @@ class ServerTls:
         body = b"\0\x10" + sized(sized(bytes((len(name),)) + name)) + (b"\0\x2a\0\0" if self.early else b"")
         return message(8, sized(body + b"\0\x39" + sized(self.told)))
 
-    def give(self, tickets: Any, suite: Any, master: bytes) -> None:
+    def give(self, suite: Any, master: bytes) -> None:
         """NewSessionTicket (section 4.6.1), with an empty nonce."""
         made = os.urandom(68)
         identity, add = made[:64], made[64:]
@@ -323,7 +327,7 @@ class ServerTls:
         early = b"\0\x2a\0\4" + most.to_bytes(4, "big") if most else b""
         self.said.append((ONE_RTT, message(4, TICKET_LIFE.to_bytes(4, "big") + add + b"\0" + sized(identity) + sized(early))))
         secret = digest(master, suite.resumption, suite.hash)
-        tickets.store(identity, suite.number, int.from_bytes(add, "big"), most, secret, self.name)
+        self.ticket = (identity, suite.number, int.from_bytes(add, "big"), most, secret, self.name)
 
 
 def first_suite(theirs: bytes) -> Any:

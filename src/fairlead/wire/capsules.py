@@ -3,8 +3,8 @@
     capsule = type, length (QUIC integers, RFC 9000 section 16), payload          DATAGRAM is type 0
 
 Rules
-1. `Split` takes the datagrams out and lets every other capsule pass as it comes, for who carries a tunnel and knows no more of it: a
-   type that nobody knows is none of its business (section 3.2).
+1. `Split` takes the datagrams out and lets every other capsule pass as it comes, for who carries a tunnel and knows no more of it:
+   a type that nobody knows is none of its business (section 3.2).
 2. A datagram is told when it is whole. One whose length is beyond `most` is passed over as it comes, and nothing of it is kept.
 3. What is kept is joined once, when it is enough: a capsule that comes byte by byte costs its bytes, not their square.
 4. A tunnel that ends inside a capsule was cut: `whole` is False (section 3.3).
