@@ -13,7 +13,8 @@ Rules
    bytes of the tunnel (section 3), for the protocols that speak capsules: those in `CAPSULED`, or whose request says
    `Capsule-Protocol: ?1` (section 3.4). Other capsules are the application's: they are what its `receive` gives.
 3. What nobody has received waits, at most `MOST` of them and `BYTES` in all; beyond that the oldest is dropped, as a network would.
-   What is said while the client does not take what was said before, or before the answer, is dropped too.
+   What is said as capsules while the client does not take what was said before, or before the answer, is dropped too; over QUIC
+   what the congestion window has no room for waits, within the bounds of `wire.h3`.
 4. They begin with the request and end with its stream: `http.disconnect` is told by the scope's own `receive`, so an application
    waits for both. Its answer, a 2xx without an end, is what keeps the stream open; to an Upgrade it becomes a 101.
 5. A tunnel that ends inside a capsule is malformed (section 3.3): its stream is reset.
