@@ -5,7 +5,7 @@ Rules
 1. The socket is somebody else's (the master's, handed to us): it is set up here, read and written, and never closed by `Udp`.
 2. One system call reads up to 16 messages, and each may be many datagrams of one sender that the kernel joined (UDP_GRO); one
    system call sends up to 64 datagrams of one size to one peer (UDP_SEGMENT). Where the kernel or the device can do neither,
-   datagrams go one by one: `segments` turns False at the first refusal.
+   datagrams go one by one: `segments` turns False at the first refusal that is not for their size.
 3. The kernel stamps each message (SO_TIMESTAMPNS), so that the wait in the socket's buffer is exact, and tells the ECN bits (RFC
    3168) and, on a socket bound to every address, which one it came to, so that answers leave from there (RFC 1122 section 4.1.3.5).
 4. Nothing is fragmented (RFC 9000 section 14): what is larger than the path takes is lost, and path MTU discovery (`net.quicmtu`)
